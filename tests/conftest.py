@@ -1,0 +1,15 @@
+"""Makes every test that starts a cluster run in one of the parallel processes, one after the other.
+
+Under ``--dist loadgroup`` (as ``make test`` does) the rest spreads over the other processes meanwhile.
+"""
+
+import pytest
+
+CLUSTER_FOLDERS = frozenset({"integration", "e2e"})
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tests = config.rootpath / "tests"
+    for item in items:
+        if item.path.is_relative_to(tests) and item.path.relative_to(tests).parts[0] in CLUSTER_FOLDERS:
+            item.add_marker(pytest.mark.xdist_group("cluster"))
