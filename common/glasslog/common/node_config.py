@@ -1,0 +1,359 @@
+"""The settings of a node and of a topic: Kafka's keys, meanings and defaults, and a few of our own.
+
+Own keys, and own defaults where Kafka's are slow to notice a failure, say why in their text. This module
+knows the table; it refuses to know where values come from and what is done with them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from glasslog.common.config import describe, parse, setting
+from glasslog.common.errors import ConfigError
+
+_LONG = 2**63 - 1
+_INT = 2**31 - 1
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Everything a ``glasslog server`` can be told."""
+
+    # --- who it is ---
+    node_id: int = setting("node.id", "this node's id, unique in the cluster", minimum=0, maximum=_INT)
+    process_roles: tuple[str, ...] = setting(
+        "process.roles", "what this process is", choices=("broker", "controller")
+    )
+    cluster_id: str = setting(
+        "cluster.id",
+        "22 characters that name the cluster; a data directory of another cluster is refused",
+        default="",
+    )
+    broker_rack: str = setting("broker.rack", "where the broker stands, for placement", default="")
+
+    # --- where it listens ---
+    listeners: tuple[str, ...] = setting(
+        "listeners",
+        "listeners as PROTOCOL://host:port, of GRPC, KAFKA and CONTROLLER; port 0 takes a free one",
+        default=("GRPC://127.0.0.1:9192", "KAFKA://127.0.0.1:9092"),
+    )
+    advertised_listeners: tuple[str, ...] = setting(
+        "advertised.listeners", "how others reach the listeners; empty: as in listeners", default=()
+    )
+    http_listener: str = setting(
+        "http.listener", "host:port of /livez, /readyz and /metrics; empty: none", default="127.0.0.1:9644"
+    )
+    socket_request_max_bytes: int = setting(
+        "socket.request.max.bytes",
+        "largest request in bytes",
+        default=104_857_600,
+        minimum=1024,
+        maximum=_INT,
+    )
+
+    # --- its disks ---
+    log_dirs: tuple[str, ...] = setting("log.dirs", "folders for partitions", default=("data",))
+    metadata_log_dir: str = setting(
+        "metadata.log.dir", "folder for the metadata log; empty: the first of log.dirs", default=""
+    )
+
+    # --- the quorum ---
+    controller_quorum_voters: tuple[str, ...] = setting(
+        "controller.quorum.voters", "the voters as id@host:port", default=()
+    )
+    controller_quorum_election_timeout_ms: int = setting(
+        "controller.quorum.election.timeout.ms",
+        "how long a candidate waits for votes; lower than Kafka's 1000 for quick failover",
+        default=500,
+        minimum=10,
+        maximum=_INT,
+    )
+    controller_quorum_fetch_timeout_ms: int = setting(
+        "controller.quorum.fetch.timeout.ms",
+        "how long a follower bears silence of its leader before it seeks election, and a leader silence "
+        "of the majority before it resigns; lower than Kafka's 2000 for quick failover",
+        default=800,
+        minimum=20,
+        maximum=_INT,
+    )
+    controller_quorum_request_timeout_ms: int = setting(
+        "controller.quorum.request.timeout.ms", "for one request", default=2000, minimum=10, maximum=_INT
+    )
+
+    # --- brokers, as the controller sees them ---
+    broker_session_timeout_ms: int = setting(
+        "broker.session.timeout.ms",
+        "a broker silent for so long is fenced",
+        default=9000,
+        minimum=50,
+        maximum=_INT,
+    )
+    broker_heartbeat_interval_ms: int = setting(
+        "broker.heartbeat.interval.ms", "between heartbeats", default=2000, minimum=10, maximum=_INT
+    )
+    broker_failure_grace_ms: int = setting(
+        "broker.failure.grace.ms",
+        "own key: a broker whose session stream broke and was not opened again within this time is fenced, "
+        "without waiting for broker.session.timeout.ms",
+        default=150,
+        minimum=0,
+        maximum=_INT,
+    )
+    initial_broker_registration_timeout_ms: int = setting(
+        "initial.broker.registration.timeout.ms",
+        "a broker that can not register for so long stops",
+        default=60_000,
+        minimum=100,
+        maximum=_INT,
+    )
+    controlled_shutdown_timeout_ms: int = setting(
+        "controlled.shutdown.timeout.ms",
+        "own key: how long a stopping broker waits for its leaderships to move",
+        default=10_000,
+        minimum=0,
+        maximum=_INT,
+    )
+
+    # --- topics by default ---
+    num_partitions: int = setting(
+        "num.partitions", "of a topic that does not say", default=1, minimum=1, maximum=10_000
+    )
+    default_replication_factor: int = setting(
+        "default.replication.factor", "of a topic that does not say", default=1, minimum=1, maximum=100
+    )
+    auto_create_topics_enable: bool = setting(
+        "auto.create.topics.enable", "create an unknown topic when a client names it", default=True
+    )
+    min_insync_replicas: int = setting(
+        "min.insync.replicas", "for acks=all, where the topic does not say", default=1, minimum=1
+    )
+    unclean_leader_election_enable: bool = setting(
+        "unclean.leader.election.enable",
+        "elect a replica outside the ISR when no other is left, where the topic does not say",
+        default=False,
+    )
+    message_max_bytes: int = setting(
+        "message.max.bytes",
+        "largest record batch, where the topic does not say",
+        default=1_048_588,
+        minimum=0,
+    )
+    log_segment_bytes: int = setting(
+        "log.segment.bytes", "segment size, where the topic does not say", default=1_073_741_824, minimum=1024
+    )
+    log_retention_ms: int = setting(
+        "log.retention.ms", "where the topic does not say; -1: forever", default=7 * _DAY_MS, minimum=-1
+    )
+    log_retention_bytes: int = setting(
+        "log.retention.bytes", "where the topic does not say; -1: unbounded", default=-1, minimum=-1
+    )
+
+    # --- the log ---
+    log_flush_offset_checkpoint_interval_ms: int = setting(
+        "log.flush.offset.checkpoint.interval.ms",
+        "between recovery-point checkpoints",
+        default=60_000,
+        minimum=1,
+    )
+    replica_high_watermark_checkpoint_interval_ms: int = setting(
+        "replica.high.watermark.checkpoint.interval.ms", "between checkpoints", default=5000, minimum=1
+    )
+    producer_id_expiration_ms: int = setting(
+        "producer.id.expiration.ms", "a silent idempotent producer is forgotten", default=_DAY_MS, minimum=1
+    )
+
+    # --- replication ---
+    replica_lag_time_max_ms: int = setting(
+        "replica.lag.time.max.ms",
+        "a follower that has not caught up for so long leaves the ISR",
+        default=30_000,
+        minimum=10,
+    )
+    replica_fetch_wait_max_ms: int = setting(
+        "replica.fetch.wait.max.ms", "longest wait of a follower's fetch", default=500, minimum=1
+    )
+    replica_fetch_min_bytes: int = setting(
+        "replica.fetch.min.bytes", "a follower's fetch waits for so much", default=1, minimum=0
+    )
+    replica_fetch_max_bytes: int = setting(
+        "replica.fetch.max.bytes", "per partition", default=1_048_576, minimum=0
+    )
+    replica_fetch_response_max_bytes: int = setting(
+        "replica.fetch.response.max.bytes", "per response", default=10_485_760, minimum=0
+    )
+    replica_fetch_backoff_ms: int = setting(
+        "replica.fetch.backoff.ms",
+        "after an error of a partition or a peer; lower than Kafka's 1000 for quick failover",
+        default=100,
+        minimum=0,
+    )
+    max_incremental_fetch_session_cache_slots: int = setting(
+        "max.incremental.fetch.session.cache.slots", "fetch sessions kept", default=1000, minimum=0
+    )
+    fetch_max_bytes: int = setting(
+        "fetch.max.bytes", "largest answer to one fetch", default=57_671_680, minimum=1024
+    )
+
+    # --- groups ---
+    offsets_topic_num_partitions: int = setting(
+        "offsets.topic.num.partitions", "of __consumer_offsets", default=50, minimum=1, maximum=10_000
+    )
+    offsets_topic_replication_factor: int = setting(
+        "offsets.topic.replication.factor",
+        "of __consumer_offsets; fewer when fewer brokers are alive at its creation",
+        default=3,
+        minimum=1,
+    )
+    offset_metadata_max_bytes: int = setting(
+        "offset.metadata.max.bytes", "with one committed offset", default=4096, minimum=0
+    )
+    group_initial_rebalance_delay_ms: int = setting(
+        "group.initial.rebalance.delay.ms",
+        "an empty group waits so long for more members; Kafka's is 3000",
+        default=100,
+        minimum=0,
+    )
+    group_min_session_timeout_ms: int = setting(
+        "group.min.session.timeout.ms", "smallest a consumer may ask for", default=6000, minimum=1
+    )
+    group_max_session_timeout_ms: int = setting(
+        "group.max.session.timeout.ms", "largest a consumer may ask for", default=1_800_000, minimum=1
+    )
+    group_max_size: int = setting("group.max.size", "most members of a group", default=_INT, minimum=1)
+
+    # --- housekeeping ---
+    log_level: str = setting(
+        "log.level",
+        "own key: of the node's own log",
+        default="INFO",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+    )
+
+    @property
+    def is_broker(self) -> bool:
+        return "broker" in self.process_roles
+
+    @property
+    def is_controller(self) -> bool:
+        return "controller" in self.process_roles
+
+    @property
+    def effective_metadata_log_dir(self) -> str:
+        return self.metadata_log_dir or self.log_dirs[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicConfig:
+    """The settings of one topic, complete; see ``topic_config``."""
+
+    min_insync_replicas: int = setting(
+        "min.insync.replicas", "acks=all is refused with fewer in the ISR", default=1, minimum=1, maximum=_INT
+    )
+    unclean_leader_election_enable: bool = setting(
+        "unclean.leader.election.enable", "elect outside the ISR, losing records", default=False
+    )
+    max_message_bytes: int = setting(
+        "max.message.bytes", "largest record batch", default=1_048_588, minimum=0, maximum=_INT
+    )
+    segment_bytes: int = setting(
+        "segment.bytes", "a segment is rolled at this size", default=1_073_741_824, minimum=1024, maximum=_INT
+    )
+    segment_ms: int = setting("segment.ms", "or at this age", default=7 * _DAY_MS, minimum=1, maximum=_LONG)
+    index_interval_bytes: int = setting(
+        "index.interval.bytes", "log bytes between index entries", default=4096, minimum=0, maximum=_INT
+    )
+    retention_ms: int = setting("retention.ms", "-1: forever", default=7 * _DAY_MS, minimum=-1, maximum=_LONG)
+    retention_bytes: int = setting(
+        "retention.bytes", "per partition; -1: unbounded", default=-1, minimum=-1, maximum=_LONG
+    )
+    cleanup_policy: tuple[str, ...] = setting(
+        "cleanup.policy", "what happens to old records", default=("delete",), choices=("delete", "compact")
+    )
+    compression_type: str = setting(
+        "compression.type",
+        "of stored batches",
+        default="producer",
+        choices=("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
+    )
+    message_timestamp_type: str = setting(
+        "message.timestamp.type",
+        "whose clock stamps a record",
+        default="CreateTime",
+        choices=("CreateTime", "LogAppendTime"),
+    )
+
+
+TOPIC_KEYS = {row.setting.key for row in describe(TopicConfig)}
+
+_BROKER_DEFAULTS: Mapping[str, str] = {
+    "min.insync.replicas": "min_insync_replicas",
+    "unclean.leader.election.enable": "unclean_leader_election_enable",
+    "max.message.bytes": "message_max_bytes",
+    "segment.bytes": "log_segment_bytes",
+    "retention.ms": "log_retention_ms",
+    "retention.bytes": "log_retention_bytes",
+}
+
+
+def topic_config(node: NodeConfig, overrides: Mapping[str, str]) -> TopicConfig:
+    """A topic's settings: its own over the node's defaults. Raises ``ConfigError`` for a bad override."""
+    values = {key: str(getattr(node, name)).lower() for key, name in _BROKER_DEFAULTS.items()}
+    return parse(TopicConfig, {**values, **overrides}, where="topic")
+
+
+def check_topic_overrides(overrides: Mapping[str, str]) -> None:
+    """Raise ``ConfigError`` for the first unknown key or bad value."""
+    parse(TopicConfig, overrides, where="topic")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenAddress:
+    """One entry of ``listeners``."""
+
+    protocol: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def parse_listeners(texts: tuple[str, ...]) -> tuple[ListenAddress, ...]:
+    """``PROTOCOL://host:port`` entries; raises ``ConfigError`` for a malformed or repeated one."""
+    result: list[ListenAddress] = []
+    for text in texts:
+        protocol, separator, rest = text.partition("://")
+        host, colon, port = rest.rpartition(":")
+        if not separator or not colon or not host or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError(f"listeners: {text!r} is not PROTOCOL://host:port")
+        if protocol not in ("GRPC", "KAFKA", "CONTROLLER"):
+            raise ConfigError(
+                f"listeners: {text!r} has protocol {protocol!r}; allowed: GRPC, KAFKA, CONTROLLER"
+            )
+        if any(known.protocol == protocol for known in result):
+            raise ConfigError(f"listeners: {protocol} is named twice")
+        result.append(ListenAddress(protocol=protocol, host=host, port=int(port)))
+    return tuple(result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voter:
+    """One entry of ``controller.quorum.voters``."""
+
+    node_id: int
+    address: str
+
+
+def parse_voters(texts: tuple[str, ...]) -> tuple[Voter, ...]:
+    """``id@host:port`` entries; raises ``ConfigError`` for a malformed or repeated one."""
+    voters: list[Voter] = []
+    for text in texts:
+        node_id, separator, address = text.partition("@")
+        host, colon, port = address.rpartition(":")
+        if not separator or not node_id.isdecimal() or not colon or not host or not port.isdecimal():
+            raise ConfigError(f"controller.quorum.voters: {text!r} is not id@host:port")
+        if any(voter.node_id == int(node_id) for voter in voters):
+            raise ConfigError(f"controller.quorum.voters: {node_id} is named twice")
+        voters.append(Voter(node_id=int(node_id), address=address))
+    return tuple(voters)

@@ -1,0 +1,116 @@
+"""The cluster's metadata at one offset, as an immutable value that may be shared freely.
+
+This module knows what the metadata is and how to look things up in it; it refuses to know how it changes
+(``delta``) and where it comes from. Source: Kafka's ``MetadataImage`` (KIP-630).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from glasslog.common.ids import (
+    NO_NODE,
+    NO_OFFSET,
+    BrokerEpoch,
+    LeaderEpoch,
+    NodeId,
+    Offset,
+    PartitionEpoch,
+    ProducerId,
+    TopicId,
+)
+from glasslog.metadata.records import Endpoint, ResourceType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerImage:
+    """A registered broker. Fenced ones lead nothing and are in no ISR."""
+
+    broker_id: NodeId
+    incarnation_id: bytes
+    broker_epoch: BrokerEpoch
+    endpoints: tuple[Endpoint, ...]
+    rack: str
+    fenced: bool
+    in_controlled_shutdown: bool
+    log_dir_ids: tuple[bytes, ...]
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """The listener called ``name``, if the broker has one."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.name == name), None)
+
+    @property
+    def active(self) -> bool:
+        """Whether new leaderships and ISR memberships may go to it."""
+        return not self.fenced and not self.in_controlled_shutdown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionImage:
+    """Who holds a partition. ``replicas[0]`` is the preferred leader."""
+
+    topic_id: TopicId
+    topic: str
+    partition: int
+    replicas: tuple[NodeId, ...]
+    isr: tuple[NodeId, ...]
+    leader: NodeId
+    leader_epoch: LeaderEpoch
+    partition_epoch: PartitionEpoch
+
+    @property
+    def has_leader(self) -> bool:
+        return self.leader != NO_NODE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicImage:
+    """A topic; ``partitions`` is indexed by partition number, without gaps."""
+
+    topic_id: TopicId
+    name: str
+    partitions: tuple[PartitionImage, ...]
+
+
+_FIRST_PRODUCER_ID = ProducerId(0)
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataImage:
+    """Everything the metadata log says up to and including ``offset`` (-1: nothing yet)."""
+
+    offset: Offset = NO_OFFSET
+    epoch: int = 0
+    brokers: Mapping[NodeId, BrokerImage] = field(default_factory=dict)
+    topics: Mapping[TopicId, TopicImage] = field(default_factory=dict)
+    topic_ids: Mapping[str, TopicId] = field(default_factory=dict)
+    configs: Mapping[tuple[ResourceType, str], Mapping[str, str]] = field(default_factory=dict)
+    next_producer_id: ProducerId = _FIRST_PRODUCER_ID
+
+    def topic(self, name: str) -> TopicImage | None:
+        topic_id = self.topic_ids.get(name)
+        return None if topic_id is None else self.topics[topic_id]
+
+    def partition(self, topic: str, partition: int) -> PartitionImage | None:
+        return _at(self.topic(topic), partition)
+
+    def partition_by_id(self, topic_id: TopicId, partition: int) -> PartitionImage | None:
+        return _at(self.topics.get(topic_id), partition)
+
+    def topic_config(self, name: str) -> Mapping[str, str]:
+        """The settings made on the topic itself, without defaults."""
+        return self.configs.get((ResourceType.TOPIC, name), _NOTHING)
+
+    def broker_epoch(self, broker_id: NodeId) -> BrokerEpoch | None:
+        broker = self.brokers.get(broker_id)
+        return None if broker is None else broker.broker_epoch
+
+
+def _at(topic: TopicImage | None, partition: int) -> PartitionImage | None:
+    if topic is None or not 0 <= partition < len(topic.partitions):
+        return None
+    return topic.partitions[partition]
+
+
+EMPTY_IMAGE = MetadataImage()

@@ -1,0 +1,141 @@
+"""The metadata records as values of our own; the only vocabulary in which the cluster's metadata changes.
+
+This module knows what each record says; it refuses to know how records are stored, ordered or applied.
+Source: Kafka's ``metadata/src/main/resources/common/metadata/*.json`` (KIP-631).
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A named listener (``GRPC``, ``KAFKA``, ``CONTROLLER``) as others reach it."""
+
+    name: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterBroker:
+    """A new incarnation of a broker, fenced until it has caught up."""
+
+    broker_id: NodeId
+    incarnation_id: bytes
+    broker_epoch: BrokerEpoch
+    endpoints: tuple[Endpoint, ...]
+    rack: str = ""
+    fenced: bool = True
+    log_dir_ids: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnregisterBroker:
+    """The broker is gone for good."""
+
+    broker_id: NodeId
+    broker_epoch: BrokerEpoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerRegistrationChange:
+    """Fencing, unfencing or the begin of a controlled shutdown; ``None`` leaves the value as it is."""
+
+    broker_id: NodeId
+    broker_epoch: BrokerEpoch
+    fenced: bool | None = None
+    in_controlled_shutdown: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicCreated:
+    """A new topic; its partitions follow as ``PartitionCreated``."""
+
+    name: str
+    topic_id: TopicId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicRemoved:
+    """The topic, its partitions and its settings are gone."""
+
+    topic_id: TopicId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionCreated:
+    """A partition's whole registration. ``leader`` is ``NO_NODE`` when nobody can lead."""
+
+    topic_id: TopicId
+    partition: int
+    replicas: tuple[NodeId, ...]
+    isr: tuple[NodeId, ...]
+    leader: NodeId
+    leader_epoch: LeaderEpoch
+    partition_epoch: PartitionEpoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionChange:
+    """``None`` leaves a field as it is.
+
+    Replaying it bumps the partition epoch; and the leader epoch when ``leader`` is given, even unchanged.
+    """
+
+    topic_id: TopicId
+    partition: int
+    leader: NodeId | None = None
+    isr: tuple[NodeId, ...] | None = None
+    replicas: tuple[NodeId, ...] | None = None
+
+
+class ResourceType(IntEnum):
+    """What a setting is set on (Kafka's ``ConfigResource.Type``)."""
+
+    TOPIC = 2
+    BROKER = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigChange:
+    """One key of one resource; ``value`` ``None`` returns it to the default."""
+
+    resource_type: ResourceType
+    resource_name: str
+    key: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerIdsAllocated:
+    """Every producer id below ``next_producer_id`` has been handed out."""
+
+    broker_id: NodeId
+    broker_epoch: BrokerEpoch
+    next_producer_id: ProducerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoOp:
+    """A new quorum leader's first entry, so that entries of earlier epochs can be committed."""
+
+
+MetadataRecord = (
+    RegisterBroker
+    | UnregisterBroker
+    | BrokerRegistrationChange
+    | TopicCreated
+    | TopicRemoved
+    | PartitionCreated
+    | PartitionChange
+    | ConfigChange
+    | ProducerIdsAllocated
+    | NoOp
+)

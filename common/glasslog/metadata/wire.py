@@ -1,0 +1,232 @@
+"""Metadata records to and from their protobuf bytes; the only place where the two meet.
+
+Refuses to know what a record means. Unknown kinds raise ``InvariantViolation``: a node that can not read a
+committed record must stop, not guess.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from google.protobuf.message import DecodeError
+
+from glasslog.common.errors import InvariantViolation
+from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId
+from glasslog.metadata.records import (
+    BrokerRegistrationChange,
+    ConfigChange,
+    Endpoint,
+    MetadataRecord,
+    NoOp,
+    PartitionChange,
+    PartitionCreated,
+    ProducerIdsAllocated,
+    RegisterBroker,
+    ResourceType,
+    TopicCreated,
+    TopicRemoved,
+    UnregisterBroker,
+)
+from glasslog.v1 import metadata_pb2 as pb
+
+
+def endpoints_to_wire(endpoints: tuple[Endpoint, ...]) -> list[pb.Endpoint]:
+    """Listeners as protobuf messages."""
+    return [pb.Endpoint(name=e.name, host=e.host, port=e.port) for e in endpoints]
+
+
+def endpoints_from_wire(endpoints: Iterable[pb.Endpoint]) -> tuple[Endpoint, ...]:
+    """Listeners from protobuf messages."""
+    return tuple(Endpoint(name=e.name, host=e.host, port=e.port) for e in endpoints)
+
+
+def encode_record(record: MetadataRecord) -> bytes:
+    """The bytes of one record's value in the metadata log."""
+    return _to_wire(record).SerializeToString(deterministic=True)
+
+
+def decode_record(data: bytes) -> MetadataRecord:
+    """The record in ``data``; raises ``InvariantViolation`` for bytes that are none."""
+    try:
+        return _from_wire(pb.MetadataRecord.FromString(data))
+    except (DecodeError, ValueError) as error:
+        raise InvariantViolation(f"metadata log holds an unreadable record: {error}") from error
+
+
+def _to_wire(record: MetadataRecord) -> pb.MetadataRecord:
+    match record:
+        case RegisterBroker():
+            return pb.MetadataRecord(register_broker=_register_to_wire(record))
+        case UnregisterBroker():
+            return pb.MetadataRecord(
+                unregister_broker=pb.UnregisterBrokerRecord(
+                    broker_id=record.broker_id, broker_epoch=record.broker_epoch
+                )
+            )
+        case BrokerRegistrationChange():
+            return pb.MetadataRecord(
+                broker_registration_change=pb.BrokerRegistrationChangeRecord(
+                    broker_id=record.broker_id,
+                    broker_epoch=record.broker_epoch,
+                    fenced=record.fenced,
+                    in_controlled_shutdown=record.in_controlled_shutdown,
+                )
+            )
+        case TopicCreated():
+            return pb.MetadataRecord(topic=pb.TopicRecord(name=record.name, topic_id=record.topic_id))
+        case TopicRemoved():
+            return pb.MetadataRecord(remove_topic=pb.RemoveTopicRecord(topic_id=record.topic_id))
+        case PartitionCreated():
+            return pb.MetadataRecord(partition=_partition_to_wire(record))
+        case PartitionChange():
+            return pb.MetadataRecord(partition_change=_change_to_wire(record))
+        case ConfigChange():
+            return pb.MetadataRecord(config=_config_to_wire(record))
+        case ProducerIdsAllocated():
+            return pb.MetadataRecord(
+                producer_ids=pb.ProducerIdsRecord(
+                    broker_id=record.broker_id,
+                    broker_epoch=record.broker_epoch,
+                    next_producer_id=record.next_producer_id,
+                )
+            )
+        case NoOp():
+            return pb.MetadataRecord(no_op=pb.NoOpRecord())
+        case _:
+            assert_never(record)
+
+
+def _register_to_wire(record: RegisterBroker) -> pb.RegisterBrokerRecord:
+    return pb.RegisterBrokerRecord(
+        broker_id=record.broker_id,
+        incarnation_id=record.incarnation_id,
+        broker_epoch=record.broker_epoch,
+        endpoints=endpoints_to_wire(record.endpoints),
+        rack=record.rack,
+        fenced=record.fenced,
+        log_dir_ids=record.log_dir_ids,
+    )
+
+
+def _partition_to_wire(record: PartitionCreated) -> pb.PartitionRecord:
+    return pb.PartitionRecord(
+        topic_id=record.topic_id,
+        partition=record.partition,
+        replicas=record.replicas,
+        isr=record.isr,
+        leader=record.leader,
+        leader_epoch=record.leader_epoch,
+        partition_epoch=record.partition_epoch,
+    )
+
+
+def _change_to_wire(record: PartitionChange) -> pb.PartitionChangeRecord:
+    return pb.PartitionChangeRecord(
+        topic_id=record.topic_id,
+        partition=record.partition,
+        leader=record.leader,
+        isr=None if record.isr is None else pb.Int32List(values=record.isr),
+        replicas=None if record.replicas is None else pb.Int32List(values=record.replicas),
+    )
+
+
+def _config_to_wire(record: ConfigChange) -> pb.ConfigRecord:
+    return pb.ConfigRecord(
+        resource_type=pb.ConfigRecord.ResourceType.ValueType(record.resource_type.value),
+        resource_name=record.resource_name,
+        key=record.key,
+        value=record.value,
+    )
+
+
+def _from_wire(message: pb.MetadataRecord) -> MetadataRecord:
+    match message.WhichOneof("kind"):
+        case "register_broker":
+            return _register_from_wire(message.register_broker)
+        case "unregister_broker":
+            gone = message.unregister_broker
+            return UnregisterBroker(
+                broker_id=NodeId(gone.broker_id), broker_epoch=BrokerEpoch(gone.broker_epoch)
+            )
+        case "broker_registration_change":
+            return _registration_change_from_wire(message.broker_registration_change)
+        case "topic":
+            return TopicCreated(name=message.topic.name, topic_id=TopicId(message.topic.topic_id))
+        case "remove_topic":
+            return TopicRemoved(topic_id=TopicId(message.remove_topic.topic_id))
+        case "partition":
+            return _partition_from_wire(message.partition)
+        case "partition_change":
+            return _change_from_wire(message.partition_change)
+        case "config":
+            return _config_from_wire(message.config)
+        case "producer_ids":
+            ids = message.producer_ids
+            return ProducerIdsAllocated(
+                broker_id=NodeId(ids.broker_id),
+                broker_epoch=BrokerEpoch(ids.broker_epoch),
+                next_producer_id=ProducerId(ids.next_producer_id),
+            )
+        case "no_op":
+            return NoOp()
+        case None:
+            raise InvariantViolation("metadata record of an unknown kind: written by a newer version?")
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _nodes(values: Iterable[int]) -> tuple[NodeId, ...]:
+    return tuple(NodeId(value) for value in values)
+
+
+def _register_from_wire(message: pb.RegisterBrokerRecord) -> RegisterBroker:
+    return RegisterBroker(
+        broker_id=NodeId(message.broker_id),
+        incarnation_id=message.incarnation_id,
+        broker_epoch=BrokerEpoch(message.broker_epoch),
+        endpoints=endpoints_from_wire(message.endpoints),
+        rack=message.rack,
+        fenced=message.fenced,
+        log_dir_ids=tuple(message.log_dir_ids),
+    )
+
+
+def _registration_change_from_wire(message: pb.BrokerRegistrationChangeRecord) -> BrokerRegistrationChange:
+    return BrokerRegistrationChange(
+        broker_id=NodeId(message.broker_id),
+        broker_epoch=BrokerEpoch(message.broker_epoch),
+        fenced=message.fenced if message.HasField("fenced") else None,
+        in_controlled_shutdown=(
+            message.in_controlled_shutdown if message.HasField("in_controlled_shutdown") else None
+        ),
+    )
+
+
+def _partition_from_wire(message: pb.PartitionRecord) -> PartitionCreated:
+    return PartitionCreated(
+        topic_id=TopicId(message.topic_id),
+        partition=message.partition,
+        replicas=_nodes(message.replicas),
+        isr=_nodes(message.isr),
+        leader=NodeId(message.leader),
+        leader_epoch=LeaderEpoch(message.leader_epoch),
+        partition_epoch=PartitionEpoch(message.partition_epoch),
+    )
+
+
+def _change_from_wire(message: pb.PartitionChangeRecord) -> PartitionChange:
+    return PartitionChange(
+        topic_id=TopicId(message.topic_id),
+        partition=message.partition,
+        leader=NodeId(message.leader) if message.HasField("leader") else None,
+        isr=_nodes(message.isr.values) if message.HasField("isr") else None,
+        replicas=_nodes(message.replicas.values) if message.HasField("replicas") else None,
+    )
+
+
+def _config_from_wire(message: pb.ConfigRecord) -> ConfigChange:
+    return ConfigChange(
+        resource_type=ResourceType(message.resource_type),
+        resource_name=message.resource_name,
+        key=message.key,
+        value=message.value if message.HasField("value") else None,
+    )
