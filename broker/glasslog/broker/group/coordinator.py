@@ -1,0 +1,321 @@
+"""The shell around the group cores: one for each partition of ``__consumer_offsets`` that this broker leads.
+
+It takes partitions over (reads their log into a fresh core) and gives them up, appends what the cores want
+stored, answers who waits, and arms one timer. It refuses to know how the log is replicated
+(``OffsetsStorage``) and how requests travel. What a group may do is decided in ``core``.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from glasslog.broker.group.core import GroupShard
+from glasslog.broker.group.effects import Append, Response
+from glasslog.broker.group.hashing import partition_of_group
+from glasslog.broker.group.records import Unknown, decode, encode
+from glasslog.broker.group.types import (
+    CommitRequest,
+    CommitResponse,
+    CommittedOffset,
+    GroupDescription,
+    GroupLimits,
+    JoinRequest,
+    JoinResponse,
+    LeavingMember,
+    MemberIdentity,
+    SyncRequest,
+    SyncResponse,
+)
+from glasslog.common.errors import ErrorCode, GlasslogError, StorageError
+from glasslog.common.ids import Offset, TopicPartition
+from glasslog.common.runtime.protocols import Runtime
+from glasslog.log.batch import iterate_batches
+from glasslog.log.records import decode_records, encode_batch
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_LOAD_CHUNK_BYTES = 1 << 20
+_MAX_APPENDS_A_BATCH = 500
+
+
+class OffsetsStorage(Protocol):
+    """The partitions of ``__consumer_offsets`` as far as this broker has them."""
+
+    def partition_count(self) -> int:
+        """How many partitions the topic has; 0 while it does not exist."""
+        ...
+
+    def append(self, partition: int, batch: bytes) -> Awaitable[None]:
+        """Append with acks=all; done when replicated. Raises ``GlasslogError``."""
+        ...
+
+    def start_offset(self, partition: int) -> Offset: ...
+
+    def read(self, partition: int, offset: Offset, max_bytes: int) -> bytes:
+        """Whole batches from ``offset`` up to the end of the leader's log; empty there."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Serving:
+    """A partition that is coordinated here. ``appends`` wait for the writer task."""
+
+    partition: int
+    epoch: int
+    shard: GroupShard
+    appends: "asyncio.Queue[Append]"
+    tasks: "list[asyncio.Task[None]]"
+    loaded: bool = False
+
+
+class GroupCoordinator:
+    """Serves groups; answers with Kafka's errors as values, and never raises for a member's fault."""
+
+    def __init__(self, *, runtime: Runtime, limits: GroupLimits, storage: OffsetsStorage) -> None:
+        self._runtime = runtime
+        self._limits = limits
+        self._storage = storage
+        self._serving: dict[int, _Serving] = {}
+        self._waiters: dict[int, asyncio.Future[Response]] = {}
+        self._next_waiter = 0
+        self._wake = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+
+    # --- life ---
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for serving in self._serving.values():
+                    self._start(serving, group)
+                await self._run_timer()
+        finally:
+            self._group = None
+            for partition in list(self._serving):
+                self.on_resigned(partition)
+
+    async def _run_timer(self) -> None:
+        while True:
+            self._wake.clear()
+            now = self._runtime.clock.now_ms()
+            for serving in list(self._serving.values()):
+                if serving.loaded:
+                    serving.shard.tick(now)
+                    self._drain(serving)
+            deadlines = [s.shard.next_deadline_ms() for s in self._serving.values() if s.loaded]
+            due = min((deadline for deadline in deadlines if deadline is not None), default=None)
+            delay = None if due is None else max(due - self._runtime.clock.now_ms(), 1) / 1000
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
+
+    def on_elected(self, partition: int, epoch: int) -> None:
+        """This broker leads the partition: load it, then serve its groups."""
+        known = self._serving.get(partition)
+        if known is not None and known.epoch >= epoch:
+            return
+        if known is not None:
+            self.on_resigned(partition)
+        serving = _Serving(
+            partition=partition,
+            epoch=epoch,
+            shard=GroupShard(self._limits),
+            appends=asyncio.Queue(),
+            tasks=[],
+        )
+        self._serving[partition] = serving
+        if self._group is not None:
+            self._start(serving, self._group)
+
+    def _start(self, serving: _Serving, group: asyncio.TaskGroup) -> None:
+        name = f"group-coordinator-{serving.partition}"
+        serving.tasks.append(group.create_task(self._serve(serving), name=name))
+
+    def on_resigned(self, partition: int) -> None:
+        """Another broker leads the partition: whoever waits here is sent there."""
+        serving = self._serving.pop(partition, None)
+        if serving is None:
+            return
+        serving.shard.resign()
+        self._reply_all(serving)
+        for task in serving.tasks:
+            task.cancel()
+        self._wake.set()
+
+    # --- one partition ---
+
+    async def _serve(self, serving: _Serving) -> None:
+        await self._load(serving)
+        while True:
+            batch = [await serving.appends.get()]
+            while not serving.appends.empty() and len(batch) < _MAX_APPENDS_A_BATCH:
+                batch.append(serving.appends.get_nowait())
+            error = await self._store(serving.partition, batch)
+            now = self._runtime.clock.now_ms()
+            for append in batch:
+                serving.shard.on_stored(append.token, error, now)
+            self._drain(serving)
+
+    async def _load(self, serving: _Serving) -> None:
+        started = self._runtime.clock.now_ms()
+        offset = self._storage.start_offset(serving.partition)
+        records = 0
+        while data := self._storage.read(serving.partition, offset, _LOAD_CHUNK_BYTES):
+            for header, position in iterate_batches(data):
+                if not header.is_control:
+                    for record in decode_records(data, position):
+                        records += 1
+                        self._replay(serving, record.key, record.value)
+                offset = Offset(header.next_offset)
+            await asyncio.sleep(0)
+        serving.loaded = True
+        self._wake.set()
+        took = self._runtime.clock.now_ms() - started
+        logger.info(
+            "coordinating groups of partition %d: %d records read in %d ms", serving.partition, records, took
+        )
+
+    def _replay(self, serving: _Serving, key: bytes | None, value: bytes | None) -> None:
+        try:
+            change = decode(key, value)
+        except StorageError as error:
+            # One foreign record must not take every group of the partition away.
+            logger.error("partition %d: %s; passed over", serving.partition, error)
+            return
+        if not isinstance(change, Unknown):
+            serving.shard.replay(change, self._runtime.clock.now_ms())
+
+    async def _store(self, partition: int, appends: list[Append]) -> ErrorCode:
+        wall = self._runtime.clock.wall_ms()
+        rows = [(wall, *encode(record), ()) for append in appends for record in append.records]
+        try:
+            await self._storage.append(partition, bytes(encode_batch(rows)))
+        except GlasslogError as error:
+            logger.warning("group records of partition %d not stored: %s", partition, error)
+            return _coordinator_error(error.code)
+        return ErrorCode.NONE
+
+    def _drain(self, serving: _Serving) -> None:
+        ready = serving.shard.take_ready()
+        for append in ready.appends:
+            serving.appends.put_nowait(append)
+        for reply in ready.replies:
+            self._answer(reply.waiter, reply.response)
+
+    def _reply_all(self, serving: _Serving) -> None:
+        for reply in serving.shard.take_ready().replies:
+            self._answer(reply.waiter, reply.response)
+
+    def _answer(self, waiter: int, response: Response) -> None:
+        future = self._waiters.get(waiter)
+        if future is not None and not future.done():
+            future.set_result(response)
+
+    def _shard(self, group_id: str) -> _Serving | ErrorCode:
+        count = self._storage.partition_count()
+        if count == 0:
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
+        serving = self._serving.get(partition_of_group(group_id, count))
+        if serving is None:
+            return ErrorCode.NOT_COORDINATOR
+        return serving if serving.loaded else ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+
+    async def _wait(self, serving: _Serving, ask: Callable[[int], None]) -> Response:
+        self._next_waiter += 1
+        waiter = self._next_waiter
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = future
+        try:
+            ask(waiter)
+            self._drain(serving)
+            self._wake.set()
+            return await future
+        finally:
+            del self._waiters[waiter]
+
+    # --- requests ---
+
+    async def join(self, request: JoinRequest) -> JoinResponse:
+        """Answered when the group has agreed on a generation, or refused at once."""
+        serving = self._shard(request.group_id)
+        if isinstance(serving, ErrorCode):
+            return JoinResponse(error=serving, member_id=request.member_id)
+        now, shard = self._runtime.clock.now_ms(), serving.shard
+        return _expect(JoinResponse, await self._wait(serving, lambda w: shard.join(request, w, now)))
+
+    async def sync(self, request: SyncRequest) -> SyncResponse:
+        """Answered when the leader's assignment is stored."""
+        serving = self._shard(request.group_id)
+        if isinstance(serving, ErrorCode):
+            return SyncResponse(error=serving)
+        now, shard = self._runtime.clock.now_ms(), serving.shard
+        return _expect(SyncResponse, await self._wait(serving, lambda w: shard.sync(request, w, now)))
+
+    def heartbeat(self, identity: MemberIdentity) -> ErrorCode:
+        """A member says that it is alive."""
+        serving = self._shard(identity.group_id)
+        if isinstance(serving, ErrorCode):
+            return serving
+        return serving.shard.heartbeat(identity, self._runtime.clock.now_ms())
+
+    def leave(self, group_id: str, members: tuple[LeavingMember, ...]) -> ErrorCode | tuple[ErrorCode, ...]:
+        """Members go, each with its outcome; or why nobody could."""
+        serving = self._shard(group_id)
+        if isinstance(serving, ErrorCode):
+            return serving
+        outcomes = serving.shard.leave(group_id, members, self._runtime.clock.now_ms())
+        self._drain(serving)
+        self._wake.set()
+        return outcomes
+
+    async def commit(self, request: CommitRequest) -> CommitResponse:
+        """Answered when the offsets are replicated."""
+        serving = self._shard(request.identity.group_id)
+        if isinstance(serving, ErrorCode):
+            return tuple((partition, serving) for partition, _ in request.offsets)
+        clock, shard = self._runtime.clock, serving.shard
+        now, wall = clock.now_ms(), clock.wall_ms()
+        response = await self._wait(serving, lambda w: shard.commit(request, w, now, wall))
+        assert isinstance(response, tuple)
+        return response
+
+    def committed(
+        self, group_id: str, partitions: tuple[TopicPartition, ...] | None
+    ) -> ErrorCode | tuple[tuple[TopicPartition, CommittedOffset], ...]:
+        """The group's positions in ``partitions``, or in all it has (``None``)."""
+        serving = self._shard(group_id)
+        if isinstance(serving, ErrorCode):
+            return serving
+        if partitions is None:
+            return serving.shard.all_committed(group_id)
+        return tuple((partition, serving.shard.committed(group_id, partition)) for partition in partitions)
+
+    def describe(self, group_id: str) -> ErrorCode | GroupDescription:
+        """A group's state and members."""
+        serving = self._shard(group_id)
+        return serving if isinstance(serving, ErrorCode) else serving.shard.describe(group_id)
+
+    def groups(self) -> tuple[GroupDescription, ...]:
+        """Every group that this broker coordinates."""
+        loaded = [serving.shard for serving in self._serving.values() if serving.loaded]
+        return tuple(shard.describe(group_id) for shard in loaded for group_id in shard.group_ids())
+
+
+def _expect(kind: type[T], response: object) -> T:
+    assert isinstance(response, kind)
+    return response
+
+
+def _coordinator_error(code: ErrorCode) -> ErrorCode:
+    """What a member is told when storing failed: look for another coordinator, or try again."""
+    if code in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.KAFKA_STORAGE_ERROR):
+        return ErrorCode.NOT_COORDINATOR
+    if code is ErrorCode.MESSAGE_TOO_LARGE:
+        return ErrorCode.INVALID_COMMIT_OFFSET_SIZE
+    return ErrorCode.COORDINATOR_NOT_AVAILABLE

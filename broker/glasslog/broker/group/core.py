@@ -1,0 +1,269 @@
+"""The coordinator of the groups in one partition of ``__consumer_offsets``, as a sans-I/O core.
+
+Requests come in with a *waiter* number when their answer may have to wait; duties go out through
+``take_ready``. Records are replicated before anything that rests on them becomes visible: offsets are
+changed, and assignments handed out, only by ``on_stored``. A standby that replays the same records has the
+same offsets and stable generations; who waits for whom is volatile, and members find a new coordinator.
+
+Refuses to know storage, transports, clocks and randomness.
+Source: Kafka's ``GroupCoordinatorShard``; classic groups only (KIP-848 groups would be a second kind here).
+"""
+
+from glasslog.broker.group.effects import Effects, Ready
+from glasslog.broker.group.group import Group, GroupState, restored
+from glasslog.broker.group.rebalance import Rebalance
+from glasslog.broker.group.records import GroupLogRecord, GroupRecord, OffsetRecord
+from glasslog.broker.group.types import (
+    NO_GENERATION,
+    NOTHING_COMMITTED,
+    CommitRequest,
+    CommittedOffset,
+    GroupDescription,
+    GroupLimits,
+    JoinRequest,
+    JoinResponse,
+    LeavingMember,
+    MemberIdentity,
+    SyncRequest,
+    SyncResponse,
+)
+from glasslog.common.errors import ErrorCode
+from glasslog.common.ids import TopicPartition
+
+
+class GroupShard:
+    """The groups and offsets of one partition. Every time is monotonic ms but ``wall_ms``."""
+
+    def __init__(self, limits: GroupLimits) -> None:
+        self._limits = limits
+        self._effects = Effects()
+        self._rebalance = Rebalance(limits, self._effects)
+        self._groups: dict[str, Group] = {}
+        self._offsets: dict[str, dict[TopicPartition, CommittedOffset]] = {}
+
+    # --- duties and time ---
+
+    def take_ready(self) -> Ready:
+        """What has to be appended and may be answered; each duty is given once."""
+        return self._effects.take_ready()
+
+    def on_stored(self, token: int, error: ErrorCode, now_ms: int) -> None:
+        """An append ended, well or not. Appends end in the order they were given."""
+        records, then = self._effects.take_stored(token)
+        if error is ErrorCode.NONE:
+            for record in records:
+                self._replay_offset(record)
+        then(error, now_ms)
+
+    def next_deadline_ms(self) -> int | None:
+        """When ``tick`` has something to do at the earliest."""
+        deadlines = (group.next_deadline_ms() for group in self._groups.values())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def tick(self, now_ms: int) -> None:
+        """Expire sessions, joins and syncs whose time is up."""
+        for group in list(self._groups.values()):
+            deadline = group.next_deadline_ms()
+            if deadline is not None and deadline <= now_ms:
+                self._rebalance.expire(group, now_ms)
+
+    # --- loading ---
+
+    def replay(self, record: GroupLogRecord, now_ms: int) -> None:
+        """A record of the log, while this coordinator takes the partition over."""
+        self._replay_offset(record)
+        if isinstance(record, GroupRecord):
+            if record.value is None:
+                self._groups.pop(record.group_id, None)
+            else:
+                self._groups[record.group_id] = restored(record.group_id, record.value, now_ms)
+
+    def _replay_offset(self, record: GroupLogRecord) -> None:
+        if not isinstance(record, OffsetRecord):
+            return
+        offsets = self._offsets.setdefault(record.group_id, {})
+        if record.committed is None:
+            offsets.pop(record.partition, None)
+        else:
+            offsets[record.partition] = record.committed
+
+    def resign(self) -> None:
+        """Another broker coordinates these groups from now on: everybody who waits is told."""
+        for group in self._groups.values():
+            self._rebalance.resign(group, ErrorCode.NOT_COORDINATOR)
+        for token in self._effects.unfinished:
+            _, then = self._effects.take_stored(token)
+            then(ErrorCode.NOT_COORDINATOR, 0)
+
+    # --- members ---
+
+    def join(self, request: JoinRequest, waiter: int, now_ms: int) -> None:
+        """A member joins, or joins again; answered with a ``JoinResponse``."""
+        error = self._join_error(request)
+        if error is not ErrorCode.NONE:
+            self._effects.reply(waiter, JoinResponse(error=error, member_id=request.member_id))
+            return
+        group = self._groups.setdefault(request.group_id, Group(group_id=request.group_id))
+        self._rebalance.join(group, request, waiter, now_ms)
+        if not (group.members or group.pending or group.generation_id):
+            del self._groups[request.group_id]  # refused at once: a group that never was
+
+    def _join_error(self, request: JoinRequest) -> ErrorCode:
+        if not request.group_id:
+            return ErrorCode.INVALID_GROUP_ID
+        limits = self._limits
+        if not limits.min_session_timeout_ms <= request.session_timeout_ms <= limits.max_session_timeout_ms:
+            return ErrorCode.INVALID_SESSION_TIMEOUT
+        if request.member_id and request.group_id not in self._groups:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        return ErrorCode.NONE
+
+    def sync(self, request: SyncRequest, waiter: int, now_ms: int) -> None:
+        """A member asks for its assignment, the leader brings all; answered with a ``SyncResponse``."""
+        identity = MemberIdentity(
+            group_id=request.group_id,
+            generation_id=request.generation_id,
+            member_id=request.member_id,
+            group_instance_id=request.group_instance_id,
+        )
+        error = self._member_error(identity)
+        group = self._groups.get(request.group_id)
+        if error is ErrorCode.NONE and group is not None:
+            asked = (
+                request.protocol_type or group.protocol_type,
+                request.protocol_name or group.protocol_name,
+            )
+            if asked != (group.protocol_type, group.protocol_name):
+                error = ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+        if error is not ErrorCode.NONE or group is None:
+            self._effects.reply(waiter, SyncResponse(error=error))
+            return
+        self._rebalance.sync(group, request, waiter, now_ms)
+
+    def heartbeat(self, identity: MemberIdentity, now_ms: int) -> ErrorCode:
+        """A member is alive; REBALANCE_IN_PROGRESS tells it to join again."""
+        error = self._member_error(identity)
+        if error is not ErrorCode.NONE:
+            return error
+        group = self._groups[identity.group_id]
+        member = group.members[identity.member_id]
+        member.session_deadline_ms = now_ms + member.session_timeout_ms
+        if group.state is GroupState.PREPARING_REBALANCE:
+            return ErrorCode.REBALANCE_IN_PROGRESS
+        return ErrorCode.NONE
+
+    def _member_error(self, identity: MemberIdentity) -> ErrorCode:
+        group = self._groups.get(identity.group_id)
+        if not identity.group_id:
+            return ErrorCode.INVALID_GROUP_ID
+        if group is None:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        if identity.group_instance_id:
+            owner = group.static_ids.get(identity.group_instance_id)
+            if owner is not None and owner != identity.member_id:
+                return ErrorCode.FENCED_INSTANCE_ID
+        if identity.member_id not in group.members:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        if identity.generation_id != group.generation_id:
+            return ErrorCode.ILLEGAL_GENERATION
+        return ErrorCode.NONE
+
+    def leave(self, group_id: str, members: tuple[LeavingMember, ...], now_ms: int) -> tuple[ErrorCode, ...]:
+        """Members go, each with its outcome, in order."""
+        group = self._groups.get(group_id)
+        if group is None:
+            return tuple(ErrorCode.UNKNOWN_MEMBER_ID for _ in members)
+        return tuple(self._leave_one(group, member, now_ms) for member in members)
+
+    def _leave_one(self, group: Group, member: LeavingMember, now_ms: int) -> ErrorCode:
+        member_id = member.member_id
+        if member.group_instance_id:
+            owner = group.static_ids.get(member.group_instance_id)
+            if owner is None:
+                return ErrorCode.UNKNOWN_MEMBER_ID
+            if member_id and owner != member_id:
+                return ErrorCode.FENCED_INSTANCE_ID
+            member_id = owner
+        if member_id not in group.members and member_id not in group.pending:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        self._rebalance.leave(group, member_id, now_ms)
+        return ErrorCode.NONE
+
+    # --- offsets ---
+
+    def commit(self, request: CommitRequest, waiter: int, now_ms: int, wall_ms: int) -> None:
+        """Store offsets; answered partition by partition once they are replicated."""
+        error = self._commit_error(request.identity, now_ms)
+        bound = self._limits.max_offset_metadata_bytes
+        outcomes = {
+            partition: ErrorCode.OFFSET_METADATA_TOO_LARGE
+            if len(committed.metadata.encode()) > bound and error is ErrorCode.NONE
+            else error
+            for partition, committed in request.offsets
+        }
+        records = tuple(
+            OffsetRecord(
+                group_id=request.identity.group_id,
+                partition=partition,
+                committed=_stamped(committed, wall_ms),
+            )
+            for partition, committed in request.offsets
+            if outcomes[partition] is ErrorCode.NONE
+        )
+
+        def stored(outcome: ErrorCode, _now_ms: int) -> None:
+            self._effects.reply(
+                waiter,
+                tuple((p, outcome if e is ErrorCode.NONE else e) for p, e in outcomes.items()),
+            )
+
+        if records:
+            self._effects.append(records, stored)
+        else:
+            stored(ErrorCode.NONE, now_ms)
+
+    def _commit_error(self, identity: MemberIdentity, now_ms: int) -> ErrorCode:
+        if not identity.group_id:
+            return ErrorCode.INVALID_GROUP_ID
+        group = self._groups.get(identity.group_id)
+        from_outside = identity.generation_id <= NO_GENERATION and not identity.member_id
+        if group is None or not group.members:
+            return ErrorCode.NONE if from_outside else ErrorCode.ILLEGAL_GENERATION
+        error = self._member_error(identity)
+        if error is ErrorCode.NONE:
+            member = group.members[identity.member_id]
+            member.session_deadline_ms = now_ms + member.session_timeout_ms
+            if group.state is GroupState.COMPLETING_REBALANCE:
+                return ErrorCode.REBALANCE_IN_PROGRESS
+        return error
+
+    def committed(self, group_id: str, partition: TopicPartition) -> CommittedOffset:
+        """What the group committed for a partition; ``NOTHING_COMMITTED`` if nothing."""
+        return self._offsets.get(group_id, {}).get(partition, NOTHING_COMMITTED)
+
+    def all_committed(self, group_id: str) -> tuple[tuple[TopicPartition, CommittedOffset], ...]:
+        """Everything the group committed, by partition."""
+        return tuple(sorted(self._offsets.get(group_id, {}).items(), key=lambda item: item[0]))
+
+    # --- looking in ---
+
+    def describe(self, group_id: str) -> GroupDescription:
+        """A group's state and members; ``Dead`` for one that is not known, ``Empty`` for offsets alone."""
+        group = self._groups.get(group_id)
+        if group is not None:
+            return group.describe()
+        state = GroupState.EMPTY if self._offsets.get(group_id) else GroupState.DEAD
+        return GroupDescription(group_id=group_id, state=state.value)
+
+    def group_ids(self) -> tuple[str, ...]:
+        """Every group with members or offsets, sorted."""
+        return tuple(sorted({*self._groups, *(g for g, offsets in self._offsets.items() if offsets)}))
+
+
+def _stamped(committed: CommittedOffset, wall_ms: int) -> CommittedOffset:
+    return CommittedOffset(
+        offset=committed.offset,
+        leader_epoch=committed.leader_epoch,
+        metadata=committed.metadata,
+        commit_timestamp_ms=wall_ms,
+    )

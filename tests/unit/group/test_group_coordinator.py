@@ -1,0 +1,189 @@
+"""The shell around the group cores: loading, storing, timers, giving up a partition; on virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from glasslog.broker.group.coordinator import GroupCoordinator
+from glasslog.broker.group.types import (
+    CommitRequest,
+    CommittedOffset,
+    GroupLimits,
+    JoinRequest,
+    MemberIdentity,
+    SyncRequest,
+)
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import Offset, TopicPartition
+from glasslog.common.runtime.memory.loop import run_virtual
+from glasslog.common.runtime.memory.world import memory_runtime
+from glasslog.log.batch import parse_header, set_base_offset_and_epoch
+
+LIMITS = GroupLimits(
+    initial_rebalance_delay_ms=50,
+    min_session_timeout_ms=10,
+    max_session_timeout_ms=100_000,
+    max_group_size=9,
+    max_offset_metadata_bytes=8,
+)
+P0 = TopicPartition("t", 0)
+
+
+class Storage:
+    """One partition of __consumer_offsets in a list; can be told to fail or to wait."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, bytes]] = []
+        self.end = 0
+        self.failure: ErrorCode | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def partition_count(self) -> int:
+        return 1
+
+    async def append(self, partition: int, batch: bytes) -> None:
+        await self.gate.wait()
+        if self.failure is not None:
+            raise GlasslogError(self.failure)
+        data = bytearray(batch)
+        set_base_offset_and_epoch(data, 0, base_offset=self.end, leader_epoch=0)
+        self.batches.append((self.end, bytes(data)))
+        self.end += parse_header(data).record_count
+
+    def start_offset(self, partition: int) -> Offset:
+        return Offset(0)
+
+    def read(self, partition: int, offset: Offset, max_bytes: int) -> bytes:
+        return next((data for base, data in self.batches if base >= offset), b"")
+
+
+@asynccontextmanager
+async def running(storage: Storage) -> AsyncIterator[GroupCoordinator]:
+    coordinator = GroupCoordinator(runtime=memory_runtime(), limits=LIMITS, storage=storage)
+    task = asyncio.create_task(coordinator.run())
+    coordinator.on_elected(0, 1)
+    try:
+        await asyncio.sleep(0.01)
+        assert coordinator.describe("g") is not ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        yield coordinator
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def join_request(member_id: str, new_member_id: str = "m") -> JoinRequest:
+    return JoinRequest(
+        group_id="g",
+        member_id=member_id,
+        new_member_id=new_member_id,
+        session_timeout_ms=1000,
+        rebalance_timeout_ms=3000,
+        protocol_type="consumer",
+        protocols=(("range", b"s"),),
+    )
+
+
+async def join_alone(coordinator: GroupCoordinator) -> MemberIdentity:
+    assert (await coordinator.join(join_request(""))).error is ErrorCode.MEMBER_ID_REQUIRED
+    joined = await coordinator.join(join_request("m"))
+    assert joined.error is ErrorCode.NONE
+    sync = SyncRequest(
+        group_id="g", generation_id=joined.generation_id, member_id="m", assignments=(("m", b"all"),)
+    )
+    assert (await coordinator.sync(sync)).assignment == b"all"
+    return MemberIdentity(group_id="g", generation_id=joined.generation_id, member_id="m")
+
+
+def commit_request(identity: MemberIdentity, offset: int) -> CommitRequest:
+    return CommitRequest(identity=identity, offsets=((P0, CommittedOffset(offset=Offset(offset))),))
+
+
+def test_a_new_coordinator_goes_on_where_the_old_one_stood() -> None:
+    async def main() -> None:
+        storage = Storage()
+        async with running(storage) as coordinator:
+            identity = await join_alone(coordinator)
+            assert await coordinator.commit(commit_request(identity, 5)) == ((P0, ErrorCode.NONE),)
+        async with running(storage) as coordinator:
+            assert coordinator.heartbeat(identity) is ErrorCode.NONE
+            committed = coordinator.committed("g", None)
+            assert isinstance(committed, tuple)
+            assert committed[0][1].offset == 5
+            assert [group.group_id for group in coordinator.groups()] == ["g"]
+
+    run_virtual(main())
+
+
+def test_a_silent_member_expires_without_any_request() -> None:
+    async def main() -> None:
+        async with running(Storage()) as coordinator:
+            identity = await join_alone(coordinator)
+            await asyncio.sleep(0.9)
+            assert coordinator.heartbeat(identity) is ErrorCode.NONE
+            await asyncio.sleep(1.1)
+            assert coordinator.heartbeat(identity) is ErrorCode.UNKNOWN_MEMBER_ID
+
+    run_virtual(main())
+
+
+def test_many_commits_wait_for_one_append() -> None:
+    async def main() -> None:
+        storage = Storage()
+        async with running(storage) as coordinator:
+            identity = await join_alone(coordinator)
+            storage.gate.clear()
+            first = asyncio.create_task(coordinator.commit(commit_request(identity, 1)))
+            await asyncio.sleep(0.01)
+            rest = [asyncio.create_task(coordinator.commit(commit_request(identity, n))) for n in range(2, 9)]
+            await asyncio.sleep(0.01)
+            before = len(storage.batches)
+            assert not first.done()
+            storage.gate.set()
+            await asyncio.gather(first, *rest)
+            assert len(storage.batches) == before + 2
+            committed = coordinator.committed("g", (P0,))
+            assert isinstance(committed, tuple)
+            assert committed[0][1].offset == 8
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.NOT_COORDINATOR),
+        (ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.COORDINATOR_NOT_AVAILABLE),
+        (ErrorCode.REQUEST_TIMED_OUT, ErrorCode.COORDINATOR_NOT_AVAILABLE),
+    ],
+)
+def test_what_the_log_refuses_is_told_in_the_groups_words(failure: ErrorCode, told: ErrorCode) -> None:
+    async def main() -> None:
+        storage = Storage()
+        async with running(storage) as coordinator:
+            identity = await join_alone(coordinator)
+            storage.failure = failure
+            assert await coordinator.commit(commit_request(identity, 1)) == ((P0, told),)
+
+    run_virtual(main())
+
+
+def test_giving_a_partition_up_answers_everybody_who_waits() -> None:
+    async def main() -> None:
+        storage = Storage()
+        async with running(storage) as coordinator:
+            identity = await join_alone(coordinator)
+            storage.gate.clear()
+            commit = asyncio.create_task(coordinator.commit(commit_request(identity, 1)))
+            second = await coordinator.join(join_request("", "n"))
+            join = asyncio.create_task(coordinator.join(join_request(second.member_id)))
+            await asyncio.sleep(0.01)
+            coordinator.on_resigned(0)
+            assert await commit == ((P0, ErrorCode.NOT_COORDINATOR),)
+            assert (await join).error is ErrorCode.NOT_COORDINATOR
+            assert coordinator.heartbeat(identity) is ErrorCode.NOT_COORDINATOR
+            assert coordinator.committed("g", None) is ErrorCode.NOT_COORDINATOR
+
+    run_virtual(main())
