@@ -50,6 +50,13 @@ class NodeConfig:
         minimum=1024,
         maximum=_INT,
     )
+    stream_max_in_flight_requests: int = setting(
+        "stream.max.in.flight.requests",
+        "own key: unanswered requests of one Produce or Fetch stream; more wait in the client's window",
+        default=64,
+        minimum=1,
+        maximum=10_000,
+    )
 
     # --- its disks ---
     log_dirs: tuple[str, ...] = setting("log.dirs", "folders for partitions", default=("data",))

@@ -157,7 +157,7 @@ class Stream(Protocol):
 
 
 StreamHandler = Callable[[Stream, Peer], Awaitable[None]]
-"""Serves one stream; it is closed when the handler returns, and the handler is cancelled when the peer goes."""
+"""Serves one stream; closed when the handler returns. The handler is cancelled when the peer goes."""
 
 
 class Channel(Protocol):

@@ -1,0 +1,1 @@
+"""The real world: the OS, asyncio with uvloop, gRPC."""
