@@ -1,0 +1,1 @@
+"""The log on disk: record batches, segments, indexes, epochs, producer state, checkpoints, directories."""

@@ -1,0 +1,139 @@
+"""What a log checks before it appends: nothing is written until the whole request is known to be good.
+
+This module knows how to turn a leader's or a follower's bytes into a plan; it refuses to write.
+Source: Kafka's ``UnifiedLog.analyzeAndValidateRecords`` and ``LogValidator``.
+"""
+
+from typing import NamedTuple
+
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.runtime.protocols import Buffer
+from glasslog.log.batch import (
+    COMPRESSION_MASK,
+    NO_TIMESTAMP,
+    BatchHeader,
+    Compression,
+    CorruptBatch,
+    validate_batch,
+)
+from glasslog.log.producer_state import (
+    ProducedBatch,
+    ProducerEntry,
+    ProducerStates,
+    check_sequence,
+    with_batch,
+)
+
+
+class AppendInfo(NamedTuple):
+    """What became of a request. ``last_offset`` is inclusive.
+
+    ``duplicate``: the batch had been appended before; the offsets are those it has.  ``log_append_time`` is
+    -1 unless the log chose the timestamps.
+    """
+
+    first_offset: int
+    last_offset: int
+    max_timestamp: int
+    log_append_time: int = NO_TIMESTAMP
+    duplicate: bool = False
+    size_bytes: int = 0
+    batch_count: int = 0
+
+    @property
+    def next_offset(self) -> int:
+        return self.last_offset + 1
+
+
+class Plan(NamedTuple):
+    """Batches ready to be written, with the offsets they will have, and the producers' state after them."""
+
+    batches: list[BatchHeader]
+    max_timestamp: int
+    producers: dict[int, ProducerEntry]
+    duplicate: ProducedBatch | None
+
+
+class LeaderChecks(NamedTuple):
+    """What a leader demands of a request."""
+
+    max_message_bytes: int
+    origin_is_client: bool
+    now_ms: int
+
+
+def plan_leader_append(
+    data: Buffer, states: ProducerStates, *, first_offset: int, checks: LeaderChecks
+) -> Plan:
+    """Check every batch and give it its offset, without changing ``data``.
+
+    Raises ``GlasslogError``: CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, INVALID_RECORD, and the producer's errors of
+    ``check_sequence``.
+    """
+    batches: list[BatchHeader] = []
+    producers: dict[int, ProducerEntry] = {}
+    position, offset, max_timestamp, end = 0, first_offset, NO_TIMESTAMP, len(data)
+    duplicate: ProducedBatch | None = None
+    while position < end:
+        header = validate_batch(data, position)
+        _check_leader_batch(header, checks)
+        position += header.size_bytes
+        header = tuple.__new__(BatchHeader, (offset, *header[1:]))
+        offset += header.last_offset_delta + 1
+        max_timestamp = max(max_timestamp, header.max_timestamp)
+        batches.append(header)
+        producer_id = header.producer_id
+        if producer_id >= 0:
+            current = producers.get(producer_id) or states.get(producer_id)
+            duplicate = None if header.is_control else check_sequence(current, header)
+            if duplicate is not None:
+                break
+            producers[producer_id] = with_batch(current, header, now_ms=checks.now_ms)
+    if not batches:
+        raise CorruptBatch("a request without a batch")
+    if duplicate is not None and (len(batches) > 1 or position < end):
+        raise GlasslogError(
+            ErrorCode.INVALID_RECORD, "a request of several batches repeats one that was appended before"
+        )
+    return Plan(batches, max_timestamp, producers, duplicate)
+
+
+def _check_leader_batch(header: BatchHeader, checks: LeaderChecks) -> None:
+    if not checks.origin_is_client:
+        return
+    if header.size_bytes > checks.max_message_bytes:
+        raise GlasslogError(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"a batch of {header.size_bytes} bytes exceeds max.message.bytes={checks.max_message_bytes}",
+        )
+    if header.attributes & COMPRESSION_MASK > Compression.ZSTD:
+        raise CorruptBatch(f"unknown compression codec {header.attributes & COMPRESSION_MASK}")
+    if header.is_control:
+        raise GlasslogError(ErrorCode.INVALID_RECORD, "a client may not append control batches")
+    if header.record_count != header.last_offset_delta + 1 or not header.record_count:
+        raise GlasslogError(
+            ErrorCode.INVALID_RECORD,
+            f"{header.record_count} records do not fill offsets 0 to {header.last_offset_delta}",
+        )
+
+
+def plan_follower_append(data: Buffer, *, log_end_offset: int) -> Plan:
+    """Check batches that a leader numbered: sound, and increasing from ``log_end_offset``.
+
+    Raises ``CorruptBatch`` (nothing of the data may be used then).
+    """
+    batches: list[BatchHeader] = []
+    position, expected, max_timestamp, end = 0, log_end_offset, NO_TIMESTAMP, len(data)
+    while position < end:
+        header = validate_batch(data, position)
+        if header.base_offset < expected:
+            raise CorruptBatch(
+                f"batch at position {position}: base offset {header.base_offset} is below {expected}"
+            )
+        position += header.size_bytes
+        expected = header.next_offset
+        max_timestamp = max(max_timestamp, header.max_timestamp)
+        batches.append(header)
+    if not batches:
+        raise CorruptBatch("a fetch without a batch")
+    return Plan(batches, max_timestamp, {}, None)

@@ -1,0 +1,45 @@
+"""The settings of one log, named and defaulted as Kafka's topic configuration.
+
+This module knows names, defaults and ranges; it refuses to know where the values come from.
+"""
+
+from dataclasses import dataclass
+
+from glasslog.common.errors import ConfigError
+
+_NEVER = (1 << 63) - 1
+_MAX_SEGMENT_BYTES = (1 << 31) - 1
+_WEEK_MS = 7 * 24 * 3600 * 1000
+_DAY_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """What a topic may set for its logs. Raises ``ConfigError`` for a value out of range."""
+
+    segment_bytes: int = 1024 * 1024 * 1024
+    segment_ms: int = _WEEK_MS
+    index_interval_bytes: int = 4096
+    max_message_bytes: int = 1_048_588
+    """The largest record batch that a producer may append."""
+    retention_bytes: int = -1
+    retention_ms: int = _WEEK_MS
+    flush_messages: int = _NEVER
+    flush_ms: int = _NEVER
+    producer_id_expiration_ms: int = _DAY_MS
+
+    def __post_init__(self) -> None:
+        _check("segment.bytes", self.segment_bytes, lowest=256, highest=_MAX_SEGMENT_BYTES)
+        _check("segment.ms", self.segment_ms, lowest=1)
+        _check("index.interval.bytes", self.index_interval_bytes, lowest=0)
+        _check("max.message.bytes", self.max_message_bytes, lowest=0, highest=_MAX_SEGMENT_BYTES)
+        _check("retention.bytes", self.retention_bytes, lowest=-1)
+        _check("retention.ms", self.retention_ms, lowest=-1)
+        _check("flush.messages", self.flush_messages, lowest=1)
+        _check("flush.ms", self.flush_ms, lowest=0)
+        _check("producer.id.expiration.ms", self.producer_id_expiration_ms, lowest=1)
+
+
+def _check(name: str, value: int, *, lowest: int, highest: int = _NEVER) -> None:
+    if not lowest <= value <= highest:
+        raise ConfigError(f"{name}={value}: must be between {lowest} and {highest}")

@@ -1,0 +1,122 @@
+"""Where each leader epoch begins in a log, kept in memory and in ``leader-epoch-checkpoint``.
+
+This module knows how to answer "where did this epoch end"; it refuses to know what is in the log.
+Source: KIP-101, KIP-279, Kafka's ``LeaderEpochFileCache``.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from glasslog.common.errors import StorageError, require
+from glasslog.common.runtime.protocols import FileSystem
+from glasslog.log.checkpoint import read_epochs, write_epochs
+
+UNDEFINED_EPOCH = -1
+UNDEFINED_OFFSET = -1
+
+
+class EpochEndOffset(NamedTuple):
+    """The largest epoch not above the asked one, and the first offset that is not of it any more.
+
+    Both are -1 when the asked epoch is unknown here because it is newer than every known one.
+    """
+
+    epoch: int
+    end_offset: int
+
+
+class LeaderEpochCache:
+    """Leader epochs and their start offsets, both strictly increasing; every change is written at once."""
+
+    def __init__(self, files: FileSystem, path: str, entries: Sequence[tuple[int, int]] = ()) -> None:
+        self._files = files
+        self._path = path
+        self._entries = list(entries)
+
+    @classmethod
+    def load(cls, files: FileSystem, path: str) -> "LeaderEpochCache":
+        """Read the checkpoint; ``StorageError`` when it is damaged or its entries do not increase."""
+        entries = read_epochs(files, path)
+        for (epoch, start), (next_epoch, next_start) in pairwise(entries):
+            if next_epoch <= epoch or next_start < start:
+                raise StorageError(f"{path}: epoch {next_epoch} at {next_start} follows {epoch} at {start}")
+        return cls(files, path, entries)
+
+    @property
+    def entries(self) -> Sequence[tuple[int, int]]:
+        """Pairs of epoch and start offset, oldest first."""
+        return tuple(self._entries)
+
+    @property
+    def latest_epoch(self) -> int:
+        """The newest epoch, or -1 when none is known."""
+        return self._entries[-1][0] if self._entries else UNDEFINED_EPOCH
+
+    def assign(self, epoch: int, start_offset: int, *, write: bool = True) -> None:
+        """Note that ``epoch`` begins at ``start_offset``; entries that contradict it are dropped.
+
+        Nothing happens when it is the newest epoch already, unless it now begins earlier.
+        """
+        require(epoch >= 0 and start_offset >= 0, f"{self._path}: epoch {epoch} at {start_offset}")
+        if self._entries:
+            latest_epoch, latest_start = self._entries[-1]
+            if epoch == latest_epoch and start_offset >= latest_start:
+                return
+        while self._entries and (self._entries[-1][0] >= epoch or self._entries[-1][1] >= start_offset):
+            self._entries.pop()
+        self._entries.append((epoch, start_offset))
+        if write:
+            self.write()
+
+    def end_offset_for(self, epoch: int, log_end_offset: int) -> EpochEndOffset:
+        """Where ``epoch`` ends here, in a log that ends at ``log_end_offset``.
+
+        An epoch between two known ones is answered with the earlier of them, as KIP-279 asks.
+        """
+        if epoch == UNDEFINED_EPOCH or not self._entries or epoch > self._entries[-1][0]:
+            return EpochEndOffset(UNDEFINED_EPOCH, UNDEFINED_OFFSET)
+        if epoch == self._entries[-1][0]:
+            return EpochEndOffset(epoch, log_end_offset)
+        above = bisect_right(self._entries, epoch, key=_epoch_of)
+        end_offset = self._entries[above][1]
+        return EpochEndOffset(self._entries[above - 1][0] if above else epoch, end_offset)
+
+    def epoch_at(self, offset: int) -> int:
+        """The epoch under which ``offset`` was (or would be) written; -1 when it is older than all known."""
+        above = bisect_right(self._entries, offset, key=_start_of)
+        return self._entries[above - 1][0] if above else UNDEFINED_EPOCH
+
+    def truncate_from_end(self, end_offset: int, *, write: bool = True) -> None:
+        """Forget epochs that begin at or after ``end_offset``."""
+        before = len(self._entries)
+        while self._entries and self._entries[-1][1] >= end_offset:
+            self._entries.pop()
+        if write and len(self._entries) != before:
+            self.write()
+
+    def truncate_from_start(self, start_offset: int) -> None:
+        """Forget epochs that end at or before ``start_offset``; the one holding it now begins there."""
+        above = bisect_right(self._entries, start_offset, key=_start_of)
+        if above == 0 or (above == 1 and self._entries[0][1] == start_offset):
+            return
+        self._entries[:above] = [(self._entries[above - 1][0], start_offset)]
+        self.write()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self.write()
+
+    def write(self) -> None:
+        """Make the checkpoint file say what the memory does."""
+        write_epochs(self._files, self._path, self._entries)
+
+
+def _epoch_of(entry: tuple[int, int]) -> int:
+    return entry[0]
+
+
+def _start_of(entry: tuple[int, int]) -> int:
+    return entry[1]

@@ -1,0 +1,284 @@
+"""What is in a partition's folder when a log is opened, and what survives of it.
+
+This module knows file names, what a crash can leave behind and how far the data is sound; it refuses to know
+how an open log works.  Source: Kafka's ``LogLoader``.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from glasslog.common.errors import StorageError
+from glasslog.common.runtime.protocols import FileSystem
+from glasslog.log.batch import BatchHeader, CorruptBatch
+from glasslog.log.checkpoint import LEADER_EPOCH_FILE
+from glasslog.log.config import LogConfig
+from glasslog.log.epoch_cache import LeaderEpochCache
+from glasslog.log.folders import make_durable_folder
+from glasslog.log.producer_snapshot import CorruptSnapshot, decode_snapshot, encode_snapshot
+from glasslog.log.producer_state import ProducerStates
+from glasslog.log.segment import INDEX_SUFFIX, LOG_SUFFIX, Segment, file_name
+
+SNAPSHOT_SUFFIX = ".snapshot"
+_LEFTOVER_SUFFIXES = (".cleaned", ".swap", ".deleted", ".tmp")
+_SEGMENT_SUFFIXES = (LOG_SUFFIX, INDEX_SUFFIX, ".timeindex", ".txnindex", SNAPSHOT_SUFFIX)
+_DIGITS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryReport:
+    """What opening a log found after an unclean stop; ``problem`` is None when nothing had to be cut."""
+
+    scanned_bytes: int = 0
+    cut_bytes: int = 0
+    problem: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Folder:
+    """A partition's folder: its parsed names, kept up to date by those who add and remove files."""
+
+    files: FileSystem
+    path: str
+    config: LogConfig
+    segment_offsets: list[int] = field(default_factory=list)
+    snapshot_offsets: list[int] = field(default_factory=list)
+
+    def segment(self, base_offset: int) -> Segment:
+        return Segment(
+            self.files,
+            self.path,
+            base_offset=base_offset,
+            index_interval_bytes=self.config.index_interval_bytes,
+        )
+
+    def path_of(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    def sync(self) -> None:
+        """Make creations and removals durable."""
+        try:
+            self.files.sync_dir(self.path)
+        except OSError as error:
+            raise StorageError(f"{self.path}: can not be synced: {error.strerror or error}") from error
+
+    def remove(self, name: str) -> None:
+        try:
+            self.files.remove(self.path_of(name))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(
+                f"{self.path_of(name)}: can not be removed: {error.strerror or error}"
+            ) from error
+
+    # --- producer snapshots -----------------------------------------------------------------------------
+
+    def write_snapshot(self, offset: int, states: ProducerStates, *, keep: set[int]) -> None:
+        """Write the state before ``offset``; older ones go, except at the offsets in ``keep``."""
+        path = self.path_of(file_name(offset, SNAPSHOT_SUFFIX))
+        try:
+            self.files.write_atomic(path, encode_snapshot(states))
+        except OSError as error:
+            raise StorageError(f"{path}: can not be written: {error.strerror or error}") from error
+        for old in self.snapshot_offsets:
+            if old != offset and old not in keep:
+                self.remove(file_name(old, SNAPSHOT_SUFFIX))
+        kept = [old for old in self.snapshot_offsets if old in keep and old != offset]
+        self.snapshot_offsets = sorted([*kept, offset])
+
+    def remove_snapshots(self, *, above: int) -> None:
+        """Remove the snapshots of offsets above ``above``, durably: they may be wrong for what comes next."""
+        if not self.snapshot_offsets or self.snapshot_offsets[-1] <= above:
+            return
+        while self.snapshot_offsets and self.snapshot_offsets[-1] > above:
+            self.remove(file_name(self.snapshot_offsets.pop(), SNAPSHOT_SUFFIX))
+        self.sync()
+
+    def load_producers(self, segments: list[Segment]) -> ProducerStates:
+        """The newest usable snapshot, and every batch after it."""
+        states, offset = ProducerStates(), segments[0].base_offset
+        while self.snapshot_offsets:
+            name = file_name(self.snapshot_offsets[-1], SNAPSHOT_SUFFIX)
+            try:
+                states = decode_snapshot(self.files.read(self.path_of(name)))
+            except (CorruptSnapshot, FileNotFoundError):
+                # It only saves time: what it held is in the batches.
+                self.remove(name)
+                self.snapshot_offsets.pop()
+                continue
+            offset = self.snapshot_offsets[-1]
+            break
+        for header in headers_from(segments, offset):
+            states.replay(header)
+        return states
+
+
+def headers_from(segments: list[Segment], offset: int) -> Iterator[BatchHeader]:
+    """The headers of all batches from ``offset`` on."""
+    for segment in segments:
+        if segment.next_offset > offset:
+            for header, _ in segment.headers(segment.position_before(offset)):
+                if header.base_offset >= offset:
+                    yield header
+
+
+def scan_folder(files: FileSystem, path: str, config: LogConfig) -> Folder:
+    """Parse a partition's folder, created if missing; leftovers of a crash are removed.
+
+    Raises ``StorageError`` for a file that looks like part of a log and can not be, or when the OS refuses.
+    """
+    folder = Folder(files=files, path=path, config=config)
+    try:
+        make_durable_folder(files, path)
+        names = files.list(path)
+    except OSError as error:
+        raise StorageError(f"{path}: can not be used: {error.strerror or error}") from error
+    for name in names:
+        if name.endswith(_LEFTOVER_SUFFIXES):
+            folder.remove(name)
+        elif name.endswith(LOG_SUFFIX):
+            folder.segment_offsets.append(_parse_offset(path, name))
+        elif name.endswith(SNAPSHOT_SUFFIX):
+            folder.snapshot_offsets.append(_parse_offset(path, name))
+    for name in names:
+        if name.endswith(_SEGMENT_SUFFIXES[1:4]) and _parse_offset(path, name) not in folder.segment_offsets:
+            folder.remove(name)
+    return folder
+
+
+def _parse_offset(path: str, name: str) -> int:
+    digits = name.partition(".")[0]
+    if len(digits) != _DIGITS or not (digits.isascii() and digits.isdigit()):
+        raise StorageError(f"{path}/{name}: not a name of this log's files (20 digits and a suffix)")
+    return int(digits)
+
+
+# --- segments ---------------------------------------------------------------------------------------------
+
+
+def open_clean(folder: Folder) -> list[Segment] | None:
+    """The segments after an orderly stop; None when the last one's tail is not sound after all."""
+    segments = [folder.segment(offset) for offset in folder.segment_offsets]
+    measure_closed(segments)
+    try:
+        segments[-1].measure()
+        segments[-1].find_end()
+    except CorruptBatch:
+        return None
+    return segments
+
+
+def measure_closed(segments: list[Segment]) -> None:
+    """Learn the sizes of all but the last, and that each begins where the one before ends.
+
+    ``StorageError`` says which offsets are missing.  Damage inside is left for readers to meet.
+    """
+    for segment, following in pairwise(segments):
+        segment.measure()
+        with suppress(CorruptBatch):
+            segment.find_end()
+            if segment.next_offset != following.base_offset:
+                raise StorageError(
+                    f"{following.path}: begins at offset {following.base_offset}, the segment before ends "
+                    f"at {segment.next_offset}: synced offsets are missing"
+                )
+        segment.next_offset = following.base_offset
+        segment.release()
+
+
+class Recoverer:
+    """Opens the segments after an unclean stop: checks what was not synced, cuts at the first bad batch."""
+
+    def __init__(self, folder: Folder, epochs: LeaderEpochCache, *, recovery_point: int) -> None:
+        self._folder = folder
+        self._epochs = epochs
+        self._recovery_point = recovery_point
+        self._scanned_bytes = 0
+        self._cut_bytes = 0
+        self._problem: str | None = None
+
+    def run(self) -> tuple[list[Segment], RecoveryReport]:
+        """The sound segments, with the epoch cache in memory brought in line with them."""
+        offsets = self._folder.segment_offsets
+        first = max(0, sum(offset <= self._recovery_point for offset in offsets) - 1)
+        segments = [self._folder.segment(offset) for offset in offsets]
+        measure_closed(segments[: first + 1])
+        kept = segments[:first]
+        self._epochs.truncate_from_end(segments[first].base_offset, write=False)
+        for number in range(first, len(segments)):
+            segment = segments[number]
+            if kept and not self._follows(kept[-1], segment):
+                break
+            kept.append(segment)
+            if not self._recover(segment):
+                break
+        self._remove(segments[len(kept) :])
+        if kept[-1].next_offset < self._recovery_point:
+            raise StorageError(
+                f"{self._folder.path}: ends at offset {kept[-1].next_offset}, below the recovery point "
+                f"{self._recovery_point}: synced offsets are missing"
+            )
+        return kept, RecoveryReport(
+            scanned_bytes=self._scanned_bytes, cut_bytes=self._cut_bytes, problem=self._problem
+        )
+
+    def _follows(self, before: Segment, segment: Segment) -> bool:
+        """Whether ``segment`` begins where ``before`` ends: rolling names it so, a lost tail breaks it."""
+        if before.next_offset == segment.base_offset:
+            return True
+        text = f"{segment.path}: begins at {segment.base_offset}, the one before ends at {before.next_offset}"
+        if segment.base_offset <= self._recovery_point:
+            raise StorageError(f"{text}: synced offsets are missing")
+        self._problem = self._problem or text
+        return False
+
+    def _recover(self, segment: Segment) -> bool:
+        """Check one segment; False when it was cut, so that nothing after it can be kept."""
+        found = segment.recover(trusted_below=self._recovery_point, on_batch=self._learn)
+        self._scanned_bytes += found.size_bytes
+        segment.next_offset = found.next_offset
+        if found.problem is None:
+            return True
+        if found.next_offset < self._recovery_point and found.size_bytes < segment.size_bytes:
+            raise StorageError(f"{found.problem} (below the recovery point {self._recovery_point})")
+        self._problem = self._problem or found.problem
+        self._cut_bytes += segment.size_bytes - found.size_bytes
+        segment.cut(found.size_bytes, found.next_offset)
+        return False
+
+    def _learn(self, header: BatchHeader) -> None:
+        epoch = header.partition_leader_epoch
+        if epoch > self._epochs.latest_epoch:
+            self._epochs.assign(epoch, header.base_offset, write=False)
+
+    def _remove(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            segment.measure()
+            self._cut_bytes += segment.size_bytes
+            segment.remove_files()
+        if segments:
+            self._folder.sync()
+
+
+def load_epochs(folder: Folder) -> LeaderEpochCache | None:
+    """The epoch checkpoint; None when there is none or it is damaged, and the batches must tell."""
+    path = folder.path_of(LEADER_EPOCH_FILE)
+    try:
+        if not folder.files.exists(path):
+            return None
+        return LeaderEpochCache.load(folder.files, path)
+    except StorageError:
+        return None
+
+
+def rebuild_epochs(folder: Folder, segments: list[Segment]) -> LeaderEpochCache:
+    """The epoch cache from every batch's header."""
+    cache = LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
+    for segment in segments:
+        for header, _ in segment.headers():
+            if header.partition_leader_epoch > cache.latest_epoch:
+                cache.assign(header.partition_leader_epoch, header.base_offset, write=False)
+    cache.write()
+    return cache

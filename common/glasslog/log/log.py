@@ -1,0 +1,565 @@
+"""The log of one partition replica: append, read, truncate, flush, recover.
+
+This module knows segments, epochs, producers and the recovery point of one folder; it refuses to know about
+replication, high watermarks and who may append.  Not safe for use by several threads, apart from
+``PendingFlush.sync``.  Source: Kafka's ``UnifiedLog`` and ``LocalLog``.
+"""
+
+from bisect import bisect_right
+from contextlib import suppress
+
+from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
+from glasslog.common.runtime.protocols import Buffer, FileSystem
+from glasslog.log.append import (
+    AppendInfo,
+    LeaderChecks,
+    Plan,
+    plan_follower_append,
+    plan_leader_append,
+)
+from glasslog.log.batch import set_base_offset_and_epoch
+from glasslog.log.checkpoint import LEADER_EPOCH_FILE
+from glasslog.log.config import LogConfig
+from glasslog.log.epoch_cache import EpochEndOffset, LeaderEpochCache
+from glasslog.log.loading import (
+    Folder,
+    Recoverer,
+    RecoveryReport,
+    load_epochs,
+    open_clean,
+    rebuild_epochs,
+    scan_folder,
+)
+from glasslog.log.producer_state import ProducerStates
+from glasslog.log.recovery_limit import RecoveryLimit
+from glasslog.log.segment import MAX_RELATIVE_OFFSET, Appended, Segment
+from glasslog.log.timestamps import find_timestamp
+
+_WARM_SEGMENTS = 4
+"""Closed segments that keep their handle and index in memory for readers."""
+
+_EXPIRY_INTERVAL_MS = 60_000
+
+
+class OffsetOutOfRange(GlasslogError):  # noqa: N818 - Kafka's name
+    """An offset below the log's start or above its end; the text has all three."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.OFFSET_OUT_OF_RANGE, message)
+
+
+class PendingFlush:
+    """A flush that was begun: ``sync`` it in any thread, then hand it to ``Log.complete_flush``."""
+
+    __slots__ = ("_folder", "_segments", "folder_changes", "target", "truncations")
+
+    def __init__(
+        self,
+        *,
+        folder: Folder | None,
+        folder_changes: int,
+        segments: list[Segment],
+        target: int,
+        truncations: int,
+    ) -> None:
+        self._folder = folder
+        self._segments = segments
+        self.folder_changes = folder_changes
+        self.target = target
+        self.truncations = truncations
+        for segment in segments:
+            segment.pin()
+
+    def sync(self) -> None:
+        """Make everything that was appended before durable. Blocks. Raises ``StorageError``."""
+        for segment in self._segments:
+            segment.sync()
+        for segment in self._segments[:-1]:
+            segment.sync_index()
+        if self._folder is not None:
+            self._folder.sync()
+
+    def release(self) -> None:
+        """Give the segments' handles free."""
+        for segment in self._segments:
+            segment.unpin()
+        self._segments = []
+
+
+class Log:
+    """Batches from ``log_start_offset`` up to ``log_end_offset`` in one folder; ``Log.open`` makes one."""
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        segments: list[Segment],
+        epochs: LeaderEpochCache,
+        producers: ProducerStates,
+        limit: RecoveryLimit,
+        recovery: RecoveryReport,
+    ) -> None:
+        self._folder = folder
+        self._segments = segments
+        self._base_offsets = [segment.base_offset for segment in segments]
+        self._active = segments[-1]
+        self._epochs = epochs
+        self._producers = producers
+        self._limit = limit
+        self._warm: list[Segment] = []
+        self._truncations = 0
+        self._folder_changes = 0
+        self._folder_changes_synced = 0
+        self._failure: str | None = None
+        self._last_expiry_ms = 0
+        self.config = folder.config
+        self.log_start_offset = segments[0].base_offset
+        self.recovery_point = 0
+        self.recovery = recovery
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        files: FileSystem,
+        directory: str,
+        config: LogConfig,
+        clean_shutdown: bool,
+        recovery_point: int = 0,
+        log_start_offset: int = 0,
+        now_ms: int = 0,
+    ) -> "Log":
+        """Open or create the log in ``directory``.
+
+        After an unclean stop every batch from ``recovery_point`` on is checked, and the log is cut at the
+        first bad one.  ``now_ms`` is wall-clock time, used to forget expired producers.  Raises
+        ``StorageError`` when the folder holds what it must not, when synced data is damaged or missing, or
+        when the OS refuses.
+        """
+        folder = scan_folder(files, directory, config)
+        limit = RecoveryLimit.load(files, directory, checkpointed=recovery_point)
+        if not folder.segment_offsets:
+            log = cls._create(folder, limit, log_start_offset)
+        else:
+            log = cls._load(folder, limit, clean_shutdown=clean_shutdown)
+            log._start_at(log_start_offset)
+        log._producers.expire(now_ms=now_ms, expiration_ms=config.producer_id_expiration_ms)
+        log._last_expiry_ms = now_ms
+        for segment in log._segments:
+            segment.release()
+        return log
+
+    @classmethod
+    def _create(cls, folder: Folder, limit: RecoveryLimit, log_start_offset: int) -> "Log":
+        folder.remove_snapshots(above=-1)
+        epochs = LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
+        if folder.files.exists(folder.path_of(LEADER_EPOCH_FILE)):
+            folder.remove(LEADER_EPOCH_FILE)
+        limit.lower(log_start_offset)
+        segment = folder.segment(log_start_offset)
+        segment.create()
+        folder.sync()
+        log = cls(
+            folder=folder,
+            segments=[segment],
+            epochs=epochs,
+            producers=ProducerStates(),
+            limit=limit,
+            recovery=RecoveryReport(),
+        )
+        log.recovery_point = log_start_offset
+        return log
+
+    @classmethod
+    def _load(cls, folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool) -> "Log":
+        segments = open_clean(folder) if clean_shutdown else None
+        epochs = load_epochs(folder)
+        report, recovery_point = RecoveryReport(), limit.recovery_point
+        if segments is None:
+            known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
+            before = known.entries
+            segments, report = Recoverer(folder, known, recovery_point=recovery_point).run()
+            if epochs is not None and epochs.entries != before:
+                epochs.write()
+        else:
+            recovery_point = segments[-1].next_offset
+        epochs = epochs or rebuild_epochs(folder, segments)
+        log_end_offset = segments[-1].next_offset
+        epochs.truncate_from_end(log_end_offset)
+        folder.remove_snapshots(above=log_end_offset)
+        log = cls(
+            folder=folder,
+            segments=segments,
+            epochs=epochs,
+            producers=folder.load_producers(segments),
+            limit=limit,
+            recovery=report,
+        )
+        log.recovery_point = recovery_point
+        # A killed process may have left segments whose names nobody has synced yet.
+        log._folder_changes += 1
+        limit.reached(recovery_point)
+        return log
+
+    def _start_at(self, log_start_offset: int) -> None:
+        """Adopt a checkpointed start; the log may turn out to end before it."""
+        if log_start_offset > self.log_end_offset:
+            self.truncate_fully_and_start_at(log_start_offset)
+        self.log_start_offset = max(self.log_start_offset, log_start_offset)
+        self._epochs.truncate_from_start(self.log_start_offset)
+
+    # --- facts ------------------------------------------------------------------------------------------
+
+    @property
+    def directory(self) -> str:
+        return self._folder.path
+
+    @property
+    def log_end_offset(self) -> int:
+        """The offset that the next record will get."""
+        return self._active.next_offset
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all segments, without indexes."""
+        return sum(segment.size_bytes for segment in self._segments)
+
+    @property
+    def latest_epoch(self) -> int:
+        """The newest leader epoch in the log, -1 when there is none."""
+        return self._epochs.latest_epoch
+
+    @property
+    def epochs(self) -> LeaderEpochCache:
+        return self._epochs
+
+    @property
+    def producers(self) -> ProducerStates:
+        return self._producers
+
+    @property
+    def segment_base_offsets(self) -> tuple[int, ...]:
+        return tuple(self._base_offsets)
+
+    def end_offset_for_epoch(self, epoch: int) -> EpochEndOffset:
+        """Where ``epoch`` ends in this log, for a follower that has to truncate (KIP-101, KIP-279)."""
+        return self._epochs.end_offset_for(epoch, self.log_end_offset)
+
+    # --- appending --------------------------------------------------------------------------------------
+
+    def start_leader_epoch(self, epoch: int) -> None:
+        """Note that this replica leads from the log's end on under ``epoch``; raises ``StorageError``."""
+        self._epochs.assign(epoch, self.log_end_offset)
+
+    def append_as_leader(
+        self, batches: Buffer, *, leader_epoch: int, now_ms: int, origin_is_client: bool = True
+    ) -> AppendInfo:
+        """Give ``batches`` their offsets and append them.
+
+        A ``bytearray`` is numbered in place, anything else is copied once.  ``now_ms`` is wall-clock time.  A
+        refused request leaves no trace; it raises ``GlasslogError`` with CORRUPT_MESSAGE, MESSAGE_TOO_LARGE,
+        RECORD_LIST_TOO_LARGE, INVALID_RECORD, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH or
+        KAFKA_STORAGE_ERROR.  A repeated batch is answered with its first offsets.
+        """
+        self._check_usable()
+        latest_epoch = self._epochs.latest_epoch
+        require(leader_epoch >= latest_epoch, f"{self.directory}: epoch {leader_epoch} < {latest_epoch}")
+        if len(batches) > self.config.segment_bytes:
+            raise GlasslogError(
+                ErrorCode.RECORD_LIST_TOO_LARGE,
+                f"{len(batches)} bytes exceed segment.bytes={self.config.segment_bytes}",
+            )
+        self._maybe_expire_producers(now_ms)
+        data = batches if isinstance(batches, bytearray) else bytearray(batches)
+        checks = LeaderChecks(self.config.max_message_bytes, origin_is_client, now_ms)
+        first_offset = self._active.next_offset
+        plan = plan_leader_append(data, self._producers, first_offset=first_offset, checks=checks)
+        if plan.duplicate is not None:
+            known = plan.duplicate
+            return AppendInfo(known.first_offset, known.last_offset, known.timestamp, duplicate=True)
+        position = 0
+        for header in plan.batches:
+            set_base_offset_and_epoch(
+                data, position, base_offset=header.base_offset, leader_epoch=leader_epoch
+            )
+            position += header.size_bytes
+        if leader_epoch != latest_epoch:
+            self._epochs.assign(leader_epoch, first_offset)
+        return self._write(data, plan)
+
+    def append_as_follower(self, data: Buffer) -> AppendInfo:
+        """Append what a leader numbered; offsets must go on from ``log_end_offset`` (gaps are allowed).
+
+        Raises ``CorruptBatch``, and nothing is appended, or ``StorageError``.
+        """
+        self._check_usable()
+        plan = plan_follower_append(data, log_end_offset=self._active.next_offset)
+        for header in plan.batches:
+            if header.partition_leader_epoch > self._epochs.latest_epoch:
+                self._epochs.assign(header.partition_leader_epoch, header.base_offset)
+        info = self._write(data, plan)
+        for header in plan.batches:
+            self._producers.replay(header)
+        return info
+
+    def _write(self, data: Buffer, plan: Plan) -> AppendInfo:
+        batches = plan.batches
+        last_offset = batches[-1].last_offset
+        self._maybe_roll(len(data), plan, last_offset)
+        active = self._active
+        active.append(data, [Appended(batch.last_offset, batch.size_bytes) for batch in batches])
+        if active.rolling_timestamp is None and len(data) == active.size_bytes:
+            active.rolling_timestamp = batches[0].max_timestamp
+        self._producers.commit(plan.producers)
+        return AppendInfo(
+            batches[0].base_offset,
+            last_offset,
+            plan.max_timestamp,
+            size_bytes=len(data),
+            batch_count=len(batches),
+        )
+
+    def _maybe_roll(self, added_bytes: int, plan: Plan, last_offset: int) -> None:
+        active, config = self._active, self.config
+        if last_offset - active.base_offset > MAX_RELATIVE_OFFSET or (
+            active.size_bytes
+            and (
+                active.size_bytes + added_bytes > config.segment_bytes
+                or plan.max_timestamp - self._rolling_timestamp() > config.segment_ms
+            )
+        ):
+            self._roll(plan.batches[0].base_offset)
+
+    def _rolling_timestamp(self) -> int:
+        timestamp = self._active.rolling_timestamp
+        if timestamp is None:
+            header, _ = next(self._active.headers())
+            timestamp = self._active.rolling_timestamp = header.max_timestamp
+        return timestamp
+
+    def _roll(self, first_offset: int) -> None:
+        """Close the active segment and begin one at the log's end: segments join without a gap.
+
+        Only an empty segment that ``first_offset`` is too far from is replaced by one that begins there.
+        """
+        base_offset = self._active.next_offset
+        if not self._active.size_bytes:
+            self._drop_last_segment()
+            base_offset = first_offset
+        else:
+            self._folder.write_snapshot(base_offset, self._producers, keep=set(self._base_offsets))
+            self._active.release()
+        self._add_segment(base_offset)
+
+    def _add_segment(self, base_offset: int) -> None:
+        segment = self._folder.segment(base_offset)
+        segment.create()
+        self._segments.append(segment)
+        self._base_offsets.append(base_offset)
+        self._active = segment
+        self._folder_changes += 1
+
+    def _drop_last_segment(self) -> None:
+        segment = self._segments.pop()
+        self._base_offsets.pop()
+        if segment in self._warm:
+            self._warm.remove(segment)
+        segment.remove_files()
+        self._folder_changes += 1
+
+    def _maybe_expire_producers(self, now_ms: int) -> None:
+        if now_ms - self._last_expiry_ms >= _EXPIRY_INTERVAL_MS:
+            self._last_expiry_ms = now_ms
+            self._producers.expire(now_ms=now_ms, expiration_ms=self.config.producer_id_expiration_ms)
+
+    # --- reading ----------------------------------------------------------------------------------------
+
+    def read(
+        self, offset: int, *, max_bytes: int, upper_offset: int | None = None, minimum_one: bool = True
+    ) -> bytes | memoryview:
+        """Whole batches from the one that holds ``offset``, ``max_bytes`` at most, below ``upper_offset``.
+
+        Empty at the log's end.  With ``minimum_one`` a first batch larger than ``max_bytes`` comes all the
+        same.  Raises ``OffsetOutOfRange``, ``StorageError``, or ``CorruptBatch`` where the disk lies.
+        """
+        end = self._active.next_offset
+        if not self.log_start_offset <= offset <= end:
+            raise OffsetOutOfRange(
+                f"{self.directory}: offset {offset} is not between {self.log_start_offset} and {end}"
+            )
+        upper = end if upper_offset is None else min(upper_offset, end)
+        number = bisect_right(self._base_offsets, offset) - 1
+        while offset < upper and number < len(self._segments):
+            segment = self._segments[number]
+            data = segment.read(offset, max_bytes=max_bytes, upper_offset=upper, minimum_one=minimum_one)
+            if segment is not self._active:
+                self._keep_warm(segment)
+            if data is not None:
+                return data
+            number += 1
+        return b""
+
+    def _keep_warm(self, segment: Segment) -> None:
+        """Bound the handles and indexes that readers of old segments hold."""
+        if self._warm and self._warm[-1] is segment:
+            return
+        if segment in self._warm:
+            self._warm.remove(segment)
+        self._warm.append(segment)
+        if len(self._warm) > _WARM_SEGMENTS:
+            self._warm.pop(0).release()
+
+    def offset_for_timestamp(self, timestamp: int) -> tuple[int, int] | None:
+        """The first record at or after ``timestamp`` (milliseconds): its offset and timestamp, or None."""
+        found = find_timestamp(self._segments, timestamp, lowest_offset=self.log_start_offset)
+        for segment in self._segments[:-1]:
+            if segment not in self._warm:
+                segment.release()
+        return found
+
+    # --- truncating -------------------------------------------------------------------------------------
+
+    def truncate_to(self, offset: int) -> None:
+        """Drop the batch that holds ``offset`` and everything after it, durably.
+
+        Afterwards ``log_end_offset`` is at most ``offset``; producers are as the remaining batches say.
+        """
+        self._check_usable()
+        if offset >= self.log_end_offset:
+            return
+        if offset >= self.log_start_offset:
+            offset = self._segments[bisect_right(self._base_offsets, offset) - 1].boundary_at(offset)
+        if offset < self.log_start_offset:
+            self.truncate_fully_and_start_at(offset)
+            return
+        self._begin_truncation(offset)
+        while self._base_offsets[-1] >= offset and len(self._segments) > 1:
+            self._drop_last_segment()
+        self._active = self._segments[-1]
+        self._forget_warm(self._active)
+        if self._active.next_offset > offset:
+            self._active.truncate(offset)
+        self._end_truncation()
+
+    def truncate_fully_and_start_at(self, offset: int) -> None:
+        """Drop everything, durably, and begin again at ``offset``."""
+        self._check_usable()
+        self._begin_truncation(min(offset, self._base_offsets[0]))
+        self._folder.remove_snapshots(above=-1)
+        # Without the file, opening after a crash half-way asks the batches that are left.
+        self._folder.remove(LEADER_EPOCH_FILE)
+        self._folder.sync()
+        while self._segments:
+            self._drop_last_segment()
+        self._add_segment(offset)
+        self.log_start_offset = offset
+        self.recovery_point = offset
+        self._end_truncation()
+        self._epochs.clear()
+        self._limit.reached(offset)
+
+    def _begin_truncation(self, offset: int) -> None:
+        # First of all, or a crash half-way would trust a recovery point above what is there.
+        self._truncations += 1
+        if offset < self.recovery_point:
+            self._limit.lower(offset)
+            self.recovery_point = offset
+        self._folder.remove_snapshots(above=offset)
+
+    def _end_truncation(self) -> None:
+        self._folder.sync()
+        self._folder_changes_synced = self._folder_changes
+        self._epochs.truncate_from_end(self.log_end_offset)
+        if len(self._producers):
+            self._producers = self._folder.load_producers(self._segments)
+
+    def _forget_warm(self, segment: Segment) -> None:
+        if segment in self._warm:
+            self._warm.remove(segment)
+
+    # --- durability -------------------------------------------------------------------------------------
+
+    def flush(self, up_to: int | None = None) -> None:
+        """Make everything below ``up_to`` (default: all) durable; blocks. Raises ``StorageError``."""
+        if up_to is not None and up_to <= self.recovery_point:
+            return
+        pending = self.begin_flush()
+        if pending is None:
+            return
+        try:
+            pending.sync()
+        except StorageError as error:
+            self.fail_flush(pending, error)
+            raise
+        self.complete_flush(pending)
+
+    def begin_flush(self) -> PendingFlush | None:
+        """What has to be synced for all that is appended now to be durable; None when it is already.
+
+        Run ``sync`` of the answer off the loop, then call ``complete_flush``, or ``fail_flush`` if it raised.
+        """
+        self._check_usable()
+        target = self.log_end_offset
+        folder_changed = self._folder_changes != self._folder_changes_synced
+        if target <= self.recovery_point and not folder_changed:
+            return None
+        first = max(0, bisect_right(self._base_offsets, self.recovery_point) - 1)
+        segments = self._segments[first:]
+        return PendingFlush(
+            folder=self._folder if folder_changed else None,
+            folder_changes=self._folder_changes,
+            segments=segments,
+            target=target,
+            truncations=self._truncations,
+        )
+
+    def complete_flush(self, pending: PendingFlush) -> int:
+        """Advance the recovery point after ``pending.sync()``; returns it.
+
+        Offsets that were truncated meanwhile may have been written anew since, so they do not count.
+        """
+        pending.release()
+        self._folder_changes_synced = max(self._folder_changes_synced, pending.folder_changes)
+        if pending.truncations == self._truncations:
+            self.recovery_point = max(self.recovery_point, pending.target)
+            self._limit.reached(self.recovery_point)
+        return self.recovery_point
+
+    def fail_flush(self, pending: PendingFlush, error: StorageError) -> None:
+        """A sync failed: what is on disk is unknown, and trying again would hide it. The log stops."""
+        pending.release()
+        self._failure = str(error)
+
+    def close(self) -> None:
+        """Flush, leave a producer snapshot behind, give every handle back. Raises ``StorageError``."""
+        self.flush()
+        end = self.log_end_offset
+        if end > self._base_offsets[0] and end not in self._folder.snapshot_offsets:
+            self._folder.write_snapshot(end, self._producers, keep=set(self._base_offsets))
+        for segment in self._segments:
+            segment.save_index()
+            segment.sync_index()
+        self._stop("is closed")
+
+    def abandon(self) -> None:
+        """Give every handle back without writing anything, as a crash would."""
+        self._stop("was abandoned")
+
+    def delete(self) -> None:
+        """Remove the folder and all in it. Raises ``StorageError``."""
+        self._stop("was deleted")
+        try:
+            with suppress(FileNotFoundError):
+                self._folder.files.remove_tree(self.directory)
+        except OSError as error:
+            raise StorageError(f"{self.directory}: can not be removed: {error.strerror}") from error
+
+    def _stop(self, why: str) -> None:
+        for segment in self._segments:
+            segment.abandon()
+        self._warm.clear()
+        self._failure = why
+
+    def _check_usable(self) -> None:
+        if self._failure is not None:
+            raise StorageError(f"{self.directory}: the log {self._failure}")
