@@ -1,0 +1,116 @@
+"""Who leads a partition, and what a broker's leaving or return does to the partitions it holds.
+
+Pure functions from an image to ``PartitionChange`` records; this module refuses to know why a broker leaves
+or returns. Source: Kafka's ``PartitionChangeBuilder``, without eligible leader replicas.
+"""
+
+from collections.abc import Callable, Iterator
+
+from glasslog.common.ids import NO_NODE, NodeId
+from glasslog.metadata.image import MetadataImage, PartitionImage
+from glasslog.metadata.records import PartitionChange
+
+_UNCLEAN_KEY = "unclean.leader.election.enable"
+
+IsActive = Callable[[NodeId], bool]
+
+
+def without_brokers(
+    image: MetadataImage, gone: frozenset[NodeId], *, unclean_by_default: bool
+) -> tuple[PartitionChange, ...]:
+    """Take ``gone`` out of every ISR and leadership. Visits all partitions: linear in their number."""
+
+    def is_active(broker_id: NodeId) -> bool:
+        return broker_id not in gone and _is_active(image, broker_id)
+
+    def concerned(partition: PartitionImage) -> bool:
+        return partition.leader in gone or any(member in gone for member in partition.isr)
+
+    return tuple(
+        change
+        for partition in _partitions(image)
+        if concerned(partition)
+        and (
+            change := changed(
+                partition,
+                isr=tuple(member for member in partition.isr if member not in gone),
+                is_active=is_active,
+                unclean=_may_elect_unclean(image, partition, unclean_by_default),
+            )
+        )
+    )
+
+
+def with_broker(
+    image: MetadataImage, back: NodeId, *, unclean_by_default: bool
+) -> tuple[PartitionChange, ...]:
+    """Elect where nobody leads and ``back``, about to be unfenced, can. Linear in the partitions' number."""
+
+    def is_active(broker_id: NodeId) -> bool:
+        return broker_id == back or _is_active(image, broker_id)
+
+    return tuple(
+        change
+        for partition in _partitions(image)
+        if not partition.has_leader
+        and back in partition.replicas
+        and (
+            change := changed(
+                partition,
+                isr=partition.isr,
+                is_active=is_active,
+                unclean=_may_elect_unclean(image, partition, unclean_by_default),
+            )
+        )
+    )
+
+
+def changed(
+    partition: PartitionImage, *, isr: tuple[NodeId, ...], is_active: IsActive, unclean: bool
+) -> PartitionChange | None:
+    """The change that brings the partition to ``isr`` and to a leader that fits; ``None`` if it is there.
+
+    The last ISR stays when ``isr`` is empty: its members have every acknowledged record, whoever else leads
+    may lose some. A leader that may go on goes on; otherwise the first active ISR member in the order of
+    the assignment leads; otherwise, if ``unclean``, the first active replica, alone in the ISR; otherwise
+    nobody.
+    """
+    isr = isr or partition.isr
+    leader = _elect(partition, isr, is_active)
+    if leader == NO_NODE and unclean:
+        leader = next(filter(is_active, partition.replicas), NO_NODE)
+        isr = isr if leader == NO_NODE else (leader,)
+    if leader == partition.leader and isr == partition.isr:
+        return None
+    return PartitionChange(
+        topic_id=partition.topic_id,
+        partition=partition.partition,
+        leader=None if leader == partition.leader else leader,
+        isr=None if isr == partition.isr else isr,
+    )
+
+
+def leads_anything(image: MetadataImage, broker_id: NodeId) -> bool:
+    """Whether any partition has ``broker_id`` as its leader."""
+    return any(partition.leader == broker_id for partition in _partitions(image))
+
+
+def _elect(partition: PartitionImage, isr: tuple[NodeId, ...], is_active: IsActive) -> NodeId:
+    if partition.leader in isr and is_active(partition.leader):
+        return partition.leader
+    return next((replica for replica in partition.replicas if replica in isr and is_active(replica)), NO_NODE)
+
+
+def _may_elect_unclean(image: MetadataImage, partition: PartitionImage, default: bool) -> bool:
+    text = image.topic_config(partition.topic).get(_UNCLEAN_KEY)
+    return default if text is None else text.strip().lower() == "true"
+
+
+def _is_active(image: MetadataImage, broker_id: NodeId) -> bool:
+    broker = image.brokers.get(broker_id)
+    return broker is not None and broker.active
+
+
+def _partitions(image: MetadataImage) -> Iterator[PartitionImage]:
+    for topic in image.topics.values():
+        yield from topic.partitions

@@ -1,0 +1,100 @@
+"""What committed records mean, in sentences for whoever asks why a leader changed.
+
+Pure: from the image before, the image after and the records between. Refuses to know where the lines go.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from glasslog.common.ids import NO_NODE, NodeId
+from glasslog.metadata.image import MetadataImage, PartitionImage
+from glasslog.metadata.records import (
+    BrokerRegistrationChange,
+    MetadataRecord,
+    PartitionChange,
+    RegisterBroker,
+    TopicCreated,
+    TopicRemoved,
+    UnregisterBroker,
+)
+
+MAX_PARTITION_LINES = 50
+"""Of one batch; a broker may lead thousands of partitions."""
+
+
+def describe(before: MetadataImage, after: MetadataImage, records: Sequence[MetadataRecord]) -> Iterator[str]:
+    """One line per change that matters to people; leaderships beyond ``MAX_PARTITION_LINES`` are counted."""
+    shown = left_out = 0
+    for record in records:
+        line = _line(before, after, record)
+        if line is None:
+            continue
+        if not isinstance(record, PartitionChange):
+            yield line
+        elif shown < MAX_PARTITION_LINES:
+            shown += 1
+            yield line
+        else:
+            left_out += 1
+    if left_out:
+        yield f"and {left_out} more partitions likewise"
+
+
+def _line(before: MetadataImage, after: MetadataImage, record: MetadataRecord) -> str | None:
+    match record:
+        case RegisterBroker():
+            rack = f", rack {record.rack}" if record.rack else ""
+            return f"broker {record.broker_id} registered (epoch {record.broker_epoch}{rack})"
+        case UnregisterBroker():
+            return f"broker {record.broker_id} unregistered"
+        case BrokerRegistrationChange():
+            return _broker_line(record)
+        case TopicCreated():
+            return _topic_line(after, record)
+        case TopicRemoved():
+            topic = before.topics.get(record.topic_id)
+            return f"topic {topic.name} deleted" if topic is not None else None
+        case PartitionChange():
+            return _partition_line(
+                before.partition_by_id(record.topic_id, record.partition),
+                after.partition_by_id(record.topic_id, record.partition),
+            )
+        case _:
+            return None
+
+
+def _broker_line(record: BrokerRegistrationChange) -> str | None:
+    if record.fenced is not None:
+        return f"broker {record.broker_id} {'fenced' if record.fenced else 'active'}"
+    if record.in_controlled_shutdown:
+        return f"broker {record.broker_id} is shutting down; its leaderships move away"
+    return None
+
+
+def _topic_line(after: MetadataImage, record: TopicCreated) -> str | None:
+    topic = after.topics.get(record.topic_id)
+    if topic is None or not topic.partitions:
+        return None
+    factor = len(topic.partitions[0].replicas)
+    return f"topic {topic.name} created with {len(topic.partitions)} partitions, replication factor {factor}"
+
+
+def _partition_line(before: PartitionImage | None, after: PartitionImage | None) -> str | None:
+    if before is None or after is None:
+        return None
+    name = f"{after.topic}-{after.partition}"
+    if before.leader_epoch == after.leader_epoch:
+        return f"{name}: ISR {_nodes(before.isr)} -> {_nodes(after.isr)}, leader {_node(after.leader)}"
+    unclean = after.has_leader and after.leader not in before.isr
+    warning = "; UNCLEAN: acknowledged records may be lost" if unclean else ""
+    return (
+        f"{name}: leader {_node(before.leader)} -> {_node(after.leader)} "
+        f"(epoch {after.leader_epoch}), ISR {_nodes(after.isr)}{warning}"
+    )
+
+
+def _node(node_id: NodeId) -> str:
+    return "none" if node_id == NO_NODE else str(node_id)
+
+
+def _nodes(node_ids: Sequence[NodeId]) -> str:
+    return "{" + ",".join(str(node_id) for node_id in node_ids) + "}"

@@ -1,0 +1,182 @@
+"""A follower's work: fetching from the leader, truncating what diverges, noticing the leader's death.
+
+A leader is given up when no fetch succeeded for the fetch timeout, or earlier when its process refuses
+connections for a while: then it is dead rather than slow.  Seeking election begins with a pre-vote, so a
+wrong guess disturbs nobody.  This module refuses to know how votes are counted.
+"""
+
+from itertools import pairwise
+
+from glasslog.common.errors import ErrorCode
+from glasslog.common.ids import NodeId
+from glasslog.controller.raft import election
+from glasslog.controller.raft.messages import (
+    BatchSpan,
+    DivergingEpoch,
+    EndQuorumEpochRequest,
+    FetchedAppend,
+    FetchedBatches,
+    FetchRequest,
+    FetchResponse,
+    LogRange,
+)
+from glasslog.controller.raft.roles import (
+    FetchInFlight,
+    FetchPending,
+    Follower,
+    Suspected,
+    Trusted,
+    Unattached,
+)
+from glasslog.controller.raft.voter_state import VoterState
+
+
+def start(state: VoterState, leader_id: NodeId) -> None:
+    """The epoch's leader became known: fetch from it."""
+    role = Follower(
+        leader_id=leader_id,
+        fetch_deadline_ms=_draw_fetch_deadline_ms(state),
+        fetch=FetchPending(at_ms=state.now_ms),
+    )
+    state.quorum.follow(role)
+    _fetch(state, role)
+
+
+def tick(state: VoterState, role: Follower) -> None:
+    """Give the leader up, or fetch again, if it is time."""
+    if state.now_ms >= _patience_ms(role):
+        election.seek_election(state)
+    elif isinstance(role.fetch, FetchPending) and state.now_ms >= role.fetch.at_ms:
+        _fetch(state, role)
+
+
+def deadline_ms(role: Follower) -> int:
+    """When ``tick`` has something to do."""
+    patience_ms = _patience_ms(role)
+    return min(patience_ms, role.fetch.at_ms) if isinstance(role.fetch, FetchPending) else patience_ms
+
+
+def on_fetch_response(
+    state: VoterState, sender: NodeId, correlation_id: int, response: FetchResponse
+) -> None:
+    """Take what the leader of this epoch sent; anything but the answer to the running fetch is ignored."""
+    role = state.quorum.role
+    if not isinstance(role, Follower) or sender != role.leader_id:
+        return
+    if role.fetch != FetchInFlight(correlation_id=correlation_id):
+        return
+    role.leader = Trusted()
+    if response.error is ErrorCode.NONE:
+        _take(state, role, response)
+    elif response.error is ErrorCode.NOT_LEADER_OR_FOLLOWER and response.epoch == state.quorum.epoch:
+        # Within its own epoch a leader says so only after it resigned.
+        _lose_leader(state, position=len(state.others))
+    else:
+        _fetch_later(state, role)
+
+
+def on_fetch_failed(state: VoterState, correlation_id: int, *, refused: bool) -> None:
+    """Try again soon; refused connections make the leader suspect."""
+    role = state.quorum.role
+    if not isinstance(role, Follower) or role.fetch != FetchInFlight(correlation_id=correlation_id):
+        return
+    if refused and isinstance(role.leader, Trusted):
+        suspicion_ms = state.config.suspicion_ms
+        role.leader = Suspected(
+            election_deadline_ms=state.draw_ms(at_least_ms=suspicion_ms, spread_ms=suspicion_ms)
+        )
+    elif not refused:
+        role.leader = Trusted()
+    _fetch_later(state, role)
+
+
+def on_end_quorum_epoch(state: VoterState, request_id: int, request: EndQuorumEpochRequest) -> None:
+    """The leader gave up: seek election, the sooner the better placed among the successors."""
+    role = state.quorum.role
+    if isinstance(role, Follower) and role.leader_id == request.leader_id:
+        successors = request.preferred_successors
+        position = successors.index(state.node_id) if state.node_id in successors else len(successors)
+        _lose_leader(state, position=position)
+    state.reply_epoch(request_id)
+
+
+def _lose_leader(state: VoterState, *, position: int) -> None:
+    """The epoch has no leader any more; voters seek election one after the other."""
+    step_ms = max(1, state.config.election_timeout_ms // 5)
+    deadline_ms = state.draw_ms(at_least_ms=position * step_ms, spread_ms=step_ms if position else 0)
+    state.quorum.become(Unattached(election_deadline_ms=deadline_ms))
+
+
+def _patience_ms(role: Follower) -> int:
+    """When the leader is given up."""
+    if isinstance(role.leader, Suspected):
+        return min(role.fetch_deadline_ms, role.leader.election_deadline_ms)
+    return role.fetch_deadline_ms
+
+
+def _draw_fetch_deadline_ms(state: VoterState) -> int:
+    """A little jitter, so that two followers do not miss a dead leader in the same instant."""
+    timeout_ms = state.config.fetch_timeout_ms
+    return state.draw_ms(at_least_ms=timeout_ms, spread_ms=timeout_ms // 4)
+
+
+def _fetch_later(state: VoterState, role: Follower) -> None:
+    role.fetch = FetchPending(at_ms=state.now_ms + state.config.retry_backoff_ms)
+
+
+def _fetch(state: VoterState, role: Follower) -> None:
+    """Ask for what follows the own log; the request claims the log, so it waits until that is synced."""
+    request = FetchRequest(
+        cluster_id=state.cluster_id,
+        replica_id=state.node_id,
+        current_leader_epoch=state.quorum.epoch,
+        fetch_offset=state.log.end_offset,
+        last_fetched_epoch=state.log.last_epoch,
+        max_wait_ms=state.config.fetch_wait_ms,
+        max_bytes=state.config.max_fetch_bytes,
+        observer=False,
+        known_high_watermark=state.high_watermark,
+    )
+    correlation_id = state.send(
+        role.leader_id,
+        request,
+        timeout_ms=state.config.fetch_attempt_timeout_ms,
+        after_sync=state.log.synced_offset < state.log.end_offset,
+    )
+    role.fetch = FetchInFlight(correlation_id=correlation_id)
+
+
+def _take(state: VoterState, role: Follower, response: FetchResponse) -> None:
+    role.has_fetched = True
+    role.fetch_deadline_ms = _draw_fetch_deadline_ms(state)
+    body = response.body
+    if isinstance(body, DivergingEpoch):
+        state.truncate(state.log.truncation_for(body))
+    elif isinstance(body, LogRange) or not _fits(state, body.spans):
+        # A peer that sends what does not continue this log is not obeyed; asking again may help.
+        _fetch_later(state, role)
+        return
+    else:
+        _append(state, body)
+    # What lies beyond a truncation or the batches' end may differ from the leader's log.
+    if not isinstance(body, DivergingEpoch):
+        state.advance_high_watermark(min(response.high_watermark, state.log.end_offset))
+    _fetch(state, role)
+
+
+def _append(state: VoterState, batches: FetchedBatches) -> None:
+    if not batches.spans:
+        return
+    for span in batches.spans:
+        state.log.append(epoch=span.epoch, end_offset=span.end_offset)
+    state.append_fetched(FetchedAppend(base_offset=batches.spans[0].base_offset, data=batches.data))
+
+
+def _fits(state: VoterState, spans: tuple[BatchSpan, ...]) -> bool:
+    """Whether the batches continue the own log without a gap, with epochs up to the current one."""
+    before = BatchSpan(0, state.log.end_offset, state.log.last_epoch)
+    return all(
+        span.base_offset == previous.end_offset < span.end_offset
+        and previous.epoch <= span.epoch <= state.quorum.epoch
+        for previous, span in pairwise((before, *spans))
+    )

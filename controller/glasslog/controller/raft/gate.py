@@ -1,0 +1,111 @@
+"""The gate in front of the roles: who may talk to this voter, and whose epoch is older or newer.
+
+Everything that passes is of this cluster, from a known voter and of the current epoch; the roles need not
+look again.  This module refuses to know what the roles then do.  Source: Kafka's
+``validateVoterOnlyRequest``, ``validateLeaderOnlyRequest`` and ``maybeTransition``.
+"""
+
+from glasslog.common.errors import ErrorCode
+from glasslog.common.ids import NO_NODE, NodeId
+from glasslog.controller.raft import following, leading
+from glasslog.controller.raft.messages import (
+    BeginQuorumEpochRequest,
+    EndQuorumEpochRequest,
+    FetchRequest,
+    Response,
+    VoteRequest,
+)
+from glasslog.controller.raft.roles import Follower, Leader, Unattached
+from glasslog.controller.raft.voter_state import VoterState
+
+_NO_EPOCH = -1
+
+
+def refuse_vote(state: VoterState, request: VoteRequest) -> ErrorCode:
+    """NONE when the request may be decided on; a newer epoch is entered on the way."""
+    error = _refuse_peer(state, request.cluster_id, request.candidate_id)
+    if error is ErrorCode.NONE and request.voter_id != state.node_id:
+        error = ErrorCode.INVALID_VOTER_KEY
+    return error if error is not ErrorCode.NONE else _pass_epoch(state, request.candidate_epoch)
+
+
+def refuse_begin(state: VoterState, request: BeginQuorumEpochRequest) -> ErrorCode:
+    """NONE when the sender leads this epoch."""
+    error = _refuse_peer(state, request.cluster_id, request.leader_id)
+    if error is ErrorCode.NONE and request.voter_id != state.node_id:
+        error = ErrorCode.INVALID_VOTER_KEY
+    return error if error is not ErrorCode.NONE else _pass_epoch(state, request.leader_epoch)
+
+
+def refuse_end(state: VoterState, request: EndQuorumEpochRequest) -> ErrorCode:
+    """NONE when the sender led this epoch."""
+    error = _refuse_peer(state, request.cluster_id, request.leader_id)
+    return error if error is not ErrorCode.NONE else _pass_epoch(state, request.leader_epoch)
+
+
+def refuse_fetch(state: VoterState, request: FetchRequest) -> ErrorCode:
+    """NONE when this node leads the fetcher's epoch. A fetcher's newer epoch is not entered, only refused."""
+    epoch = state.quorum.epoch
+    if request.cluster_id != state.cluster_id:
+        return ErrorCode.INCONSISTENT_CLUSTER_ID
+    if not request.observer and request.replica_id not in state.others:
+        return ErrorCode.INCONSISTENT_VOTER_SET
+    if request.fetch_offset < 0:
+        return ErrorCode.INVALID_REQUEST
+    is_any_epoch = request.observer and request.current_leader_epoch == _NO_EPOCH
+    if not is_any_epoch and request.current_leader_epoch < epoch:
+        return ErrorCode.FENCED_LEADER_EPOCH
+    if not is_any_epoch and request.current_leader_epoch > epoch:
+        return ErrorCode.UNKNOWN_LEADER_EPOCH
+    if not isinstance(state.quorum.role, Leader):
+        return ErrorCode.NOT_LEADER_OR_FOLLOWER
+    return ErrorCode.NONE
+
+
+def learn_from(state: VoterState, response: Response) -> bool:
+    """Take epoch and leader from a response; whether it is of this epoch, before and after."""
+    quorum = state.quorum
+    if response.epoch > quorum.epoch:
+        enter_epoch(state, response.epoch)
+        if response.leader_id in state.others:
+            follow(state, response.leader_id)
+        return False
+    if response.epoch < quorum.epoch:
+        return False
+    # Within an epoch only its first leader can be learned from hearsay: after that one was lost, only itself
+    # can say that it still leads.
+    if response.leader_id in state.others and quorum.hard_state.leader_id == NO_NODE:
+        follow(state, response.leader_id)
+    return True
+
+
+def enter_epoch(state: VoterState, epoch: int) -> None:
+    """A newer epoch exists: whatever this voter was, it is unattached now."""
+    role = state.quorum.role
+    state.quorum.enter_epoch(epoch, Unattached(election_deadline_ms=state.draw_election_deadline_ms()))
+    if isinstance(role, Leader):
+        leading.refuse_parked(state, role)
+
+
+def follow(state: VoterState, leader_id: NodeId) -> None:
+    """The leader of this epoch is known. Another leader than the one known already is a bug somewhere."""
+    role = state.quorum.role
+    if isinstance(role, Follower) and role.leader_id == leader_id:
+        return
+    following.start(state, leader_id)
+
+
+def _refuse_peer(state: VoterState, cluster_id: str, sender: NodeId) -> ErrorCode:
+    if cluster_id != state.cluster_id:
+        return ErrorCode.INCONSISTENT_CLUSTER_ID
+    if sender not in state.others:
+        return ErrorCode.INCONSISTENT_VOTER_SET
+    return ErrorCode.NONE
+
+
+def _pass_epoch(state: VoterState, epoch: int) -> ErrorCode:
+    if epoch < state.quorum.epoch:
+        return ErrorCode.FENCED_LEADER_EPOCH
+    if epoch > state.quorum.epoch:
+        enter_epoch(state, epoch)
+    return ErrorCode.NONE

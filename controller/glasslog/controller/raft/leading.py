@@ -1,0 +1,264 @@
+"""A leader's work: making itself known, serving fetches, moving the high watermark, noticing its isolation.
+
+This module refuses to know how a leader is elected.  Source: KIP-595; Kafka's ``LeaderState``.
+"""
+
+from collections.abc import Sequence
+
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import NodeId
+from glasslog.controller.raft.messages import (
+    BeginQuorumEpochRequest,
+    EndQuorumEpochRequest,
+    FetchRequest,
+    LeaderReady,
+    LogRange,
+)
+from glasslog.controller.raft.roles import NEVER_MS, FetcherKey, Leader, ParkedFetch, Progress, Resigned
+from glasslog.controller.raft.voter_state import VoterState
+
+_MAX_WAIT_MS = 30_000
+_FORGET_OBSERVER_AFTER_MS = 300_000
+
+
+def start(state: VoterState, *, granting_voters: Sequence[NodeId]) -> None:
+    """Take office: write the epoch's first entry and tell the voters."""
+    role = Leader(
+        epoch_start_offset=state.log.end_offset,
+        elected_at_ms=state.now_ms,
+        next_announcement_ms=state.now_ms,
+        voters={voter: Progress() for voter in state.others},
+    )
+    state.quorum.lead(role)
+    state.append_leader_change(granting_voters)
+    _announce(state, role)
+
+
+def propose(state: VoterState, values: tuple[bytes, ...]) -> int:
+    """Append one batch; returns its base offset. Errors: see ``RaftNode.propose``."""
+    role, config = state.quorum.role, state.config
+    if not isinstance(role, Leader):
+        raise GlasslogError(
+            ErrorCode.NOT_CONTROLLER,
+            f"node {state.node_id} does not lead the quorum; the leader is {state.quorum.leader_id}",
+        )
+    if not values:
+        raise GlasslogError(ErrorCode.INVALID_REQUEST, "a proposal needs at least one record")
+    size_bytes = sum(map(len, values))
+    if size_bytes > config.max_batch_bytes:
+        raise GlasslogError(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"a proposal of {size_bytes} bytes; at most {config.max_batch_bytes} are allowed",
+        )
+    waiting = state.log.end_offset - max(state.high_watermark, role.epoch_start_offset)
+    if waiting + len(values) > config.max_uncommitted_records:
+        raise GlasslogError(
+            ErrorCode.THROTTLING_QUOTA_EXCEEDED,
+            f"{waiting} records wait for the majority; at most {config.max_uncommitted_records} may",
+        )
+    return state.append_data(values)
+
+
+# --- fetches ----------------------------------------------------------------------------------------------
+
+
+def on_fetch(state: VoterState, role: Leader, request_id: int, request: FetchRequest) -> None:
+    """Answer, or park until something new is there. The gate has checked the epoch and who asks."""
+    if request.fetch_offset < state.log.start_offset:
+        state.reply_fetch(request_id, error=ErrorCode.OFFSET_OUT_OF_RANGE)
+        return
+    divergence = state.log.divergence(
+        fetch_offset=request.fetch_offset, last_fetched_epoch=request.last_fetched_epoch
+    )
+    if divergence is not None:
+        state.reply_fetch(request_id, divergence)
+        return
+    _note_progress(state, role, request)
+    _park(state, role, request_id, request)
+
+
+def answer_parked(state: VoterState, role: Leader) -> None:
+    """Answer every parked fetch that has something new to learn, or has waited long enough.
+
+    Called once all inputs at hand were taken, so that an answer covers as much as possible.
+    """
+    for key, parked in list(role.parked.items()):
+        if _has_news(state, parked.request) or state.now_ms >= parked.deadline_ms:
+            del role.parked[key]
+            _answer(state, parked)
+
+
+def _park(state: VoterState, role: Leader, request_id: int, request: FetchRequest) -> None:
+    """A fetcher waits for one answer at a time: an older fetch of it is answered with nothing."""
+    key = FetcherKey(replica_id=request.replica_id, observer=request.observer)
+    older = role.parked.pop(key, None)
+    if older is not None:
+        state.reply_fetch(older.request_id)
+    wait_ms = min(max(request.max_wait_ms, 0), _MAX_WAIT_MS)
+    role.parked[key] = ParkedFetch(request_id=request_id, request=request, deadline_ms=state.now_ms + wait_ms)
+
+
+def _has_news(state: VoterState, request: FetchRequest) -> bool:
+    if 0 <= request.known_high_watermark < state.high_watermark:
+        return True
+    return request.fetch_offset < _end_for(state, request)
+
+
+def _end_for(state: VoterState, request: FetchRequest) -> int:
+    """Observers apply what they get, so they get what is committed; voters get everything."""
+    return state.high_watermark if request.observer else state.log.end_offset
+
+
+def _answer(state: VoterState, parked: ParkedFetch) -> None:
+    request = parked.request
+    end_offset = _end_for(state, request)
+    if request.fetch_offset >= end_offset:
+        state.reply_fetch(parked.request_id)
+        return
+    max_bytes = max(1, min(request.max_bytes, state.config.max_fetch_bytes))
+    records = LogRange(start_offset=request.fetch_offset, end_offset=end_offset, max_bytes=max_bytes)
+    state.reply_fetch(parked.request_id, records)
+
+
+def _note_progress(state: VoterState, role: Leader, request: FetchRequest) -> None:
+    progress = _progress_of(state, role, request)
+    end_offset = _end_for(state, request)
+    if request.fetch_offset >= end_offset:
+        progress.last_caught_up_ms = state.now_ms
+    elif 0 <= progress.leader_end_at_last_fetch <= request.fetch_offset:
+        progress.last_caught_up_ms = max(progress.last_caught_up_ms, progress.last_fetch_ms)
+    progress.leader_end_at_last_fetch = end_offset
+    progress.end_offset = request.fetch_offset
+    progress.last_fetch_ms = state.now_ms
+    if not request.observer:
+        maybe_advance_high_watermark(state, role)
+
+
+def _progress_of(state: VoterState, role: Leader, request: FetchRequest) -> Progress:
+    if not request.observer:
+        return role.voters[request.replica_id]
+    known = role.observers.get(request.replica_id)
+    if known is None:
+        _forget_observers(state, role)
+        known = role.observers[request.replica_id] = Progress()
+    return known
+
+
+def _forget_observers(state: VoterState, role: Leader) -> None:
+    """Drop the silent ones, and the longest silent one when there is no room for another."""
+    for replica_id, progress in list(role.observers.items()):
+        if state.now_ms - progress.last_fetch_ms >= _FORGET_OBSERVER_AFTER_MS:
+            _forget_observer(state, role, replica_id)
+    if len(role.observers) >= state.config.max_observers:
+        oldest = min(role.observers, key=lambda each: (role.observers[each].last_fetch_ms, each))
+        _forget_observer(state, role, oldest)
+
+
+def _forget_observer(state: VoterState, role: Leader, replica_id: NodeId) -> None:
+    del role.observers[replica_id]
+    parked = role.parked.pop(FetcherKey(replica_id=replica_id, observer=True), None)
+    if parked is not None:
+        state.reply_fetch(parked.request_id)
+
+
+# --- the high watermark -----------------------------------------------------------------------------------
+
+
+def maybe_advance_high_watermark(state: VoterState, role: Leader) -> None:
+    """Commit what the majority holds, once that includes an entry of the leader's own epoch.
+
+    The leader counts itself only for what it has synced. Before an own entry is on the majority, even entries
+    that the majority holds could still be replaced by another leader's (Raft, section 5.4.2).
+    """
+    ends = sorted(
+        [state.log.synced_offset, *(progress.end_offset for progress in role.voters.values())], reverse=True
+    )
+    held_by_majority = ends[state.majority - 1]
+    if held_by_majority <= role.epoch_start_offset:
+        return
+    state.advance_high_watermark(held_by_majority)
+    if not role.is_ready:
+        role.is_ready = True
+        state.notice(LeaderReady(epoch=state.quorum.epoch))
+
+
+# --- time -------------------------------------------------------------------------------------------------
+
+
+def deadline_ms(state: VoterState, role: Leader) -> int | None:
+    """When ``tick`` has something to do; None for an only voter without fetchers."""
+    deadlines = [parked.deadline_ms for parked in role.parked.values()]
+    if state.others:
+        deadlines += [_quorum_deadline_ms(state, role), role.next_announcement_ms]
+    return min(deadlines, default=None)
+
+
+def tick(state: VoterState, role: Leader) -> None:
+    """Resign when no majority is heard of; tell voters that do not fetch who leads."""
+    if state.others and state.now_ms >= _quorum_deadline_ms(state, role):
+        resign(state, role)
+    elif state.now_ms >= role.next_announcement_ms:
+        _announce(state, role)
+
+
+def _quorum_deadline_ms(state: VoterState, role: Leader) -> int:
+    """When the newest fetches of a majority (with the leader itself) will be too old (check quorum)."""
+    heard = sorted((_heard_ms(role, progress) for progress in role.voters.values()), reverse=True)
+    return heard[state.majority - 2] + state.config.check_quorum_timeout_ms
+
+
+def _heard_ms(role: Leader, progress: Progress) -> int:
+    return role.elected_at_ms if progress.last_fetch_ms == NEVER_MS else progress.last_fetch_ms
+
+
+def _announce(state: VoterState, role: Leader) -> None:
+    """BeginQuorumEpoch to every voter that has not fetched lately and is not being told already."""
+    interval_ms = max(1, state.config.fetch_timeout_ms // 4)
+    role.next_announcement_ms = state.now_ms + interval_ms
+    for voter, progress in sorted(role.voters.items()):
+        is_silent = progress.last_fetch_ms == NEVER_MS or (
+            state.now_ms - progress.last_fetch_ms >= 2 * interval_ms
+        )
+        if is_silent and voter not in role.announcing:
+            request = BeginQuorumEpochRequest(
+                cluster_id=state.cluster_id,
+                leader_id=state.node_id,
+                leader_epoch=state.quorum.epoch,
+                voter_id=voter,
+            )
+            timeout_ms = state.config.fetch_timeout_ms
+            role.announcing[voter] = state.send(voter, request, timeout_ms=timeout_ms)
+
+
+def on_announced(state: VoterState, voter: NodeId, correlation_id: int) -> None:
+    """A BeginQuorumEpoch was answered or failed; if the voter still does not fetch, it is told again."""
+    role = state.quorum.role
+    if isinstance(role, Leader) and role.announcing.get(voter) == correlation_id:
+        del role.announcing[voter]
+
+
+# --- the end ----------------------------------------------------------------------------------------------
+
+
+def resign(state: VoterState, role: Leader) -> None:
+    """Give up; the voter with the longest log is asked to seek election at once."""
+    successors = sorted(state.others, key=lambda voter: (-role.voters[voter].end_offset, voter))
+    # Long enough that a successor is elected first.
+    deadline_ms = state.draw_election_deadline_ms() + state.config.fetch_timeout_ms
+    state.quorum.become(Resigned(election_deadline_ms=deadline_ms))
+    refuse_parked(state, role)
+    request = EndQuorumEpochRequest(
+        cluster_id=state.cluster_id,
+        leader_id=state.node_id,
+        leader_epoch=state.quorum.epoch,
+        preferred_successors=tuple(successors),
+    )
+    for voter in state.others:
+        state.send(voter, request, timeout_ms=state.config.election_timeout_ms)
+
+
+def refuse_parked(state: VoterState, role: Leader) -> None:
+    """The leader is none any more: its fetchers must look for another."""
+    for parked in role.parked.values():
+        state.reply_fetch(parked.request_id, error=ErrorCode.NOT_LEADER_OR_FOLLOWER)
+    role.parked.clear()

@@ -1,0 +1,287 @@
+"""What passes between raft nodes and through a core: requests, responses, inputs, outputs, ``Ready``.
+
+This module refuses to know how anything travels or is stored: it is data.  Source of the requests: KIP-595,
+KIP-996 (pre-vote).
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from glasslog.common.errors import ErrorCode
+from glasslog.common.ids import NO_NODE, NodeId
+from glasslog.controller.raft.types import HardState
+
+# --- requests ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteRequest:
+    """Asks ``voter_id`` for its vote in ``candidate_epoch``; as a pre-vote, whether it would give one."""
+
+    cluster_id: str
+    candidate_epoch: int
+    candidate_id: NodeId
+    voter_id: NodeId
+    last_epoch: int
+    log_end_offset: int
+    pre_vote: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginQuorumEpochRequest:
+    """A new leader makes itself known."""
+
+    cluster_id: str
+    leader_id: NodeId
+    leader_epoch: int
+    voter_id: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndQuorumEpochRequest:
+    """A leader gives up; the first of ``preferred_successors`` should seek election at once."""
+
+    cluster_id: str
+    leader_id: NodeId
+    leader_epoch: int
+    preferred_successors: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRequest:
+    """A voter's or observer's long poll; ``last_fetched_epoch`` is of its last entry, -1 for an empty log.
+
+    ``current_leader_epoch`` -1 (observers only) and ``known_high_watermark`` -1: not known, not compared.
+    """
+
+    cluster_id: str
+    replica_id: NodeId
+    current_leader_epoch: int
+    fetch_offset: int
+    last_fetched_epoch: int
+    max_wait_ms: int
+    max_bytes: int
+    observer: bool
+    known_high_watermark: int
+
+
+Request: TypeAlias = VoteRequest | BeginQuorumEpochRequest | EndQuorumEpochRequest | FetchRequest
+
+# --- responses --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteResponse:
+    """``epoch`` and ``leader_id`` are the voter's own view (``NO_NODE``: none known)."""
+
+    error: ErrorCode
+    epoch: int
+    leader_id: NodeId
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochResponse:
+    """Answers BeginQuorumEpoch and EndQuorumEpoch alike."""
+
+    error: ErrorCode
+    epoch: int
+    leader_id: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DivergingEpoch:
+    """The leader's end of the largest epoch not above the fetcher's last one: truncate there."""
+
+    epoch: int
+    end_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRange:
+    """Records that the leader's shell reads from its log: whole batches, at least one if any is there."""
+
+    start_offset: int
+    end_offset: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpan:
+    """What a core needs to know of one batch."""
+
+    base_offset: int
+    end_offset: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedBatches:
+    """Whole, checked batches as a fetcher received them, and what each spans."""
+
+    data: bytes
+    spans: tuple[BatchSpan, ...]
+
+
+FetchBody: TypeAlias = DivergingEpoch | LogRange | FetchedBatches
+NO_RECORDS = FetchedBatches(data=b"", spans=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchResponse:
+    """A core emits ``DivergingEpoch`` or ``LogRange``; its shell turns the latter into ``FetchedBatches``."""
+
+    error: ErrorCode
+    epoch: int
+    leader_id: NodeId
+    high_watermark: int
+    log_start_offset: int
+    body: FetchBody = NO_RECORDS
+
+
+Response: TypeAlias = VoteResponse | EpochResponse | FetchResponse
+
+# --- into a core ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestReceived:
+    """``request_id`` is the shell's: the ``Reply`` carries it back."""
+
+    request_id: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseReceived:
+    """``correlation_id`` is the core's, of the ``Send`` that is answered."""
+
+    sender: NodeId
+    correlation_id: int
+    response: Response
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailed:
+    """No answer will come. ``refused``: the peer's connection failed at once, its process is likely dead."""
+
+    sender: NodeId
+    correlation_id: int
+    refused: bool
+
+
+Message: TypeAlias = RequestReceived | ResponseReceived | RequestFailed
+
+# --- out of a core ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """A request to a voter; exactly one ``ResponseReceived`` or ``RequestFailed`` should follow."""
+
+    to: NodeId
+    correlation_id: int
+    timeout_ms: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer to a ``RequestReceived``."""
+
+    request_id: int
+    response: Response
+
+
+Outgoing: TypeAlias = Send | Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataAppend:
+    """A leader's own batch: one record per value."""
+
+    base_offset: int
+    epoch: int
+    values: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderChangeAppend:
+    """The control batch that begins a leader's epoch."""
+
+    base_offset: int
+    epoch: int
+    leader_id: NodeId
+    voters: tuple[NodeId, ...]
+    granting_voters: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedAppend:
+    """Batches copied from the leader, as they are."""
+
+    base_offset: int
+    data: bytes
+
+
+Append: TypeAlias = DataAppend | LeaderChangeAppend | FetchedAppend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """Everything below ``high_watermark`` is held by the majority, and is in this node's log."""
+
+    high_watermark: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderReady:
+    """This node leads ``epoch`` and its first own entry is committed, so everything before is as well."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderChanged:
+    """Another leads, or nobody that is known."""
+
+    epoch: int
+    leader_id: NodeId = NO_NODE
+
+
+Notice: TypeAlias = Committed | LeaderReady | LeaderChanged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The shell's duties, in this order; all are done before the next ``take_ready``.
+
+    1. ``truncate_to``: cut the log, if set.
+    2. ``appends``: write these to the log.
+    3. ``messages``: may leave at once, before anything is synced.
+    4. ``notices``: tell the state machine, in order; what was committed is in the log by now.
+    5. ``hard_state``: make it durable, if set; sync the log if it was changed; report with ``on_synced``.
+    6. ``messages_after_sync``: they depend on 5.
+    """
+
+    truncate_to: int | None
+    appends: tuple[Append, ...]
+    messages: tuple[Outgoing, ...]
+    notices: tuple[Notice, ...]
+    hard_state: HardState | None
+    messages_after_sync: tuple[Outgoing, ...]
+
+    @property
+    def needs_sync(self) -> bool:
+        """Whether the log was changed."""
+        return bool(self.appends) or self.truncate_to is not None
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.needs_sync
+            or self.messages
+            or self.hard_state is not None
+            or self.messages_after_sync
+            or self.notices
+        )

@@ -1,0 +1,247 @@
+"""The task that runs one voter: it owns the core, the log, the inbox and the calls to the others.
+
+One task feeds the core and fulfils what it hands over; see ``duties`` for the disk, ``inbox`` and ``peers``
+for the network.  The state machine above sees committed batches and leadership through ``RaftListener``.
+This module refuses to know Raft's rules and what records mean.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
+from glasslog.common.ids import NO_NODE, NodeId, Offset
+from glasslog.common.node_config import Voter
+from glasslog.common.runtime.protocols import Peer, Runtime, Services
+from glasslog.controller.raft import wire
+from glasslog.controller.raft.core import RaftCore
+from glasslog.controller.raft.duties import Duties
+from glasslog.controller.raft.epochs import LogOutline
+from glasslog.controller.raft.inbox import Inbox
+from glasslog.controller.raft.peers import Peers
+from glasslog.controller.raft.quorum_file import QuorumFile
+from glasslog.controller.raft.raft_log import PARTITION, DiskRaftLog, log_config
+from glasslog.controller.raft.roles import Leader
+from glasslog.controller.raft.types import HardState, QuorumConfig, QuorumDescription, RaftListener
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class RaftNode:
+    """One voter of the quorum: ``run`` it in a task, serve its ``services`` on the CONTROLLER listener.
+
+    The folder ``__cluster_metadata-0`` in ``log_dir`` is this node's alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        log_dir: str,
+        node_id: NodeId,
+        cluster_id: str,
+        voters: tuple[Voter, ...],
+        config: QuorumConfig,
+        listener: RaftListener,
+    ) -> None:
+        self._runtime = runtime
+        self._directory = f"{log_dir}/{PARTITION}"
+        self._node_id = node_id
+        self._cluster_id = cluster_id
+        self._config = config
+        self._listener = listener
+        self._addresses = {NodeId(voter.node_id): voter.address for voter in voters}
+        self._file = QuorumFile(
+            runtime.files, self._directory, cluster_id=cluster_id, voters=tuple(self._addresses)
+        )
+        self._inbox = Inbox(limit=config.max_inbox)
+        self._core: RaftCore | None = None
+        self._stopped = asyncio.Event()
+        self._was_started = False
+        self._is_stopping = False
+
+    # --- life -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Open the log and take part until cancelled or ``shutdown``. Runs once.
+
+        Raises ``StorageError`` when the disk fails or holds another cluster's state, ``InvariantViolation``
+        for a bug, and whatever the listener raises.  Cancelling it is like a crash: nothing more is written.
+        """
+        require(not self._was_started, "a RaftNode runs once")
+        self._was_started = True
+        try:
+            hard_state, log = await self._runtime.blocking(self._open)
+            try:
+                await self._take_part(self._make_core(hard_state, log), log)
+                log.close()
+            finally:
+                log.abandon()
+        finally:
+            self._core = None
+            self._inbox.refuse_all(self._not_running())
+            self._stopped.set()
+
+    async def shutdown(self) -> None:
+        """Resign if leading, tell the others, close the log; ``run`` then returns. Bounded in time."""
+        self._is_stopping = True
+        self._inbox.wake()
+        if self._was_started:
+            await self._stopped.wait()
+
+    async def resign(self) -> None:
+        """Give leadership up for the most caught-up voters; nothing if this node does not lead."""
+        if self._core is not None:
+            self._core.resign(self._now_ms())
+            self._inbox.wake()
+            await asyncio.sleep(0)
+
+    def _open(self) -> tuple[HardState, DiskRaftLog]:
+        config = log_config(max_batch_bytes=self._config.max_batch_bytes)
+        log = DiskRaftLog(self._runtime.files, self._directory, config)
+        try:
+            return self._file.read(), log
+        except StorageError:
+            log.abandon()
+            raise
+
+    def _make_core(self, hard_state: HardState, log: DiskRaftLog) -> RaftCore:
+        if log.problem is not None:
+            _LOGGER.warning("node %d: cut the metadata log's torn tail: %s", self._node_id, log.problem)
+        outline = LogOutline(
+            start_offset=log.start_offset, end_offset=log.end_offset, epoch_starts=log.epoch_starts
+        )
+        if outline.last_epoch > hard_state.epoch:
+            raise StorageError(
+                f"{self._directory}: the log reaches epoch {outline.last_epoch}, quorum-state only "
+                f"{hard_state.epoch}: they are not of one voter, or quorum-state was lost"
+            )
+        return RaftCore(
+            node_id=self._node_id,
+            cluster_id=self._cluster_id,
+            voters=tuple(self._addresses),
+            config=self._config,
+            random=self._runtime.random,
+            hard_state=hard_state,
+            log=outline,
+        )
+
+    async def _take_part(self, core: RaftCore, log: DiskRaftLog) -> None:
+        try:
+            async with asyncio.TaskGroup() as calls:
+                transport = self._runtime.transport
+                peers = Peers(transport, self._addresses, inbox=self._inbox, calls=calls)
+                duties = Duties(
+                    node_id=self._node_id,
+                    runtime=self._runtime,
+                    core=core,
+                    log=log,
+                    file=self._file,
+                    inbox=self._inbox,
+                    peers=peers,
+                    listener=self._listener,
+                )
+                self._core = core
+                try:
+                    await self._loop(core, duties)
+                    await self._leave(core, duties, peers)
+                finally:
+                    await peers.close()
+        except BaseExceptionGroup as group:
+            # Whoever awaits ``run`` matches on the error itself.
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+
+    async def _loop(self, core: RaftCore, duties: Duties) -> None:
+        core.start(self._now_ms())
+        await duties.fulfil()
+        while not self._is_stopping:
+            deadline_ms = core.next_deadline_ms()
+            timeout_ms = None if deadline_ms is None else max(0, deadline_ms - self._now_ms())
+            await self._inbox.wait(timeout_ms=timeout_ms)
+            now_ms = self._now_ms()
+            for message in self._inbox.take():
+                core.step(message, now_ms)
+            core.tick(now_ms)
+            await duties.fulfil()
+
+    async def _leave(self, core: RaftCore, duties: Duties, peers: Peers) -> None:
+        """Resign, and give the messages that say so a moment to arrive."""
+        core.resign(self._now_ms())
+        await duties.fulfil()
+        await peers.stop(grace_ms=self._config.election_timeout_ms)
+
+    def _not_running(self) -> GlasslogError:
+        return GlasslogError(
+            ErrorCode.NOT_LEADER_OR_FOLLOWER, f"node {self._node_id} does not take part in the quorum now"
+        )
+
+    def _now_ms(self) -> int:
+        return self._runtime.clock.now_ms()
+
+    # --- for the state machine ------------------------------------------------------------------------------
+
+    def propose(self, records: Sequence[bytes]) -> Offset:
+        """Append ``records`` as one atomic batch; returns the first one's offset, the rest follow.
+
+        Raises ``GlasslogError``: NOT_CONTROLLER when this node does not lead, MESSAGE_TOO_LARGE,
+        THROTTLING_QUOTA_EXCEEDED when too much is uncommitted, INVALID_REQUEST for no records.  They are
+        committed when ``on_committed`` delivers them; if ``on_not_leader`` comes first, their fate is open.
+        """
+        if self._core is None:
+            raise GlasslogError(ErrorCode.NOT_CONTROLLER, f"node {self._node_id} is not running")
+        offset = self._core.propose(records, self._now_ms())
+        self._inbox.wake()
+        return offset
+
+    @property
+    def next_offset(self) -> Offset:
+        """The log end offset: what the next ``propose`` returns on the leader."""
+        return Offset(0) if self._core is None else self._core.log_end_offset
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node was elected; it may act as the leader once ``on_leader`` said so."""
+        return self._core is not None and isinstance(self._core.role, Leader)
+
+    @property
+    def leader_id(self) -> NodeId:
+        """``NO_NODE`` while unknown."""
+        return NO_NODE if self._core is None else self._core.leader_id
+
+    @property
+    def epoch(self) -> int:
+        return 0 if self._core is None else self._core.epoch
+
+    @property
+    def high_watermark(self) -> Offset:
+        return Offset(0) if self._core is None else self._core.high_watermark
+
+    @property
+    def core(self) -> RaftCore | None:
+        """To look at only (invariant checks, metrics); None while not running."""
+        return self._core
+
+    def describe(self) -> QuorumDescription:
+        """Raises ``GlasslogError`` (retriable) while not running."""
+        if self._core is None:
+            raise self._not_running()
+        return self._core.describe(self._now_ms())
+
+    # --- for the other nodes --------------------------------------------------------------------------------
+
+    def services(self) -> Services:
+        """Handlers of glasslog.v1.Quorum; outside ``run`` they refuse with a retriable error."""
+        methods = (wire.FETCH, wire.VOTE, wire.BEGIN_QUORUM_EPOCH, wire.END_QUORUM_EPOCH)
+        unary = {method: partial(self._serve, method) for method in methods}
+        return Services(unary={**unary, wire.DESCRIBE: self._serve_describe}, names=(wire.SERVICE,))
+
+    async def _serve(self, method: str, data: bytes, peer: Peer) -> bytes:
+        if self._core is None:
+            raise self._not_running()
+        return await self._inbox.ask(method, data)
+
+    async def _serve_describe(self, data: bytes, peer: Peer) -> bytes:
+        return wire.encode_description(self.describe())

@@ -1,0 +1,157 @@
+"""The controller's core: the committed metadata on every controller, and decisions on the active one.
+
+``decide`` is pure and says which records to append; ``adopt`` and ``commit`` are all that changes the
+images. The active controller decides against a speculative image that holds what it has appended but the
+quorum has not committed; when it loses leadership that image is dropped, because its fate is open. A
+sans-I/O core: it refuses to know how records are agreed on and when answers leave.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from glasslog.common.errors import InvariantViolation
+from glasslog.common.ids import NO_NODE, NodeId, Offset
+from glasslog.controller.decision import Context, ControllerSettings, Decision
+from glasslog.controller.heartbeats import Heartbeats
+from glasslog.controller.isr import alter_partition
+from glasslog.controller.producer_ids import allocate_producer_ids
+from glasslog.controller.registration import broker_heartbeat, fence_brokers, register_broker
+from glasslog.controller.requests import (
+    AllocateProducerIdsRequest,
+    AlterPartitionRequest,
+    BrokerHeartbeatRequest,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    FenceBrokersRequest,
+    RegisterBrokerRequest,
+    Request,
+    Response,
+)
+from glasslog.controller.topics import create_topics, delete_topics
+from glasslog.metadata.delta import MetadataDelta
+from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage
+from glasslog.metadata.records import MetadataRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standby:
+    """Follows; ``leader_id`` is the active controller as far as it is known."""
+
+    epoch: int
+    leader_id: NodeId
+
+
+@dataclass(slots=True, kw_only=True)
+class Active:
+    """Decides, in the quorum's ``epoch``. ``image`` holds what has been appended, committed or not."""
+
+    epoch: int
+    image: MetadataImage
+    heartbeats: Heartbeats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """The image after one decision's records."""
+
+    image: MetadataImage
+    changed_brokers: tuple[NodeId, ...]
+
+
+class ControllerState:
+    """``committed`` is what the quorum has agreed on; ``role`` is ``Standby`` or ``Active``."""
+
+    def __init__(self, settings: ControllerSettings) -> None:
+        self.settings = settings
+        self.committed = EMPTY_IMAGE
+        self.role: Standby | Active = Standby(epoch=0, leader_id=NO_NODE)
+
+    # --- roles ---
+
+    def activate(self, epoch: int, now_ms: int) -> None:
+        """This controller leads, with everything of earlier epochs committed and replayed."""
+        heartbeats = Heartbeats(
+            session_timeout_ms=self.settings.broker_session_timeout_ms,
+            failure_grace_ms=self.settings.broker_failure_grace_ms,
+            stream_window_ms=self.settings.session_stream_window_ms,
+        )
+        heartbeats.begin(self.committed.brokers.values(), now_ms)
+        self.role = Active(epoch=epoch, image=self.committed, heartbeats=heartbeats)
+
+    def stand_by(self, epoch: int, leader_id: NodeId) -> None:
+        """Another one leads, or nobody; whatever is not committed is forgotten here."""
+        self.role = Standby(epoch=epoch, leader_id=leader_id)
+
+    @property
+    def active(self) -> Active:
+        """The role of the active controller; only to be asked for while it is that."""
+        if isinstance(self.role, Standby):
+            raise InvariantViolation("a controller that is not active was asked to decide")
+        return self.role
+
+    # --- decide ---
+
+    def decide(self, request: Request, *, next_offset: Offset, now_ms: int) -> Decision[Response]:
+        """Records and answer for ``request``; changes nothing."""
+        context = Context(
+            image=self.active.image,
+            heartbeats=self.active.heartbeats,
+            settings=self.settings,
+            next_offset=next_offset,
+            now_ms=now_ms,
+        )
+        match request:
+            case BrokerHeartbeatRequest():
+                return broker_heartbeat(context, request)
+            case AlterPartitionRequest():
+                return alter_partition(context, request)
+            case RegisterBrokerRequest():
+                return register_broker(context, request)
+            case FenceBrokersRequest():
+                return fence_brokers(context, request)
+            case AllocateProducerIdsRequest():
+                return allocate_producer_ids(context, request)
+            case CreateTopicsRequest():
+                return create_topics(context, request)
+            case DeleteTopicsRequest():
+                return delete_topics(context, request)
+            case _:
+                assert_never(request)
+
+    # --- replay ---
+
+    def replay(self, base_offset: Offset, records: Sequence[MetadataRecord]) -> Replayed:
+        """What the active controller's image becomes by ``records``; changes nothing yet.
+
+        Raises ``InvariantViolation`` for records that contradict the image.
+        """
+        delta = _replayed(self.active.image, base_offset, self.active.epoch, records)
+        return Replayed(image=delta.apply(), changed_brokers=delta.changed_brokers)
+
+    def adopt(self, replayed: Replayed, now_ms: int) -> None:
+        """The replayed records are in the active controller's log, not committed yet."""
+        active = self.active
+        active.image = replayed.image
+        for broker_id in replayed.changed_brokers:
+            broker = active.image.brokers.get(broker_id)
+            if broker is None:
+                active.heartbeats.forget(broker_id, now_ms)
+            else:
+                active.heartbeats.follow(broker, now_ms)
+
+    def commit(self, base_offset: Offset, epoch: int, records: Sequence[MetadataRecord]) -> None:
+        """The quorum agrees on these; in order, each exactly once."""
+        self.committed = _replayed(self.committed, base_offset, epoch, records).apply()
+        if isinstance(self.role, Active) and self.role.image.offset == self.committed.offset:
+            # Equal by construction: from here on both are the same objects, not two copies of everything.
+            self.role.image = self.committed
+
+
+def _replayed(
+    image: MetadataImage, base_offset: Offset, epoch: int, records: Sequence[MetadataRecord]
+) -> MetadataDelta:
+    delta = MetadataDelta(image)
+    for index, record in enumerate(records):
+        delta.replay(Offset(base_offset + index), epoch, record)
+    return delta
