@@ -3,6 +3,9 @@
 Under ``--dist loadgroup`` (as ``make test`` does) the rest spreads over the other processes meanwhile.
 """
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 
 CLUSTER_FOLDERS = frozenset({"integration", "e2e"})
@@ -13,3 +16,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.is_relative_to(tests) and item.path.relative_to(tests).parts[0] in CLUSTER_FOLDERS:
             item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+@pytest.fixture(autouse=True)
+def untouched_logging() -> Iterator[None]:
+    """Give the next test the log levels this one found: commands silence the library for their process."""
+    loggers = [logging.getLogger(), logging.getLogger("glasslog")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

@@ -21,6 +21,7 @@ from glasslog.controller.heartbeats import Heartbeats
 from glasslog.controller.raft.types import CommittedBatch
 from glasslog.controller.requests import BrokerHeartbeatRequest, FenceBrokersRequest, Request, Response
 from glasslog.controller.state import Active, ControllerState
+from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.wire import decode_record, encode_record
 
 _log = logging.getLogger(__name__)
@@ -131,6 +132,11 @@ class Controller:
     @property
     def is_active(self) -> bool:
         return self._term is not None
+
+    @property
+    def committed(self) -> MetadataImage:
+        """The metadata as committed, to look at."""
+        return self._state.committed
 
     # --- RaftListener ---
 

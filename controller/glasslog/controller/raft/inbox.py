@@ -24,7 +24,7 @@ class _Waiting:
 class Inbox:
     """Inputs in order of arrival; requests beyond ``limit`` get THROTTLING_QUOTA_EXCEEDED.
 
-    Answers and failures of own calls are never refused: there are few, since the core has few calls in flight.
+    Answers to own calls, and their failures, are never refused: the core has few calls in flight.
     """
 
     def __init__(self, *, limit: int) -> None:
@@ -61,7 +61,8 @@ class Inbox:
     async def ask(self, method: str, data: bytes) -> bytes:
         """Bring in a request and wait for its answer."""
         request = wire.decode_request(method, data)
-        if len(self._waiting) >= self._limit:
+        # A caller that gave up is not waiting any more, but its request may still be in the queue.
+        if max(len(self._waiting), len(self._messages)) >= self._limit:
             raise GlasslogError(
                 ErrorCode.THROTTLING_QUOTA_EXCEEDED, f"{self._limit} requests of the quorum wait already"
             )

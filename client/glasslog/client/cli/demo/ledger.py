@@ -6,7 +6,7 @@ where records come from, and believes nothing but bytes: every file is compared 
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -61,11 +61,12 @@ class Ledger:
 
     def __init__(self) -> None:
         self._sent: dict[bytes, tuple[bytes, int]] = {}
-        self._received: dict[bytes, list[bytes]] = {}
+        self._received: defaultdict[bytes | None, list[bytes | None]] = defaultdict(list)
         self._next_offset: dict[int, int] = {}
         self.sent_records = 0
         self.sent_bytes = 0
         self.received_records = 0
+        self.received_bytes = 0
         self.redelivered = 0
 
     def sent(self, file: SourceFile) -> None:
@@ -83,14 +84,17 @@ class Ledger:
             records = fresh
         if not records:
             return
-        files = self._received
+        files, size_bytes = self._received, 0
         for _, _, key, value, _ in records:
-            try:
-                files[key].append(value)  # type: ignore[index,arg-type]  # None fails the comparison below
-            except KeyError:
-                files[key] = [value]  # type: ignore[index,list-item]  # as above
+            files[key].append(value)
+            size_bytes += len(value or b"")
         self._next_offset[partition] = records[-1][0] + 1
         self.received_records += len(records)
+        self.received_bytes += size_bytes
+
+    def next_offset(self, partition: int) -> int:
+        """The offset after the last one received."""
+        return self._next_offset.get(partition, 0)
 
     @property
     def complete(self) -> bool:

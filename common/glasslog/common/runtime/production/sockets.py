@@ -5,6 +5,7 @@ Refuses to know protocols.
 
 import asyncio
 import errno
+import os
 import socket
 
 from glasslog.common.runtime.addresses import join_address, split_address
@@ -13,6 +14,7 @@ _KEEPALIVE_IDLE_S = 10
 _KEEPALIVE_INTERVAL_S = 3
 _KEEPALIVE_PROBES = 3
 _USER_TIMEOUT_MS = 20_000
+_REFUSED_BINDS = (errno.EADDRINUSE, errno.EACCES, errno.EPERM)
 
 
 async def check_bindable(address: str) -> None:
@@ -34,8 +36,11 @@ async def check_bindable(address: str) -> None:
 
 
 def explained(error: OSError, address: str) -> OSError:
-    """The same error, naming the address."""
-    return OSError(error.errno, f"can not listen on {address}: {error.strerror}")
+    """The same error, naming the address once: asyncio's text for a refused bind names it too."""
+    reason = error.strerror or str(error)
+    if error.errno in _REFUSED_BINDS:
+        reason = os.strerror(error.errno)
+    return OSError(error.errno, f"can not listen on {address}: {reason}")
 
 
 def tune(sock: socket.socket) -> None:

@@ -1,0 +1,82 @@
+"""Which broker coordinates a group: the leader of the group's partition of ``__consumer_offsets``.
+
+Creates that topic when it is first needed. Refuses to know what a coordinator does. Source: Kafka's
+``GroupCoordinator.partitionFor`` and ``AutoTopicCreationManager``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from glasslog.broker.group.hashing import partition_of_group
+from glasslog.broker.metadata_observer import MetadataView
+from glasslog.broker.topic_admin import NewTopic, TopicAdmin
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import OFFSETS_TOPIC, NodeId
+from glasslog.metadata.image import MetadataImage
+from glasslog.metadata.records import Endpoint
+
+_OFFSETS_TOPIC_CONFIGS: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    "compression.type": "producer",
+    "segment.bytes": "104857600",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coordinator:
+    """A broker and where clients of one listener reach it."""
+
+    node_id: NodeId
+    endpoint: Endpoint
+
+
+class CoordinatorFinder:
+    """``partitions`` and ``replication_factor`` are of ``__consumer_offsets`` when it is created here."""
+
+    def __init__(
+        self, metadata: MetadataView, admin: TopicAdmin, *, partitions: int, replication_factor: int
+    ) -> None:
+        self._metadata = metadata
+        self._admin = admin
+        self._partitions = partitions
+        self._replication_factor = replication_factor
+
+    async def find(self, group_id: str, *, listener: str) -> Coordinator:
+        """The coordinator of ``group_id`` for clients of ``listener``.
+
+        Raises ``GlasslogError``: INVALID_GROUP_ID for an empty one, COORDINATOR_NOT_AVAILABLE until the
+        partition has a leader that can be reached.
+        """
+        if not group_id:
+            raise GlasslogError(ErrorCode.INVALID_GROUP_ID, "a group's id can not be empty")
+        image = self._metadata.image
+        if image.topic(OFFSETS_TOPIC) is None:
+            image = await self._create(image)
+        topic = image.topic(OFFSETS_TOPIC)
+        if topic is None:
+            raise _not_available(f"{OFFSETS_TOPIC} is being created")
+        partition = topic.partitions[partition_of_group(group_id, len(topic.partitions))]
+        leader = image.brokers.get(partition.leader)
+        endpoint = None if leader is None or leader.fenced else leader.endpoint(listener)
+        if endpoint is None:
+            raise _not_available(f"{OFFSETS_TOPIC}-{partition.partition} has no leader now")
+        return Coordinator(node_id=partition.leader, endpoint=endpoint)
+
+    async def _create(self, image: MetadataImage) -> MetadataImage:
+        alive = sum(1 for broker in image.brokers.values() if broker.active)
+        topic = NewTopic(
+            name=OFFSETS_TOPIC,
+            partitions=self._partitions,
+            # Fewer brokers than wanted is better than no groups at all; more replicas can be added later.
+            replication_factor=max(1, min(self._replication_factor, alive)),
+            configs=_OFFSETS_TOPIC_CONFIGS,
+        )
+        outcomes = await self._admin.create_automatically([topic])
+        outcome = outcomes.get(OFFSETS_TOPIC)
+        if outcome is not None and outcome.error:
+            raise _not_available(f"{OFFSETS_TOPIC} could not be created: {outcome.error_message}")
+        return self._metadata.image
+
+
+def _not_available(reason: str) -> GlasslogError:
+    return GlasslogError(ErrorCode.COORDINATOR_NOT_AVAILABLE, reason)

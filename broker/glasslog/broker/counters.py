@@ -1,0 +1,27 @@
+"""Plain counters of replication, ready to be shown as metrics. Refuses to know how."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class ReplicationCounters:
+    """Totals since the broker started; only ever grow. Bytes are of record batches."""
+
+    isr_shrinks: int = 0
+    isr_expands: int = 0
+    isr_changes_refused: int = 0
+    bytes_in: int = 0
+    """Appended by producers and coordinators."""
+    bytes_out: int = 0
+    """Read by consumers."""
+    replication_bytes_in: int = 0
+    """Appended from leaders."""
+    replication_bytes_out: int = 0
+    """Read by followers."""
+    produce_requests: int = 0
+    fetch_requests: int = 0
+    failed_produces: int = 0
+    failed_fetches: int = 0
+    produce_timeouts: int = 0
+    truncations: int = 0
+    log_directory_failures: int = 0

@@ -1,0 +1,271 @@
+"""The way of a fetch request: note what a follower has, read, wait for more if it is too little, answer.
+
+This module knows when an answer may leave; it refuses to know transports and sessions.  A fetch that waits is
+no task: the append, high watermark or deadline that completes it calls back.  Source: Kafka's
+``ReplicaManager.fetchMessages``.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from glasslog.broker.partition.leader_state import LeaderState
+from glasslog.broker.partition.partition import Partition
+from glasslog.broker.partition.purgatory import DelayedFetch
+from glasslog.broker.partition.reads import PartitionAsk, ReadOutcome
+from glasslog.broker.replicas import Replicas
+from glasslog.broker.requests import (
+    Consumer,
+    FetchPartition,
+    FetchPartitionResult,
+    FetchRequest,
+    Follower,
+)
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import LeaderEpoch, NodeId, Offset
+
+_LOGGER = logging.getLogger(__name__)
+
+Target = tuple[PartitionAsk, Partition | GlasslogError]
+FetchResults = tuple[FetchPartitionResult, ...]
+
+
+class FetchTerms(NamedTuple):
+    """How a fetch wants to be answered, apart from its partitions."""
+
+    reader: Consumer | Follower
+    max_wait_ms: int
+    min_bytes: int
+    max_bytes: int
+
+
+class FetchPath:
+    """See the module."""
+
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+
+    # --- for clients ---
+
+    def fetch(self, request: FetchRequest) -> "asyncio.Future[FetchResults]":
+        """One result per partition, in order; every refusal is in a result, never raised.
+
+        Cancelling the future frees what waits.
+        """
+        answer: asyncio.Future[FetchResults] = asyncio.get_running_loop().create_future()
+        partitions = request.partitions
+
+        def on_done(outcomes: Sequence[ReadOutcome]) -> None:
+            if not answer.done():
+                answer.set_result(tuple(map(_result, partitions, outcomes)))
+
+        terms = FetchTerms(
+            reader=request.reader,
+            max_wait_ms=request.max_wait_ms,
+            min_bytes=request.min_bytes,
+            max_bytes=request.max_bytes,
+        )
+        waiting = self.start(terms, [self._target(each) for each in partitions], on_done)
+        if waiting is not None:
+            operation = waiting
+            answer.add_done_callback(lambda _: operation.cancel())
+        return answer
+
+    def _target(self, each: FetchPartition) -> Target:
+        ask = PartitionAsk(
+            each.fetch_offset,
+            each.max_bytes,
+            each.current_leader_epoch,
+            each.last_fetched_epoch,
+            each.log_start_offset,
+        )
+        try:
+            return ask, self._replicas.get(each.partition)
+        except GlasslogError as error:
+            return ask, error
+
+    # --- for every listener ---
+
+    def start(
+        self,
+        terms: FetchTerms,
+        targets: Sequence[Target],
+        on_done: Callable[[Sequence[ReadOutcome]], None],
+    ) -> DelayedFetch | None:
+        """Answer at once through ``on_done``, or return what waits to be completed or cancelled."""
+        replicas = self._replicas
+        replicas.counters.fetch_requests += 1
+        reader = terms.reader
+        found = self._note_follower(reader, targets) if isinstance(reader, Follower) else None
+        outcomes, size_bytes, is_urgent = self._read(terms, targets, found)
+        is_enough = is_urgent or size_bytes >= terms.min_bytes
+        if is_enough or terms.max_wait_ms <= 0 or not targets or replicas.purgatory.is_full:
+            self._finish(terms, outcomes, size_bytes, on_done)
+            return None
+        return self._park(terms, targets, terms.min_bytes - size_bytes, on_done)
+
+    def _park(
+        self,
+        terms: FetchTerms,
+        targets: Sequence[Target],
+        missing_bytes: int,
+        on_done: Callable[[Sequence[ReadOutcome]], None],
+    ) -> DelayedFetch:
+        replicas = self._replicas
+
+        def answer() -> None:
+            outcomes, size_bytes, _ = self._read(terms, targets)
+            self._finish(terms, outcomes, size_bytes, on_done)
+
+        deadline_ms = replicas.runtime.clock.now_ms() + terms.max_wait_ms
+        operation = DelayedFetch(missing_bytes, deadline_ms=deadline_ms, on_done=answer)
+        is_follower = isinstance(terms.reader, Follower)
+        watchers = replicas.purgatory.appended if is_follower else replicas.purgatory.committed
+        for _, partition in targets:
+            if isinstance(partition, Partition):
+                ledger = partition.ledger
+                total_bytes = ledger.appended if is_follower else ledger.committed
+                watchers.watch(partition, operation, total_bytes=total_bytes)
+        replicas.park(operation)
+        return operation
+
+    def _finish(
+        self,
+        terms: FetchTerms,
+        outcomes: Sequence[ReadOutcome],
+        size_bytes: int,
+        on_done: Callable[[Sequence[ReadOutcome]], None],
+    ) -> None:
+        counters = self._replicas.counters
+        if isinstance(terms.reader, Follower):
+            counters.replication_bytes_out += size_bytes
+        else:
+            counters.bytes_out += size_bytes
+        on_done(outcomes)
+
+    # --- followers ---
+
+    def _note_follower(self, follower: Follower, targets: Sequence[Target]) -> list[ReadOutcome | None]:
+        """Before anything is read, so that the answer already carries the high watermark that follows.
+
+        Returns the outcomes that are decided by that: there is nothing to read where the fetch is refused or
+        the follower has to cut its log first.
+        """
+        replicas = self._replicas
+        now_ms = replicas.runtime.clock.now_ms()
+        found: list[ReadOutcome | None] = []
+        for ask, partition in targets:
+            outcome = self._check(ask, partition)
+            if outcome is None and isinstance(partition, Partition):
+                try:
+                    if partition.on_follower_fetch(follower, ask, now_ms=now_ms):
+                        replicas.on_high_watermark(partition)
+                    self._maybe_expand_isr(partition, follower.replica_id)
+                except GlasslogError as error:
+                    outcome = self._failed(partition, error)
+            found.append(outcome)
+        return found
+
+    def _maybe_expand_isr(self, partition: Partition, node: NodeId) -> None:
+        state = partition.role
+        if isinstance(state, LeaderState) and node not in state.maximal_isr:
+            proposal = state.maybe_expand_isr(state.followers[node])
+            if proposal is not None:
+                self._replicas.propose(partition, proposal)
+
+    # --- reading ---
+
+    def _read(
+        self,
+        terms: FetchTerms,
+        targets: Sequence[Target],
+        found: Sequence[ReadOutcome | None] | None = None,
+    ) -> tuple[list[ReadOutcome], int, bool]:
+        """What there is now, its size in bytes, and whether it must be told at once.
+
+        ``found`` has what earlier checks decided, one per target; without it they are made here.
+        """
+        is_follower = isinstance(terms.reader, Follower)
+        left_bytes = limit_bytes = min(terms.max_bytes, self._replicas.config.fetch_max_bytes)
+        outcomes: list[ReadOutcome] = []
+        minimum_one, is_urgent = True, False
+        for number, (ask, partition) in enumerate(targets):
+            outcome = self._check(ask, partition) if found is None else found[number]
+            if outcome is None:
+                limit = min(ask.max_bytes, left_bytes)
+                outcome = self._read_one(
+                    ask, partition, is_follower=is_follower, max_bytes=limit, minimum_one=minimum_one
+                )
+            outcomes.append(outcome)
+            size_bytes = len(outcome.records)
+            if size_bytes:
+                minimum_one = False
+                left_bytes = max(left_bytes - size_bytes, 0)
+            elif outcome.error is not ErrorCode.NONE or outcome.diverging_epoch is not None:
+                is_urgent = True
+        total_bytes = sum(len(outcome.records) for outcome in outcomes)
+        return outcomes, total_bytes, is_urgent or total_bytes >= limit_bytes
+
+    def _check(self, ask: PartitionAsk, partition: Partition | GlasslogError) -> ReadOutcome | None:
+        """Why there is nothing to read, if so."""
+        if not isinstance(partition, Partition):
+            return self._failed(None, partition)
+        try:
+            diverging = partition.check_fetch(ask)
+        except GlasslogError as error:
+            return self._failed(partition, error)
+        if diverging is None:
+            return None
+        return ReadOutcome(
+            ErrorCode.NONE,
+            partition.high_watermark,
+            partition.log_start_offset,
+            diverging_epoch=diverging,
+        )
+
+    def _read_one(
+        self,
+        ask: PartitionAsk,
+        partition: Partition | GlasslogError,
+        *,
+        is_follower: bool,
+        max_bytes: int,
+        minimum_one: bool,
+    ) -> ReadOutcome:
+        if not isinstance(partition, Partition):
+            return self._failed(None, partition)
+        try:
+            return partition.read(ask, is_follower=is_follower, max_bytes=max_bytes, minimum_one=minimum_one)
+        except GlasslogError as error:
+            return self._failed(partition, error)
+
+    def _failed(self, partition: Partition | None, error: GlasslogError) -> ReadOutcome:
+        self._replicas.counters.failed_fetches += 1
+        if partition is not None:
+            self._replicas.on_error(partition, error)
+        if error.code is ErrorCode.CORRUPT_MESSAGE:
+            _LOGGER.error("reading failed: %s", error)
+        if partition is None or not partition.is_online:
+            return ReadOutcome(error.code, message=str(error))
+        return ReadOutcome(
+            error.code,
+            log_start_offset=partition.log_start_offset,
+            leader_id=partition.leader_id,
+            leader_epoch=partition.leader_epoch,
+            message=str(error),
+        )
+
+
+def _result(each: FetchPartition, outcome: ReadOutcome) -> FetchPartitionResult:
+    return FetchPartitionResult(
+        partition=each.partition,
+        error=outcome.error,
+        high_watermark=Offset(outcome.high_watermark),
+        last_stable_offset=Offset(outcome.high_watermark),
+        log_start_offset=Offset(outcome.log_start_offset),
+        records=outcome.records,
+        diverging_epoch=outcome.diverging_epoch,
+        current_leader_id=NodeId(outcome.leader_id),
+        current_leader_epoch=LeaderEpoch(outcome.leader_epoch),
+    )

@@ -1,0 +1,200 @@
+"""Produce and Fetch of ``glasslog.v1.Broker`` on the handlers' values; record bytes pass through as they are.
+
+Checks what a hostile client could send; refuses to know partitions and logs.
+"""
+
+from collections.abc import Awaitable, Iterable
+from typing import Protocol
+
+from glasslog.broker.requests import (
+    ACKS_ALL,
+    ACKS_LEADER,
+    ACKS_NONE,
+    Consumer,
+    FetchPartition,
+    FetchPartitionResult,
+    FetchRequest,
+    IsolationLevel,
+    ProducePartition,
+    ProducePartitionResult,
+    ProduceRequest,
+)
+from glasslog.broker.topic_names import is_internal
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import LeaderEpoch, Offset, TopicPartition
+from glasslog.common.runtime.protocols import Buffer
+from glasslog.v1 import broker_pb2 as pb
+
+MAX_PARTITIONS_PER_REQUEST = 20_000
+_ACKS = frozenset({ACKS_NONE, ACKS_LEADER, ACKS_ALL})
+
+
+class DataPath(Protocol):
+    """What the streams need of the replica manager."""
+
+    def produce(self, request: ProduceRequest) -> Awaitable[tuple[ProducePartitionResult, ...]]:
+        """Appends before it first suspends, so that requests of one stream keep their order."""
+        ...
+
+    def fetch(self, request: FetchRequest) -> Awaitable[tuple[FetchPartitionResult, ...]]: ...
+
+
+class DataHandlers:
+    """One call for each message of a stream. ``fetch_max_bytes`` caps what one answer may carry."""
+
+    def __init__(self, data_path: DataPath, *, fetch_max_bytes: int) -> None:
+        self._data_path = data_path
+        self._fetch_max_bytes = fetch_max_bytes
+
+    # --- produce ---
+
+    async def produce(self, message: pb.ProduceRequest) -> pb.ProduceResponse | None:
+        """The answer, or ``None`` with acks=0."""
+        try:
+            _check_produce(message)
+        except GlasslogError as error:
+            results = [_refused_produce(partition, error) for partition in message.partitions]
+        else:
+            results = await self._produce(message)
+        if message.acks == ACKS_NONE:
+            return None
+        return pb.ProduceResponse(correlation_id=message.correlation_id, partitions=results)
+
+    async def _produce(self, message: pb.ProduceRequest) -> list[pb.ProduceResponse.Partition]:
+        refused = [
+            _refused_produce(partition, _INTERNAL_TOPIC)
+            for partition in message.partitions
+            if is_internal(partition.topic)
+        ]
+        request = ProduceRequest(
+            acks=message.acks,
+            timeout_ms=message.timeout_ms,
+            partitions=tuple(
+                ProducePartition(
+                    partition=TopicPartition(partition.topic, partition.partition), records=partition.records
+                )
+                for partition in message.partitions
+                if not is_internal(partition.topic)
+            ),
+        )
+        if not request.partitions:
+            return refused
+        try:
+            results = await self._data_path.produce(request)
+        except GlasslogError as error:
+            return [_refused_produce(partition, error) for partition in message.partitions]
+        return [_produced(result) for result in results] + refused
+
+    # --- fetch ---
+
+    async def fetch(self, message: pb.FetchRequest) -> pb.FetchResponse:
+        try:
+            request = self._fetch_request(message)
+            results = await self._data_path.fetch(request)
+        except GlasslogError as error:
+            return pb.FetchResponse(correlation_id=message.correlation_id, error_code=error.code)
+        return pb.FetchResponse(
+            correlation_id=message.correlation_id, partitions=[_fetched(result) for result in results]
+        )
+
+    def _fetch_request(self, message: pb.FetchRequest) -> FetchRequest:
+        _check_fetch(message)
+        return FetchRequest(
+            reader=Consumer(isolation_level=IsolationLevel(message.isolation_level), rack=message.rack),
+            max_wait_ms=message.max_wait_ms,
+            min_bytes=min(message.min_bytes, self._fetch_max_bytes),
+            max_bytes=min(message.max_bytes, self._fetch_max_bytes),
+            partitions=tuple(
+                FetchPartition(
+                    partition=TopicPartition(partition.topic, partition.partition),
+                    fetch_offset=Offset(partition.fetch_offset),
+                    max_bytes=partition.max_bytes,
+                    current_leader_epoch=LeaderEpoch(partition.current_leader_epoch),
+                )
+                for partition in message.partitions
+            ),
+        )
+
+
+_INTERNAL_TOPIC = GlasslogError(ErrorCode.INVALID_TOPIC_EXCEPTION, "the topic is written by brokers only")
+
+
+def _check_produce(message: pb.ProduceRequest) -> None:
+    if message.acks not in _ACKS:
+        raise GlasslogError(ErrorCode.INVALID_REQUIRED_ACKS, f"acks={message.acks}; allowed: 0, 1, -1")
+    if message.timeout_ms < 0:
+        raise GlasslogError(ErrorCode.INVALID_REQUEST, f"timeout_ms={message.timeout_ms} is negative")
+    check_partitions((partition.topic, partition.partition) for partition in message.partitions)
+
+
+def _check_fetch(message: pb.FetchRequest) -> None:
+    if min(message.max_wait_ms, message.min_bytes, message.max_bytes) < 0:
+        raise GlasslogError(
+            ErrorCode.INVALID_REQUEST, "max_wait_ms, min_bytes and max_bytes can not be negative"
+        )
+    if message.isolation_level not in tuple(IsolationLevel):
+        raise GlasslogError(
+            ErrorCode.INVALID_REQUEST, f"isolation_level={message.isolation_level}; allowed: 0, 1"
+        )
+    if any(partition.max_bytes < 0 for partition in message.partitions):
+        raise GlasslogError(ErrorCode.INVALID_REQUEST, "a partition's max_bytes can not be negative")
+    check_partitions((partition.topic, partition.partition) for partition in message.partitions)
+
+
+def check_partitions(partitions: Iterable[tuple[str, int]]) -> None:
+    """Raise INVALID_REQUEST for more partitions than a request may name, or one named twice."""
+    seen: set[tuple[str, int]] = set()
+    for topic, partition in partitions:
+        if (topic, partition) in seen:
+            raise GlasslogError(ErrorCode.INVALID_REQUEST, f"partition {topic}-{partition} is named twice")
+        seen.add((topic, partition))
+        if len(seen) > MAX_PARTITIONS_PER_REQUEST:
+            raise GlasslogError(
+                ErrorCode.INVALID_REQUEST, f"more than {MAX_PARTITIONS_PER_REQUEST} partitions in one request"
+            )
+
+
+def _refused_produce(
+    partition: pb.ProduceRequest.Partition, error: GlasslogError
+) -> pb.ProduceResponse.Partition:
+    return _produced(
+        ProducePartitionResult(
+            partition=TopicPartition(partition.topic, partition.partition),
+            error=error.code,
+            error_message=str(error),
+        )
+    )
+
+
+def _produced(result: ProducePartitionResult) -> pb.ProduceResponse.Partition:
+    return pb.ProduceResponse.Partition(
+        topic=result.partition.topic,
+        partition=result.partition.partition,
+        error_code=result.error,
+        base_offset=result.base_offset,
+        log_append_time_ms=result.log_append_time_ms,
+        log_start_offset=result.log_start_offset,
+        error_message=result.error_message,
+        current_leader_id=result.current_leader_id,
+        current_leader_epoch=result.current_leader_epoch,
+    )
+
+
+def _fetched(result: FetchPartitionResult) -> pb.FetchResponse.Partition:
+    return pb.FetchResponse.Partition(
+        topic=result.partition.topic,
+        partition=result.partition.partition,
+        error_code=result.error,
+        high_watermark=result.high_watermark,
+        last_stable_offset=result.last_stable_offset,
+        log_start_offset=result.log_start_offset,
+        records=_as_bytes(result.records),
+        preferred_read_replica=result.preferred_read_replica,
+        current_leader_id=result.current_leader_id,
+        current_leader_epoch=result.current_leader_epoch,
+    )
+
+
+def _as_bytes(records: Buffer) -> bytes:
+    """Protobuf takes ``bytes`` only; what is that already is not copied here."""
+    return records if isinstance(records, bytes) else bytes(records)

@@ -1,0 +1,79 @@
+"""Everything that ``glasslog.v1.Broker`` serves, in one table. Refuses to know what stands behind it."""
+
+from dataclasses import dataclass
+
+from glasslog.broker.grpc.data import DataHandlers
+from glasslog.broker.grpc.groups import GroupHandlers
+from glasslog.broker.grpc.metadata import MetadataHandlers
+from glasslog.broker.grpc.offsets import OffsetHandlers
+from glasslog.broker.grpc.serving import BROKER_SERVICE, OnFatal, stream, unary
+from glasslog.common.runtime.protocols import Services, StreamHandler, UnaryHandler
+from glasslog.v1 import broker_pb2 as pb
+from glasslog.v1 import controller_pb2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerHandlers:
+    """The handlers of one broker."""
+
+    data: DataHandlers
+    metadata: MetadataHandlers
+    offsets: OffsetHandlers
+    groups: GroupHandlers
+
+
+def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_flight: int) -> Services:
+    """What to listen with. ``max_in_flight`` bounds the unanswered requests of one stream."""
+    return Services(
+        unary={
+            BROKER_SERVICE + name: handler
+            for table in (
+                _topic_table(handlers.metadata, on_fatal),
+                _offset_table(handlers.offsets, on_fatal),
+                _group_table(handlers.groups, on_fatal),
+            )
+            for name, handler in table.items()
+        },
+        streams={
+            BROKER_SERVICE + name: handler
+            for name, handler in _stream_table(handlers.data, on_fatal, max_in_flight).items()
+        },
+        names=("glasslog.v1.Broker",),
+    )
+
+
+def _topic_table(topics: MetadataHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {
+        "Metadata": unary(pb.MetadataRequest, topics.metadata, on_fatal),
+        "DescribeTopics": unary(pb.DescribeTopicsRequest, topics.describe_topics, on_fatal),
+        "CreateTopics": unary(controller_pb2.CreateTopicsRequest, topics.create_topics, on_fatal),
+        "DeleteTopics": unary(controller_pb2.DeleteTopicsRequest, topics.delete_topics, on_fatal),
+    }
+
+
+def _offset_table(offsets: OffsetHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {
+        "ListOffsets": unary(pb.ListOffsetsRequest, offsets.list_offsets, on_fatal),
+        "InitProducerId": unary(pb.InitProducerIdRequest, offsets.init_producer_id, on_fatal),
+    }
+
+
+def _group_table(groups: GroupHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {
+        "FindCoordinator": unary(pb.FindCoordinatorRequest, groups.find_coordinator, on_fatal),
+        "JoinGroup": unary(pb.JoinGroupRequest, groups.join_group, on_fatal),
+        "SyncGroup": unary(pb.SyncGroupRequest, groups.sync_group, on_fatal),
+        "Heartbeat": unary(pb.HeartbeatRequest, groups.heartbeat, on_fatal),
+        "LeaveGroup": unary(pb.LeaveGroupRequest, groups.leave_group, on_fatal),
+        "OffsetCommit": unary(pb.OffsetCommitRequest, groups.offset_commit, on_fatal),
+        "OffsetFetch": unary(pb.OffsetFetchRequest, groups.offset_fetch, on_fatal),
+        "ListGroups": unary(pb.ListGroupsRequest, groups.list_groups, on_fatal),
+        "DescribeGroups": unary(pb.DescribeGroupsRequest, groups.describe_groups, on_fatal),
+    }
+
+
+def _stream_table(data: DataHandlers, on_fatal: OnFatal, max_in_flight: int) -> dict[str, StreamHandler]:
+    return {
+        "Produce": stream(pb.ProduceRequest, data.produce, on_fatal, max_in_flight=max_in_flight),
+        "Fetch": stream(pb.FetchRequest, data.fetch, on_fatal, max_in_flight=max_in_flight),
+    }

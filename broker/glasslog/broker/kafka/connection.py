@@ -1,0 +1,199 @@
+"""One client's connection on the Kafka listener: requests in, answers out in the same order.
+
+This module knows headers, the order of answers and the bounds of a connection; it refuses to know what any
+API does.  A request that waits (a long poll) is asked to answer as soon as another one arrives behind it,
+since nothing behind it could be answered otherwise.  Source: Kafka's protocol guide.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from glasslog.broker.kafka.codec import MalformedFrame, Reader
+from glasslog.broker.kafka.headers import (
+    RequestHeader,
+    decode_fixed_part,
+    decode_rest,
+    encode_response_header,
+)
+from glasslog.common.runtime.protocols import Buffer, FrameConnection, Peer, TransportError
+
+_LOGGER = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT_REQUESTS = 64
+"""Requests of one connection that may await their answers; then reading pauses."""
+
+CHECK_AFTER_BYTES = 1 << 20
+"""After so many bytes of answers the peer must have read before more requests are taken from it."""
+
+
+def _nothing() -> None:
+    """What a request that never waits does when it is hurried."""
+
+
+class RequestCall:
+    """One request on its way through a handler, which calls ``respond`` once, now or later.
+
+    A handler that waits sets ``hurry`` (answer now) and ``cancel`` (the client is gone). ``reader`` and what
+    it gives are valid only until the handler returns.
+    """
+
+    __slots__ = ("_connection", "_parts", "cancel", "client_id", "header", "hurry", "peer", "reader")
+
+    def __init__(
+        self, connection: "KafkaConnection", header: RequestHeader, client_id: str, reader: Reader, peer: Peer
+    ) -> None:
+        self._connection = connection
+        self._parts: Sequence[Buffer] | None = None
+        self.header = header
+        self.client_id = client_id
+        self.reader = reader
+        self.peer = peer
+        self.hurry: Callable[[], None] = _nothing
+        self.cancel: Callable[[], None] = _nothing
+
+    @property
+    def answer(self) -> Sequence[Buffer] | None:
+        return self._parts
+
+    def respond(self, body: Sequence[Buffer], *, has_flexible_header: bool) -> None:
+        """Send ``body`` once every earlier request of the connection is answered."""
+        if self._parts is None:
+            header = encode_response_header(self.header.correlation_id, is_flexible=has_flexible_header)
+            self._parts = (header, *body)
+            # What waited refers to this call: without the cycle it is freed at once.
+            self.hurry = self.cancel = _nothing
+            self._connection.flush()
+
+    def refuse(self, why: str) -> None:
+        """Close the connection: this request has no answer."""
+        self._connection.refuse(why)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """One API that is served. Versions from ``flexible_from`` on have tagged fields in their header."""
+
+    key: int
+    name: str
+    min_version: int
+    max_version: int
+    flexible_from: int
+    handle: Callable[[RequestCall], None]
+
+
+class KafkaConnection:
+    """See the module; made for every accepted connection."""
+
+    def __init__(
+        self,
+        connection: FrameConnection,
+        *,
+        apis: Mapping[int, Api],
+        refuse_version: Callable[[RequestCall], bool],
+        on_end: Callable[["KafkaConnection"], None],
+    ) -> None:
+        self._connection = connection
+        self._apis = apis
+        self._refuse_version = refuse_version
+        self._on_end = on_end
+        self._calls: deque[RequestCall] = deque()
+        self._is_closed = False
+        self._is_full = False
+        self._unchecked_bytes = 0
+        self._check: asyncio.Task[None] | None = None
+
+    def on_frame(self, frame: memoryview) -> None:
+        if self._is_closed:
+            return
+        try:
+            self._dispatch(Reader(frame))
+        except MalformedFrame as error:
+            self.refuse(f"malformed request: {error}")
+
+    def _dispatch(self, reader: Reader) -> None:
+        header = decode_fixed_part(reader)
+        for waiting in list(self._calls):
+            waiting.hurry()
+        api = self._apis.get(header.api_key)
+        if api is None:
+            self.refuse(f"API key {header.api_key} (version {header.api_version}) is not served here")
+            return
+        if not api.min_version <= header.api_version <= api.max_version:
+            call = self._enqueue(header, "", reader)
+            if not self._refuse_version(call):
+                self.refuse(
+                    f"{api.name} version {header.api_version} is not served; "
+                    f"served are {api.min_version} to {api.max_version}"
+                )
+            return
+        client_id = decode_rest(reader, is_flexible=header.api_version >= api.flexible_from)
+        api.handle(self._enqueue(header, client_id, reader))
+
+    def _enqueue(self, header: RequestHeader, client_id: str, reader: Reader) -> RequestCall:
+        call = RequestCall(self, header, client_id, reader, self._connection.peer)
+        self._calls.append(call)
+        if len(self._calls) >= MAX_IN_FLIGHT_REQUESTS and not self._is_full:
+            self._is_full = True
+            self._connection.pause_reading()
+        return call
+
+    def flush(self) -> None:
+        """Send every answer whose turn it is."""
+        while self._calls and (parts := self._calls[0].answer) is not None and not self._is_closed:
+            self._calls.popleft()
+            self._connection.send(parts)
+            self._unchecked_bytes += sum(map(len, parts))
+        if self._unchecked_bytes >= CHECK_AFTER_BYTES and not self._is_closed:
+            self._check_reader()
+        if self._is_full and len(self._calls) < MAX_IN_FLIGHT_REQUESTS // 2:
+            self._is_full = False
+            self._resume()
+
+    def _check_reader(self) -> None:
+        """A client that does not read its answers gets no new ones."""
+        if self._check is None:
+            self._connection.pause_reading()
+            self._check = asyncio.get_running_loop().create_task(self._until_read(), name="slow reader check")
+
+    async def _until_read(self) -> None:
+        try:
+            await self._connection.writable()
+        except TransportError:
+            return
+        self._unchecked_bytes = 0
+        self._check = None
+        self._resume()
+
+    def _resume(self) -> None:
+        if not self._is_closed and not self._is_full and self._check is None:
+            self._connection.resume_reading()
+
+    def refuse(self, why: str) -> None:
+        """Close the connection because of what the client sent."""
+        if not self._is_closed:
+            _LOGGER.warning("connection of %s is closed: %s", self._connection.peer.address, why)
+            self._connection.close()
+            self._end()
+
+    def on_closed(self, error: Exception | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        calls, self._calls = self._calls, deque()
+        for call in calls:
+            call.cancel()
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+        self._on_end(self)
+
+    def close(self) -> None:
+        """The listener closes."""
+        self._connection.close()
+        self._end()

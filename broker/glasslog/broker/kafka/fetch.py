@@ -1,0 +1,322 @@
+"""Kafka's Fetch, version 15, both directions: what replicas speak among themselves.
+
+This module knows the layout of requests and responses with topic ids, replica state and the tagged fields
+that replication rests on; it refuses to know sessions' rules and where records come from.  Records pass
+through as they are.  Source: Kafka's ``FetchRequest.json`` and ``FetchResponse.json`` (KIP-227, KIP-516,
+KIP-595, KIP-903).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from struct import Struct
+from typing import NamedTuple
+
+from glasslog.broker.kafka.codec import (
+    INT32,
+    Reader,
+    compact_string,
+    tagged_field,
+    unsigned_varint,
+)
+from glasslog.broker.partition.reads import PartitionAsk, PartitionKey
+from glasslog.broker.requests import DivergingEpoch
+from glasslog.common.errors import ErrorCode
+from glasslog.common.ids import (
+    NO_BROKER_EPOCH,
+    NO_LEADER_EPOCH,
+    NO_NODE,
+    NO_OFFSET,
+    BrokerEpoch,
+    LeaderEpoch,
+    NodeId,
+    Offset,
+    TopicId,
+)
+from glasslog.common.runtime.protocols import Buffer
+
+API_KEY = 1
+VERSION = 15
+
+_HEAD = Struct(">iiibii")
+"""Request: max wait, min bytes, max bytes, isolation level, session id, session epoch."""
+_ASK = Struct(">iiqiqi")
+"""Request: partition, leader epoch, offset, last fetched epoch, log start offset, max bytes."""
+_REPLICA_STATE = Struct(">iq")
+_ANSWER_HEAD = Struct(">ihi")
+_ANSWER = Struct(">ihqqq")
+"""Response: partition, error, high watermark, last stable offset, log start offset."""
+_EPOCH_END = Struct(">iq")
+_LEADER = Struct(">ii")
+
+_CLUSTER_ID_TAG, _REPLICA_STATE_TAG = 0, 1
+_DIVERGING_EPOCH_TAG, _CURRENT_LEADER_TAG = 0, 1
+_TOPIC_BYTES = 18
+_ASK_BYTES = _ASK.size + 1
+_ANSWER_BYTES = _ANSWER.size + 7
+_ABORTED_BYTES = 17
+_NO_TAGS = b"\0"
+
+
+class FetchCall(NamedTuple):
+    """A request as it is on the wire. ``replica_id`` is ``NO_NODE`` for consumers."""
+
+    max_wait_ms: int
+    min_bytes: int
+    max_bytes: int
+    session_id: int
+    session_epoch: int
+    asks: Mapping[PartitionKey, PartitionAsk]
+    forgotten: Sequence[PartitionKey] = ()
+    isolation_level: int = 0
+    replica_id: NodeId = NO_NODE
+    broker_epoch: BrokerEpoch = NO_BROKER_EPOCH
+    cluster_id: str | None = None
+    rack: str = ""
+
+
+class PartitionAnswer(NamedTuple):
+    """One partition of a response. Decoded records are valid only as long as the frame is."""
+
+    key: PartitionKey
+    error: int
+    high_watermark: int = NO_OFFSET
+    last_stable_offset: int = NO_OFFSET
+    log_start_offset: int = NO_OFFSET
+    diverging_epoch: DivergingEpoch | None = None
+    leader_id: int = NO_NODE
+    leader_epoch: int = NO_LEADER_EPOCH
+    preferred_read_replica: int = NO_NODE
+    records: Buffer = b""
+
+
+class FetchAnswer(NamedTuple):
+    """A response."""
+
+    error: ErrorCode
+    session_id: int
+    partitions: Sequence[PartitionAnswer]
+    throttle_time_ms: int = 0
+
+
+# --- requests ---------------------------------------------------------------------------------------------
+
+
+def encode_request(call: FetchCall) -> bytes:
+    """The body of a request, after its header."""
+    parts = [
+        _HEAD.pack(
+            call.max_wait_ms,
+            call.min_bytes,
+            call.max_bytes,
+            call.isolation_level,
+            call.session_id,
+            call.session_epoch,
+        )
+    ]
+    _encode_asks(parts, call.asks)
+    _encode_forgotten(parts, call.forgotten)
+    parts.append(compact_string(call.rack))
+    parts.append(_request_tags(call))
+    return b"".join(parts)
+
+
+def _encode_asks(parts: list[bytes], asks: Mapping[PartitionKey, PartitionAsk]) -> None:
+    topics = _by_topic(asks)
+    parts.append(unsigned_varint(len(topics) + 1))
+    for topic_id, indexes in topics.items():
+        parts += (topic_id, unsigned_varint(len(indexes) + 1))
+        for index in indexes:
+            ask = asks[(topic_id, index)]
+            parts.append(
+                _ASK.pack(
+                    index,
+                    ask.current_leader_epoch,
+                    ask.fetch_offset,
+                    ask.last_fetched_epoch,
+                    ask.log_start_offset,
+                    ask.max_bytes,
+                )
+            )
+            parts.append(_NO_TAGS)
+        parts.append(_NO_TAGS)
+
+
+def _encode_forgotten(parts: list[bytes], forgotten: Sequence[PartitionKey]) -> None:
+    topics = _by_topic(forgotten)
+    parts.append(unsigned_varint(len(topics) + 1))
+    for topic_id, indexes in topics.items():
+        parts += (topic_id, unsigned_varint(len(indexes) + 1))
+        parts += (INT32.pack(index) for index in indexes)
+        parts.append(_NO_TAGS)
+
+
+def _by_topic(keys: Iterable[PartitionKey]) -> dict[TopicId, list[int]]:
+    topics: dict[TopicId, list[int]] = {}
+    for topic_id, index in keys:
+        topics.setdefault(topic_id, []).append(index)
+    return topics
+
+
+def _request_tags(call: FetchCall) -> bytes:
+    fields = []
+    if call.cluster_id is not None:
+        fields.append(tagged_field(_CLUSTER_ID_TAG, compact_string(call.cluster_id)))
+    if call.replica_id != NO_NODE:
+        state = _REPLICA_STATE.pack(call.replica_id, call.broker_epoch) + _NO_TAGS
+        fields.append(tagged_field(_REPLICA_STATE_TAG, state))
+    return unsigned_varint(len(fields)) + b"".join(fields)
+
+
+def decode_request(reader: Reader) -> FetchCall:
+    """The request whose body ``reader`` is at; raises ``MalformedFrame``. Keeps nothing of the frame."""
+    max_wait_ms, min_bytes, max_bytes, isolation_level, session_id, session_epoch = reader.unpack(_HEAD)
+    asks = _decode_asks(reader)
+    forgotten = _decode_forgotten(reader)
+    rack = reader.compact_string()
+    cluster_id, replica_id, broker_epoch = None, NO_NODE, NO_BROKER_EPOCH
+    for tag, content in reader.tagged_fields():
+        if tag == _CLUSTER_ID_TAG:
+            cluster_id = content.compact_nullable_string()
+        elif tag == _REPLICA_STATE_TAG:
+            replica, epoch = content.unpack(_REPLICA_STATE)
+            replica_id, broker_epoch = NodeId(replica), BrokerEpoch(epoch)
+    return FetchCall(
+        replica_id=replica_id,
+        broker_epoch=broker_epoch,
+        cluster_id=cluster_id,
+        max_wait_ms=max_wait_ms,
+        min_bytes=min_bytes,
+        max_bytes=max_bytes,
+        isolation_level=isolation_level,
+        session_id=session_id,
+        session_epoch=session_epoch,
+        asks=asks,
+        forgotten=forgotten,
+        rack=rack,
+    )
+
+
+def _decode_asks(reader: Reader) -> dict[PartitionKey, PartitionAsk]:
+    asks: dict[PartitionKey, PartitionAsk] = {}
+    for _ in range(reader.compact_array_length(item_bytes=_TOPIC_BYTES)):
+        topic_id = TopicId(reader.uuid())
+        for _ in range(reader.compact_array_length(item_bytes=_ASK_BYTES)):
+            index, leader_epoch, offset, last_epoch, log_start, max_bytes = reader.unpack(_ASK)
+            asks[(topic_id, index)] = PartitionAsk(offset, max_bytes, leader_epoch, last_epoch, log_start)
+            reader.skip_tagged_fields()
+        reader.skip_tagged_fields()
+    return asks
+
+
+def _decode_forgotten(reader: Reader) -> list[PartitionKey]:
+    forgotten: list[PartitionKey] = []
+    for _ in range(reader.compact_array_length(item_bytes=_TOPIC_BYTES)):
+        topic_id = TopicId(reader.uuid())
+        count = reader.compact_array_length(item_bytes=INT32.size)
+        forgotten += ((topic_id, reader.int32()) for _ in range(count))
+        reader.skip_tagged_fields()
+    return forgotten
+
+
+# --- responses --------------------------------------------------------------------------------------------
+
+
+def encode_response(answer: FetchAnswer) -> list[Buffer]:
+    """The body of a response after its header, as parts: records are not copied."""
+    parts: list[Buffer] = []
+    small = bytearray(_ANSWER_HEAD.pack(answer.throttle_time_ms, answer.error, answer.session_id))
+    topics: dict[TopicId, list[PartitionAnswer]] = {}
+    for partition in answer.partitions:
+        topics.setdefault(partition.key[0], []).append(partition)
+    small += unsigned_varint(len(topics) + 1)
+    for topic_id, partitions in topics.items():
+        small += topic_id
+        small += unsigned_varint(len(partitions) + 1)
+        for partition in partitions:
+            small += _answer_front(partition)
+            if len(partition.records):
+                parts += (small, partition.records)
+                small = bytearray()
+            small += _answer_tags(partition)
+        small += _NO_TAGS
+    small += _NO_TAGS
+    parts.append(small)
+    return parts
+
+
+def _answer_front(partition: PartitionAnswer) -> bytes:
+    return b"".join(
+        (
+            _ANSWER.pack(
+                partition.key[1],
+                partition.error,
+                partition.high_watermark,
+                partition.last_stable_offset,
+                partition.log_start_offset,
+            ),
+            # No aborted transactions: null.
+            b"\0",
+            INT32.pack(partition.preferred_read_replica),
+            unsigned_varint(len(partition.records) + 1),
+        )
+    )
+
+
+def _answer_tags(partition: PartitionAnswer) -> bytes:
+    fields = []
+    diverging = partition.diverging_epoch
+    if diverging is not None:
+        content = _EPOCH_END.pack(diverging.epoch, diverging.end_offset) + _NO_TAGS
+        fields.append(tagged_field(_DIVERGING_EPOCH_TAG, content))
+    if partition.leader_epoch != NO_LEADER_EPOCH or partition.leader_id != NO_NODE:
+        content = _LEADER.pack(partition.leader_id, partition.leader_epoch) + _NO_TAGS
+        fields.append(tagged_field(_CURRENT_LEADER_TAG, content))
+    return unsigned_varint(len(fields)) + b"".join(fields)
+
+
+def decode_response(reader: Reader) -> FetchAnswer:
+    """The response whose body ``reader`` is at; raises ``MalformedFrame``."""
+    throttle_time_ms, error, session_id = reader.unpack(_ANSWER_HEAD)
+    partitions: list[PartitionAnswer] = []
+    for _ in range(reader.compact_array_length(item_bytes=_TOPIC_BYTES)):
+        topic_id = TopicId(reader.uuid())
+        count = reader.compact_array_length(item_bytes=_ANSWER_BYTES)
+        partitions += (_decode_answer(reader, topic_id) for _ in range(count))
+        reader.skip_tagged_fields()
+    reader.skip_tagged_fields()
+    return FetchAnswer(error_code(error), session_id, partitions, throttle_time_ms)
+
+
+def _decode_answer(reader: Reader, topic_id: TopicId) -> PartitionAnswer:
+    index, error, high_watermark, last_stable_offset, log_start_offset = reader.unpack(_ANSWER)
+    for _ in range(reader.compact_array_length(item_bytes=_ABORTED_BYTES)):
+        reader.view(_ABORTED_BYTES - 1)
+        reader.skip_tagged_fields()
+    preferred_read_replica = reader.int32()
+    records = reader.compact_nullable_bytes()
+    diverging, leader_id, leader_epoch = None, int(NO_NODE), int(NO_LEADER_EPOCH)
+    for tag, content in reader.tagged_fields():
+        if tag == _DIVERGING_EPOCH_TAG:
+            epoch, end_offset = content.unpack(_EPOCH_END)
+            diverging = DivergingEpoch(epoch=LeaderEpoch(epoch), end_offset=Offset(end_offset))
+        elif tag == _CURRENT_LEADER_TAG:
+            leader_id, leader_epoch = content.unpack(_LEADER)
+    return PartitionAnswer(
+        (topic_id, index),
+        error,
+        high_watermark,
+        last_stable_offset,
+        log_start_offset,
+        diverging,
+        leader_id,
+        leader_epoch,
+        preferred_read_replica,
+        records,
+    )
+
+
+def error_code(number: int) -> ErrorCode:
+    """The error with that number; one that this version does not know is an unknown server error."""
+    try:
+        return ErrorCode(number)
+    except ValueError:
+        return ErrorCode.UNKNOWN_SERVER_ERROR

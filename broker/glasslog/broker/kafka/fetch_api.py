@@ -1,0 +1,189 @@
+"""Kafka's Fetch as a listener serves it: sessions around the broker's one way of fetching.
+
+This module knows how a wire request becomes reads and what of their outcome an incremental answer mentions;
+it refuses to know logs and roles.  Only registered brokers may fetch as replicas, each in its newest
+incarnation (KIP-903).
+"""
+
+from collections.abc import Sequence
+
+from glasslog.broker.fetch_path import FetchPath, FetchTerms, Target
+from glasslog.broker.kafka.connection import Api, RequestCall
+from glasslog.broker.kafka.fetch import (
+    API_KEY,
+    VERSION,
+    FetchAnswer,
+    FetchCall,
+    PartitionAnswer,
+    decode_request,
+    encode_response,
+)
+from glasslog.broker.partition.fetch_session import (
+    NO_SESSION,
+    FetchSession,
+    FetchSessionCache,
+    FullFetch,
+    IncrementalFetch,
+    RefusedFetch,
+    Told,
+)
+from glasslog.broker.partition.reads import PartitionAsk, PartitionKey, ReadOutcome
+from glasslog.broker.replicas import Replicas
+from glasslog.broker.requests import Consumer, Follower, IsolationLevel
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, NodeId
+
+_MAX_SESSION_ID = 0x7FFF_FFFF
+
+
+class FetchApi:
+    """See the module."""
+
+    def __init__(self, *, replicas: Replicas, path: FetchPath) -> None:
+        self._replicas = replicas
+        self._path = path
+        random = replicas.runtime.random
+        self._followers: dict[NodeId, Follower] = {}
+        self.sessions = FetchSessionCache(
+            slots=replicas.config.max_incremental_fetch_session_cache_slots,
+            new_id=lambda: random.randrange(_MAX_SESSION_ID) + 1,
+        )
+
+    def api(self) -> Api:
+        """What the listener is given."""
+        return Api(
+            key=API_KEY,
+            name="Fetch",
+            min_version=VERSION,
+            max_version=VERSION,
+            flexible_from=12,
+            handle=self.handle,
+        )
+
+    def handle(self, call: RequestCall) -> None:
+        """Answer one request, now or when there is something to tell."""
+        request = decode_request(call.reader)
+        error = self._check(request)
+        if error is not ErrorCode.NONE:
+            _respond(call, FetchAnswer(error, NO_SESSION, ()))
+            return
+        context = self.sessions.open(
+            session_id=request.session_id,
+            session_epoch=request.session_epoch,
+            asks=request.asks,
+            forgotten=request.forgotten,
+            is_replica=request.replica_id != NO_NODE,
+            now_ms=self._replicas.runtime.clock.now_ms(),
+        )
+        match context:
+            case RefusedFetch(error=refusal):
+                _respond(call, FetchAnswer(refusal, NO_SESSION, ()))
+            case FullFetch(session=session):
+                asks = request.asks if session is None else session.partitions
+                self._start(call, request, list(asks.items()), session, is_full=True)
+            case IncrementalFetch(session=session):
+                self._start(call, request, list(session.partitions.items()), session, is_full=False)
+
+    def _check(self, request: FetchCall) -> ErrorCode:
+        """Whether whoever asks may ask at all."""
+        if request.replica_id == NO_NODE:
+            return ErrorCode.NONE if request.isolation_level in (0, 1) else ErrorCode.INVALID_REQUEST
+        broker = self._replicas.image.brokers.get(request.replica_id)
+        if broker is None:
+            return ErrorCode.BROKER_ID_NOT_REGISTERED
+        if NO_BROKER_EPOCH < request.broker_epoch < broker.broker_epoch:
+            return ErrorCode.STALE_BROKER_EPOCH
+        return ErrorCode.NONE
+
+    def _start(
+        self,
+        call: RequestCall,
+        request: FetchCall,
+        asks: Sequence[tuple[PartitionKey, PartitionAsk]],
+        session: FetchSession | None,
+        *,
+        is_full: bool,
+    ) -> None:
+        keys = [key for key, _ in asks]
+
+        def on_done(outcomes: Sequence[ReadOutcome]) -> None:
+            _respond(call, _answer(keys, outcomes, session, is_full=is_full))
+
+        waiting = self._path.start(self._terms(request), [self._target(*each) for each in asks], on_done)
+        if waiting is None:
+            return
+        operation = waiting
+
+        def hurry() -> None:
+            # Nothing rather than what there is: the request behind this one asks for the same records.
+            operation.cancel()
+            _respond(call, FetchAnswer(ErrorCode.NONE, _session_id(session), ()))
+
+        call.hurry = hurry
+        call.cancel = operation.cancel
+
+    def _terms(self, request: FetchCall) -> FetchTerms:
+        reader: Consumer | Follower
+        if request.replica_id == NO_NODE:
+            level = IsolationLevel(request.isolation_level)
+            reader = Consumer(isolation_level=level, rack=request.rack)
+        else:
+            reader = self._follower(request)
+        return FetchTerms(reader, request.max_wait_ms, request.min_bytes, request.max_bytes)
+
+    def _follower(self, request: FetchCall) -> Follower:
+        known = self._followers.get(request.replica_id)
+        if known is None or known.broker_epoch != request.broker_epoch:
+            known = Follower(replica_id=request.replica_id, broker_epoch=request.broker_epoch)
+            self._followers[request.replica_id] = known
+        return known
+
+    def _target(self, key: PartitionKey, ask: PartitionAsk) -> Target:
+        partition = self._replicas.find_by_key(key)
+        if partition is not None:
+            return ask, partition
+        if self._replicas.image.partition_by_id(*key) is None:
+            return ask, GlasslogError(ErrorCode.UNKNOWN_TOPIC_ID, f"topic id {key[0].hex()} is unknown")
+        return ask, GlasslogError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition is not on this broker")
+
+
+def _answer(
+    keys: Sequence[PartitionKey],
+    outcomes: Sequence[ReadOutcome],
+    session: FetchSession | None,
+    *,
+    is_full: bool,
+) -> FetchAnswer:
+    partitions = []
+    for key, outcome in zip(keys, outcomes, strict=True):
+        is_news = session is None or session.is_news(
+            key,
+            Told(outcome.high_watermark, outcome.log_start_offset),
+            has_records=len(outcome.records) > 0,
+            has_failed=outcome.error is not ErrorCode.NONE or outcome.diverging_epoch is not None,
+        )
+        if is_news or is_full:
+            partitions.append(_partition_answer(key, outcome))
+    return FetchAnswer(ErrorCode.NONE, _session_id(session), partitions)
+
+
+def _partition_answer(key: PartitionKey, outcome: ReadOutcome) -> PartitionAnswer:
+    return PartitionAnswer(
+        key,
+        outcome.error,
+        outcome.high_watermark,
+        outcome.high_watermark,
+        outcome.log_start_offset,
+        outcome.diverging_epoch,
+        outcome.leader_id,
+        outcome.leader_epoch,
+        records=outcome.records,
+    )
+
+
+def _session_id(session: FetchSession | None) -> int:
+    return NO_SESSION if session is None else session.session_id
+
+
+def _respond(call: RequestCall, answer: FetchAnswer) -> None:
+    call.respond(encode_response(answer), has_flexible_header=True)

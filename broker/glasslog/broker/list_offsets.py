@@ -1,0 +1,67 @@
+"""Answers which offset belongs to a timestamp, to the earliest or to the latest record.
+
+This module knows what a consumer may be told; it refuses to know how logs search.
+Source: Kafka's ``Partition.fetchOffsetForTimestamp``.
+"""
+
+from glasslog.broker.partition.leader_state import LeaderState
+from glasslog.broker.partition.partition import Partition
+from glasslog.broker.replicas import Replicas
+from glasslog.broker.requests import (
+    EARLIEST_TIMESTAMP,
+    LATEST_TIMESTAMP,
+    IsolationLevel,
+    ListOffsetsPartition,
+    ListOffsetsResult,
+)
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import LeaderEpoch, Offset
+
+
+def list_offset(
+    replicas: Replicas, each: ListOffsetsPartition, isolation: IsolationLevel
+) -> ListOffsetsResult:
+    """One partition's answer. Nothing at or above the high watermark is told, whatever ``isolation``.
+
+    OFFSET_NOT_AVAILABLE while a new leader's high watermark has not reached what its predecessor may have
+    told already: an answer could go back.
+    """
+    try:
+        partition = replicas.get(each.partition)
+        state = partition.leader(leader_epoch=each.current_leader_epoch)
+        return _find(partition, state, each)
+    except GlasslogError as error:
+        found = replicas.find(each.partition)
+        if found is not None:
+            replicas.on_error(found, error)
+        return ListOffsetsResult(partition=each.partition, error=error.code)
+
+
+def _find(partition: Partition, state: LeaderState, each: ListOffsetsPartition) -> ListOffsetsResult:
+    if each.timestamp == EARLIEST_TIMESTAMP:
+        return _found(partition, each, -1, partition.log_start_offset)
+    if state.high_watermark < state.epoch_start_offset:
+        raise GlasslogError(
+            ErrorCode.OFFSET_NOT_AVAILABLE,
+            f"{partition.name}: high watermark {state.high_watermark} has not reached the begin of this "
+            f"leader's epoch at {state.epoch_start_offset}",
+        )
+    if each.timestamp == LATEST_TIMESTAMP:
+        return _found(partition, each, -1, state.high_watermark)
+    if each.timestamp < 0:
+        raise GlasslogError(ErrorCode.INVALID_TIMESTAMP, f"timestamp {each.timestamp} has no meaning")
+    match = partition.log.offset_for_timestamp(each.timestamp)
+    if match is None or match[0] >= state.high_watermark:
+        return ListOffsetsResult(partition=each.partition)
+    return _found(partition, each, match[1], match[0])
+
+
+def _found(
+    partition: Partition, each: ListOffsetsPartition, timestamp: int, offset: int
+) -> ListOffsetsResult:
+    return ListOffsetsResult(
+        partition=each.partition,
+        timestamp=timestamp,
+        offset=Offset(offset),
+        leader_epoch=LeaderEpoch(partition.log.epochs.epoch_at(offset)),
+    )

@@ -1,0 +1,375 @@
+"""One replica on this broker: its log, its role, its high watermark. Leader, follower, or offline.
+
+This module knows how the log and the role go together: what may be appended, read, truncated; it refuses to
+know which requests wait and how they arrive.  A follower cuts its log only where the leader's epochs say so,
+never at a high watermark (KIP-101, KIP-279).  Source: Kafka's ``Partition.scala``.
+"""
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from glasslog.broker.partition.follower_state import FollowerState
+from glasslog.broker.partition.leader_state import Eligibility, LeaderState, LeaderTerms
+from glasslog.broker.partition.reads import PartitionAsk, ReadOutcome
+from glasslog.broker.requests import ACKS_ALL, DivergingEpoch, Follower
+from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
+from glasslog.common.ids import (
+    NO_LEADER_EPOCH,
+    NO_NODE,
+    LeaderEpoch,
+    NodeId,
+    Offset,
+    PartitionEpoch,
+    TopicId,
+    TopicPartition,
+)
+from glasslog.common.runtime.protocols import Buffer
+from glasslog.log.append import AppendInfo
+from glasslog.log.log import Log
+
+_LOGGER = logging.getLogger(__name__)
+_LEDGER_ENTRIES = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """Copies from ``leader_id``, or from nobody while there is no leader (``NO_NODE``)."""
+
+    leader_id: NodeId
+    leader_epoch: LeaderEpoch
+    partition_epoch: PartitionEpoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offline:
+    """The log can not be used: its disk failed, or its topic is gone."""
+
+    error: ErrorCode
+    reason: str
+    leader_epoch: LeaderEpoch
+    partition_epoch: PartitionEpoch
+
+
+Role = LeaderState | Following | Offline
+
+
+class ByteLedger:
+    """How many bytes were appended and how many of them were committed, without asking the disk."""
+
+    __slots__ = ("_pending", "appended", "committed")
+
+    def __init__(self) -> None:
+        self.appended = 0
+        self.committed = 0
+        self._pending: deque[tuple[int, int]] = deque()
+
+    def on_append(self, end_offset: int, size_bytes: int) -> None:
+        self.appended += size_bytes
+        if len(self._pending) >= _LEDGER_ENTRIES:
+            self._pending.pop()
+        self._pending.append((end_offset, self.appended))
+
+    def on_high_watermark(self, high_watermark: int) -> None:
+        pending = self._pending
+        while pending and pending[0][0] <= high_watermark:
+            self.committed = pending.popleft()[1]
+
+
+class Partition:
+    """See the module. Methods that touch the disk raise ``StorageError`` when it refuses."""
+
+    def __init__(
+        self,
+        *,
+        name: TopicPartition,
+        topic_id: TopicId,
+        log: Log | None,
+        high_watermark: Offset,
+        offline_reason: str = "",
+    ) -> None:
+        self.name = name
+        self.topic_id = topic_id
+        self.key = (topic_id, name.partition)
+        self.ledger = ByteLedger()
+        self._log = log
+        self._high_watermark: int = high_watermark
+        no_epochs = (LeaderEpoch(-1), PartitionEpoch(-1))
+        self.role: Role = (
+            Offline(
+                error=ErrorCode.KAFKA_STORAGE_ERROR,
+                reason=offline_reason,
+                leader_epoch=no_epochs[0],
+                partition_epoch=no_epochs[1],
+            )
+            if log is None
+            else Following(leader_id=NO_NODE, leader_epoch=no_epochs[0], partition_epoch=no_epochs[1])
+        )
+        if log is not None:
+            self._high_watermark = min(max(high_watermark, log.log_start_offset), log.log_end_offset)
+
+    # --- facts ---
+
+    @property
+    def log(self) -> Log:
+        """Raises ``StorageError`` while offline."""
+        if self._log is None:
+            reason = self.role.reason if isinstance(self.role, Offline) else "its log is closed"
+            raise StorageError(f"{self.name} is offline: {reason}")
+        return self._log
+
+    @property
+    def is_online(self) -> bool:
+        return self._log is not None
+
+    @property
+    def leader_epoch(self) -> LeaderEpoch:
+        return self.role.leader_epoch
+
+    @property
+    def partition_epoch(self) -> PartitionEpoch:
+        return self.role.partition_epoch
+
+    @property
+    def leader_id(self) -> NodeId:
+        """Who leads as far as this broker knows."""
+        match self.role:
+            case LeaderState(node_id=node_id):
+                return node_id
+            case Following(leader_id=leader_id):
+                return leader_id
+            case Offline():
+                return NO_NODE
+
+    @property
+    def high_watermark(self) -> Offset:
+        role = self.role
+        return role.high_watermark if isinstance(role, LeaderState) else Offset(self._high_watermark)
+
+    @property
+    def log_end_offset(self) -> Offset:
+        return Offset(self.log.log_end_offset)
+
+    @property
+    def log_start_offset(self) -> Offset:
+        return Offset(self.log.log_start_offset)
+
+    def leader(self, *, leader_epoch: int = NO_LEADER_EPOCH) -> LeaderState:
+        """The leader's state; raises the error that whoever asks the wrong replica gets (KIP-320).
+
+        KAFKA_STORAGE_ERROR, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH or NOT_LEADER_OR_FOLLOWER.
+        """
+        role = self.role
+        if isinstance(role, Offline):
+            raise GlasslogError(role.error, f"{self.name} is offline here: {role.reason}")
+        if leader_epoch != NO_LEADER_EPOCH and leader_epoch != role.leader_epoch:
+            is_old = leader_epoch < role.leader_epoch
+            raise GlasslogError(
+                ErrorCode.FENCED_LEADER_EPOCH if is_old else ErrorCode.UNKNOWN_LEADER_EPOCH,
+                f"{self.name}: leader epoch {leader_epoch} was asked for, here it is {role.leader_epoch}",
+            )
+        if not isinstance(role, LeaderState):
+            raise GlasslogError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER, f"{self.name} is led by broker {role.leader_id}"
+            )
+        return role
+
+    # --- roles ---
+
+    def become_leader(
+        self,
+        terms: LeaderTerms,
+        *,
+        min_insync_replicas: int,
+        lag_time_max_ms: int,
+        eligible: Eligibility,
+        now_ms: int,
+    ) -> LeaderState:
+        """Lead under a new leader epoch, which begins at the log's end."""
+        log = self.log
+        require(
+            terms.leader_epoch > self.leader_epoch,
+            f"{self.name}: leader epoch {terms.leader_epoch} after {self.leader_epoch}",
+        )
+        log.start_leader_epoch(terms.leader_epoch)
+        self.ledger = ByteLedger()
+        state = LeaderState(
+            terms,
+            epoch_start_offset=Offset(log.log_end_offset),
+            high_watermark=self.high_watermark,
+            min_insync_replicas=min_insync_replicas,
+            lag_time_max_ms=lag_time_max_ms,
+            eligible=eligible,
+            now_ms=now_ms,
+        )
+        self.role = state
+        state.advance_high_watermark(leader_end_offset=Offset(log.log_end_offset), now_ms=now_ms)
+        return state
+
+    def become_follower(
+        self, *, leader_id: NodeId, leader_epoch: LeaderEpoch, partition_epoch: PartitionEpoch
+    ) -> None:
+        """Follow ``leader_id``; what the log holds beyond it is cut when the leader has been asked."""
+        require(leader_epoch >= self.leader_epoch, f"{self.name}: leader epoch {leader_epoch} goes back")
+        self._high_watermark = self.high_watermark
+        self.role = Following(leader_id=leader_id, leader_epoch=leader_epoch, partition_epoch=partition_epoch)
+
+    def go_offline(self, error: ErrorCode, reason: str) -> Log | None:
+        """Stop using the log; returns it for its handles to be given back."""
+        self._high_watermark = self.high_watermark
+        self.role = Offline(
+            error=error,
+            reason=reason,
+            leader_epoch=self.leader_epoch,
+            partition_epoch=self.partition_epoch,
+        )
+        log, self._log = self._log, None
+        return log
+
+    # --- the leader ---
+
+    def append(
+        self, records: Buffer, *, acks: int, now_ms: int, wall_ms: int, origin_is_client: bool
+    ) -> AppendInfo:
+        """Append a producer's batches. The caller tells waiting fetches, and waits for the replicas.
+
+        Raises ``GlasslogError`` as ``leader`` and ``Log.append_as_leader`` do, and NOT_ENOUGH_REPLICAS.
+        """
+        state = self.leader()
+        if acks == ACKS_ALL and state.is_under_min_isr:
+            raise GlasslogError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"{self.name}: {len(state.isr)} of {len(state.replicas)} replicas are in sync, "
+                f"min.insync.replicas is {state.effective_min_isr}",
+            )
+        log = self.log
+        info = log.append_as_leader(
+            records, leader_epoch=state.leader_epoch, now_ms=wall_ms, origin_is_client=origin_is_client
+        )
+        if not info.duplicate:
+            self.ledger.on_append(info.last_offset + 1, len(records))
+            if state.advance_high_watermark(leader_end_offset=Offset(log.log_end_offset), now_ms=now_ms):
+                self.ledger.on_high_watermark(state.high_watermark)
+        return info
+
+    def check_fetch(self, ask: PartitionAsk) -> DivergingEpoch | None:
+        """Whether a fetch can be served here; where the fetcher's log has to be cut first, if it has to.
+
+        Raises ``GlasslogError`` as ``leader`` does, and OFFSET_OUT_OF_RANGE.
+        """
+        self.leader(leader_epoch=ask.current_leader_epoch)
+        log = self.log
+        if ask.fetch_offset < log.log_start_offset:
+            raise self._out_of_range(ask)
+        if ask.fetch_offset <= log.log_end_offset and ask.last_fetched_epoch == log.latest_epoch:
+            return None
+        if ask.last_fetched_epoch == NO_LEADER_EPOCH:
+            if ask.fetch_offset > log.log_end_offset:
+                raise self._out_of_range(ask)
+            return None
+        epoch, end_offset = log.end_offset_for_epoch(ask.last_fetched_epoch)
+        if epoch < 0:
+            raise self._out_of_range(ask)
+        if epoch < ask.last_fetched_epoch or end_offset < ask.fetch_offset:
+            return DivergingEpoch(epoch=LeaderEpoch(epoch), end_offset=Offset(end_offset))
+        return None
+
+    def _out_of_range(self, ask: PartitionAsk) -> GlasslogError:
+        return GlasslogError(
+            ErrorCode.OFFSET_OUT_OF_RANGE,
+            f"{self.name}: offset {ask.fetch_offset} in epoch {ask.last_fetched_epoch} is not in "
+            f"{self.log_start_offset} to {self.log_end_offset}",
+        )
+
+    def check_replica(self, node: NodeId) -> FollowerState:
+        """What this leader knows of a follower; UNKNOWN_LEADER_EPOCH for a broker that is no replica."""
+        state = self.leader()
+        known = state.followers.get(node)
+        if known is None:
+            raise GlasslogError(
+                ErrorCode.UNKNOWN_LEADER_EPOCH,
+                f"{self.name}: broker {node} is no replica as far as leader epoch {state.leader_epoch} knows",
+            )
+        return known
+
+    def on_follower_fetch(self, follower: Follower, ask: PartitionAsk, *, now_ms: int) -> bool:
+        """Note how far a follower is, after ``check_fetch``; True when the high watermark advanced."""
+        state = self.leader()
+        known = self.check_replica(follower.replica_id)
+        advanced = state.on_follower_fetch(
+            known,
+            fetch_offset=Offset(ask.fetch_offset),
+            log_start_offset=Offset(ask.log_start_offset),
+            broker_epoch=follower.broker_epoch,
+            leader_end_offset=self.log_end_offset,
+            now_ms=now_ms,
+        )
+        if advanced:
+            self.ledger.on_high_watermark(state.high_watermark)
+        return advanced
+
+    def advance_high_watermark(self, *, now_ms: int) -> bool:
+        """After a change of the ISR: True when the high watermark advanced."""
+        state = self.role
+        if not isinstance(state, LeaderState):
+            return False
+        advanced = state.advance_high_watermark(leader_end_offset=self.log_end_offset, now_ms=now_ms)
+        if advanced:
+            self.ledger.on_high_watermark(state.high_watermark)
+        return advanced
+
+    def read(self, ask: PartitionAsk, *, is_follower: bool, max_bytes: int, minimum_one: bool) -> ReadOutcome:
+        """Records from ``ask.fetch_offset``, for followers to the log's end, else to the high watermark."""
+        log = self.log
+        high_watermark = self.high_watermark
+        upper = log.log_end_offset if is_follower else high_watermark
+        offset = ask.fetch_offset
+        records: Buffer = b""
+        if offset < upper and (max_bytes > 0 or minimum_one):
+            records = log.read(offset, max_bytes=max_bytes, upper_offset=upper, minimum_one=minimum_one)
+        return ReadOutcome(ErrorCode.NONE, high_watermark, log.log_start_offset, records)
+
+    # --- the follower ---
+
+    def append_from_leader(self, records: Buffer, *, leader_high_watermark: Offset) -> int:
+        """Take in an answer of the leader, perhaps without records; returns how many bytes were appended."""
+        size_bytes = len(records)
+        if size_bytes:
+            self.log.append_as_follower(records)
+        self._high_watermark = max(self._high_watermark, min(leader_high_watermark, self.log_end_offset))
+        return size_bytes
+
+    def truncate_to_leader(self, diverging: DivergingEpoch) -> None:
+        """Cut the log where it parts from the leader's; a further fetch may tell that more has to go."""
+        log = self.log
+        before = log.log_end_offset
+        own_epoch, own_end = log.end_offset_for_epoch(diverging.epoch)
+        if own_epoch == diverging.epoch:
+            target = min(own_end, diverging.end_offset)
+        else:
+            # An epoch that this log has not: everything after the last one that it has before it is foreign.
+            target = diverging.end_offset if own_epoch < 0 else own_end
+        target = min(target, before)
+        pass
+        # A leader that appended nothing left an epoch that begins at the end, and that nobody else knows.
+        log.epochs.truncate_from_end(log.log_end_offset)
+        self._after_truncation(before)
+
+    def restart_at(self, offset: Offset) -> None:
+        """Drop everything: the leader's log begins after the end of this one."""
+        before = self.log.log_end_offset
+        self.log.truncate_fully_and_start_at(offset)
+        self._high_watermark = offset
+        _LOGGER.warning(
+            "%s: nothing left in common with the leader, log %d begins at %d", self.name, before, offset
+        )
+
+    def _after_truncation(self, before: int) -> None:
+        end = self.log.log_end_offset
+        if end < self._high_watermark:
+            _LOGGER.warning(
+                "%s: cut to %d, below its high watermark %d", self.name, end, self._high_watermark
+            )
+            self._high_watermark = end
+        if end < before:
+            _LOGGER.info("%s: cut from %d to %d, where the leader's log parts", self.name, before, end)

@@ -1,0 +1,163 @@
+"""The way of a produce request: append, wake followers, wait for the replicas, answer.
+
+This module knows ``acks`` and what is answered when; it refuses to know transports.  Nothing here is a
+task: an answer is a future, set by the event that completes it.
+Source: Kafka's ``ReplicaManager.appendRecords``.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from glasslog.broker.partition.leader_state import LeaderState
+from glasslog.broker.partition.partition import Partition
+from glasslog.broker.partition.purgatory import DelayedProduce
+from glasslog.broker.replicas import Replicas
+from glasslog.broker.requests import (
+    ACKS_ALL,
+    ACKS_LEADER,
+    ACKS_NONE,
+    ProducePartition,
+    ProducePartitionResult,
+    ProduceRequest,
+)
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import NO_OFFSET, Offset, TopicPartition
+
+ProduceResults = tuple[ProducePartitionResult, ...]
+_Wait = tuple[int, Partition, int]
+"""Which result waits, for which partition, to reach which offset."""
+
+
+class ProducePath:
+    """See the module."""
+
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+
+    def produce(
+        self, request: ProduceRequest, *, origin_is_client: bool = True
+    ) -> "asyncio.Future[ProduceResults]":
+        """One result per partition, in order; every refusal is in a result, never raised."""
+        answer: asyncio.Future[ProduceResults] = asyncio.get_running_loop().create_future()
+        self._replicas.counters.produce_requests += 1
+        refusal = self._refusal(request)
+        if refusal is not None:
+            answer.set_result(tuple(_failed(each.partition, refusal) for each in request.partitions))
+            return answer
+        results: list[ProducePartitionResult] = []
+        waits: list[_Wait] = []
+        for number, each in enumerate(request.partitions):
+            results.append(self._append(number, each, request.acks, waits, origin_is_client))
+        if waits:
+            self._wait(request, results, waits, answer)
+        else:
+            answer.set_result(tuple(results))
+        return answer
+
+    def _refusal(self, request: ProduceRequest) -> GlasslogError | None:
+        if request.acks not in (ACKS_ALL, ACKS_LEADER, ACKS_NONE):
+            text = f"acks is {request.acks}; allowed: -1 (all), 0, 1"
+            return GlasslogError(ErrorCode.INVALID_REQUIRED_ACKS, text)
+        if request.acks == ACKS_ALL and self._replicas.purgatory.is_full:
+            text = "too many requests wait for replication already"
+            return GlasslogError(ErrorCode.THROTTLING_QUOTA_EXCEEDED, text)
+        return None
+
+    def _append(
+        self, number: int, each: ProducePartition, acks: int, waits: list[_Wait], origin_is_client: bool
+    ) -> ProducePartitionResult:
+        replicas = self._replicas
+        partition = replicas.find(each.partition)
+        try:
+            if partition is None:
+                partition = replicas.get(each.partition)
+            clock = replicas.runtime.clock
+            before = partition.high_watermark
+            info = partition.append(
+                each.records,
+                acks=acks,
+                now_ms=clock.now_ms(),
+                wall_ms=clock.wall_ms(),
+                origin_is_client=origin_is_client,
+            )
+        except GlasslogError as error:
+            replicas.counters.failed_produces += 1
+            if partition is not None:
+                replicas.on_error(partition, error)
+            return _failed(each.partition, error, partition, replicas)
+        high_watermark = partition.high_watermark
+        if not info.duplicate:
+            replicas.counters.bytes_in += len(each.records)
+            replicas.on_appended(partition)
+            if high_watermark > before:
+                replicas.on_high_watermark(partition)
+        # A repeated batch may not be replicated yet either: it waits as the first one does.
+        if acks == ACKS_ALL and not info.duplicate and info.last_offset >= high_watermark:
+            waits.append((number, partition, info.last_offset + 1))
+        return ProducePartitionResult(
+            partition=each.partition,
+            base_offset=Offset(info.first_offset),
+            log_append_time_ms=info.log_append_time,
+            log_start_offset=partition.log_start_offset,
+        )
+
+    def _wait(
+        self,
+        request: ProduceRequest,
+        results: list[ProducePartitionResult],
+        waits: list[_Wait],
+        answer: "asyncio.Future[ProduceResults]",
+    ) -> None:
+        replicas = self._replicas
+
+        def on_done(errors: Sequence[ErrorCode]) -> None:
+            for (number, partition, _), error in zip(waits, errors, strict=True):
+                if error is not ErrorCode.NONE:
+                    results[number] = _unconfirmed(results[number], error, partition)
+                    replicas.counters.produce_timeouts += error is ErrorCode.REQUEST_TIMED_OUT
+                    replicas.counters.failed_produces += 1
+            # Whoever asked may have gone away.
+            if not answer.done():
+                answer.set_result(tuple(results))
+
+        deadline_ms = replicas.runtime.clock.now_ms() + max(request.timeout_ms, 0)
+        operation = DelayedProduce(len(waits), deadline_ms=deadline_ms, on_done=on_done)
+        for index, (_, partition, required_offset) in enumerate(waits):
+            replicas.purgatory.produces.watch(partition, required_offset, operation, index)
+        replicas.park(operation)
+
+
+def _failed(
+    name: TopicPartition,
+    error: GlasslogError,
+    partition: Partition | None = None,
+    replicas: Replicas | None = None,
+) -> ProducePartitionResult:
+    result = ProducePartitionResult(partition=name, error=error.code, error_message=str(error))
+    if error.code is not ErrorCode.NOT_LEADER_OR_FOLLOWER:
+        return result
+    if partition is not None:
+        return replace(
+            result, current_leader_id=partition.leader_id, current_leader_epoch=partition.leader_epoch
+        )
+    known = replicas.image.partition(name.topic, name.partition) if replicas is not None else None
+    if known is None:
+        return result
+    return replace(result, current_leader_id=known.leader, current_leader_epoch=known.leader_epoch)
+
+
+def _unconfirmed(
+    result: ProducePartitionResult, error: ErrorCode, partition: Partition
+) -> ProducePartitionResult:
+    """The records are in this leader's log, but nobody may count on it."""
+    role = partition.role
+    in_sync = f", {len(role.isr)} replicas in sync" if isinstance(role, LeaderState) else ""
+    return replace(
+        result,
+        error=error,
+        error_message=f"{partition.name}: appended but not confirmed by enough replicas{in_sync}",
+        base_offset=NO_OFFSET,
+        current_leader_id=partition.leader_id,
+        current_leader_epoch=partition.leader_epoch,
+    )

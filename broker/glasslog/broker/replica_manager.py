@@ -1,0 +1,402 @@
+"""Everything that this broker holds of the partitions: makes replicas lead, follow and go as metadata says.
+
+This module knows how the metadata becomes roles, and which background work there is; how a request is served
+is ``produce_path``'s and ``fetch_path``'s, how a partition is copied ``fetcher``'s.  It refuses to know
+transports and where metadata comes from.  Source: Kafka's ``ReplicaManager``.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from glasslog.broker.counters import ReplicationCounters
+from glasslog.broker.fetch_path import FetchPath, FetchResults
+from glasslog.broker.fetcher import Fetchers
+from glasslog.broker.isr_changes import IsrChanges
+from glasslog.broker.kafka.connection import Api
+from glasslog.broker.kafka.fetch_api import FetchApi
+from glasslog.broker.list_offsets import list_offset
+from glasslog.broker.partition.isr import AlterPartitionSender
+from glasslog.broker.partition.leader_state import LeaderState, LeaderTerms
+from glasslog.broker.partition.partition import Partition
+from glasslog.broker.partition_logs import BrokenLog, PartitionLogs
+from glasslog.broker.produce_path import ProducePath, ProduceResults
+from glasslog.broker.replicas import Replicas
+from glasslog.broker.requests import (
+    ACKS_ALL,
+    FetchRequest,
+    IsolationLevel,
+    ListOffsetsPartition,
+    ListOffsetsResult,
+    ProducePartition,
+    ProducePartitionResult,
+    ProduceRequest,
+)
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, Offset, TopicPartition
+from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
+from glasslog.common.runtime.protocols import Buffer, Runtime
+from glasslog.log.directory import LogDirectory
+from glasslog.metadata.delta import MetadataDelta
+from glasslog.metadata.image import MetadataImage, PartitionImage
+from glasslog.metadata.records import ResourceType
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ReplicaManager:
+    """One broker's replicas. ``start`` recovers the logs, ``run`` does the background work until cancelled.
+
+    ``directories`` are open and are closed with it.  ``broker_epoch`` says which registration is in force, -1
+    before there is one: until the metadata shows it, nothing leads or follows here, since older metadata may
+    name this broker as a leader that it can not be any more.
+    """
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        config: NodeConfig,
+        directories: Sequence[LogDirectory],
+        alter_partition: AlterPartitionSender,
+        broker_epoch: Callable[[], BrokerEpoch],
+    ) -> None:
+        self._runtime = runtime
+        self._config = config
+        self._broker_epoch = broker_epoch
+        self._replicas = Replicas(runtime=runtime, config=config)
+        self._node_id = self._replicas.node_id
+        self._logs = PartitionLogs(runtime=runtime, config=config, directories=directories)
+        self._fetchers = Fetchers(replicas=self._replicas, broker_epoch=broker_epoch)
+        self._isr_changes = IsrChanges(replicas=self._replicas, sender=alter_partition)
+        self._produce_path = ProducePath(self._replicas)
+        self._fetch_path = FetchPath(self._replicas)
+        self._fetch_api = FetchApi(replicas=self._replicas, path=self._fetch_path)
+        self._is_caught_up = False
+        self._replicas.propose = self._isr_changes.propose
+        self._replicas.on_disk_failure = self._on_disk_failure
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Recover every log. Raises ``StorageError`` for what the operator has to solve."""
+        await self._logs.recover()
+
+    async def run(self) -> None:
+        """Fetch, checkpoint, shrink ISRs, remove files; until cancelled."""
+        config = self._config
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fetchers.run(), name="fetchers")
+            group.create_task(self._logs.remove_retired(), name="removal of deleted partitions")
+            for name, interval_ms, work in (
+                ("ISR shrinking", max(config.replica_lag_time_max_ms // 2, 1), self._shrink_isrs),
+                (
+                    "high watermark checkpoints",
+                    config.replica_high_watermark_checkpoint_interval_ms,
+                    self._checkpoint_high_watermarks,
+                ),
+                (
+                    "flushing",
+                    config.log_flush_offset_checkpoint_interval_ms,
+                    self._logs.flush_closed_segments,
+                ),
+            ):
+                group.create_task(_every(interval_ms, work), name=name)
+
+    async def close(self, *, clean: bool = True) -> None:
+        """Answer whoever waits; ``clean`` also syncs and closes the logs so that they need no recovery."""
+        self._replicas.stop()
+        self._isr_changes.close()
+        if clean:
+            await self._logs.close(high_watermarks=self._high_watermarks(), broker_epoch=self._own_epoch())
+        else:
+            self._logs.abandon()
+
+    def _own_epoch(self) -> BrokerEpoch:
+        """Of the registration that the metadata has shown: at the end of a controlled shutdown it is over."""
+        known = self._replicas.image.broker_epoch(self._node_id) if self._is_caught_up else None
+        return NO_BROKER_EPOCH if known is None else known
+
+    # --- requests ---
+
+    def produce(self, request: ProduceRequest) -> "asyncio.Future[ProduceResults]":
+        """Append; with ``acks`` all done when replicated. Refusals are in the results, one per partition."""
+        return self._produce_path.produce(request)
+
+    def fetch(self, request: FetchRequest) -> "asyncio.Future[FetchResults]":
+        """Read, waiting for ``min_bytes``. Refusals are in the results; cancelling frees what waits."""
+        return self._fetch_path.fetch(request)
+
+    def list_offsets(
+        self, partitions: Sequence[ListOffsetsPartition], isolation: IsolationLevel
+    ) -> tuple[ListOffsetsResult, ...]:
+        """The first offsets at or after timestamps. Refusals are in the results."""
+        return tuple(list_offset(self._replicas, each, isolation) for each in partitions)
+
+    def kafka_apis(self) -> Sequence[Api]:
+        """What the Kafka listener serves for replication."""
+        return (self._fetch_api.api(),)
+
+    # --- for coordinators in this broker ---
+
+    async def append_local(
+        self, partition: TopicPartition, records: Buffer, *, timeout_ms: int
+    ) -> ProducePartitionResult:
+        """Append with ``acks`` all. Raises ``GlasslogError`` with the code and text of a refusal."""
+        request = ProduceRequest(
+            acks=ACKS_ALL,
+            timeout_ms=timeout_ms,
+            partitions=(ProducePartition(partition=partition, records=records),),
+        )
+        (result,) = await self._produce_path.produce(request, origin_is_client=False)
+        if result.error is not ErrorCode.NONE:
+            raise GlasslogError(result.error, result.error_message)
+        return result
+
+    def read_local(self, partition: TopicPartition, offset: Offset, *, max_bytes: int) -> Buffer:
+        """Whole batches from ``offset`` up to the log's end, committed or not; one at least, if there is any.
+
+        Raises ``GlasslogError``: OFFSET_OUT_OF_RANGE and what ``log_end_offset`` does.
+        """
+        return self._led(partition).log.read(offset, max_bytes=max_bytes)
+
+    def log_start_offset(self, partition: TopicPartition) -> Offset:
+        """Raises as ``log_end_offset`` does."""
+        return self._led(partition).log_start_offset
+
+    def log_end_offset(self, partition: TopicPartition) -> Offset:
+        """Raises ``GlasslogError`` when this broker does not lead ``partition`` or its disk failed."""
+        return self._led(partition).log_end_offset
+
+    def high_watermark(self, partition: TopicPartition) -> Offset:
+        """Raises as ``log_end_offset`` does."""
+        return self._led(partition).high_watermark
+
+    def _led(self, name: TopicPartition) -> Partition:
+        partition = self._replicas.get(name)
+        partition.leader()
+        return partition
+
+    # --- looking in ---
+
+    @property
+    def counters(self) -> ReplicationCounters:
+        return self._replicas.counters
+
+    def find(self, partition: TopicPartition) -> Partition | None:
+        """The replica held here, for inspection."""
+        return self._replicas.find(partition)
+
+    def partitions(self) -> list[Partition]:
+        """All replicas held here, for inspection."""
+        return list(self._replicas)
+
+    def count_under_replicated(self) -> int:
+        """Partitions led here whose ISR lacks a replica."""
+        return sum(state.is_under_replicated for _, state in self._replicas.leaders())
+
+    def count_under_min_isr(self) -> int:
+        """Partitions led here that take no ``acks`` all."""
+        return sum(state.is_under_min_isr for _, state in self._replicas.leaders())
+
+    def count_offline(self) -> int:
+        """Replicas here whose disk has failed."""
+        return sum(not partition.is_online for partition in self._replicas)
+
+    # --- metadata ---
+
+    def on_registered(self) -> None:
+        """The broker epoch is known now; metadata that arrived earlier may already show it."""
+        self._maybe_catch_up(self._replicas.image)
+
+    def apply_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
+        """Take in ``image``, which ``delta`` made; in the order of the metadata log."""
+        self._replicas.image = image
+        if not self._is_caught_up:
+            self._maybe_catch_up(image)
+            return
+        for topic in delta.removed_topics:
+            for removed in topic.partitions:
+                self._remove(removed, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "its topic was deleted")
+        for changed in delta.changed_partitions:
+            self._apply(changed, image)
+        for kind, name in delta.changed_configs:
+            if kind is ResourceType.TOPIC and image.topic(name) is not None:
+                self._apply_config(name, image)
+        if delta.changed_brokers:
+            self._expand_isrs()
+
+    def _maybe_catch_up(self, image: MetadataImage) -> None:
+        """The first metadata that knows this incarnation is applied as a whole."""
+        own_epoch = self._broker_epoch()
+        if self._is_caught_up or own_epoch == NO_BROKER_EPOCH:
+            return
+        if image.broker_epoch(self._node_id) != own_epoch:
+            return
+        self._is_caught_up = True
+        self._logs.retire_strays(image, self._node_id)
+        for topic in image.topics.values():
+            for partition in topic.partitions:
+                self._apply(partition, image)
+
+    def _apply(self, placed: PartitionImage, image: MetadataImage) -> None:
+        if self._node_id not in placed.replicas:
+            self._remove(placed, ErrorCode.NOT_LEADER_OR_FOLLOWER, "it was moved to other brokers")
+            return
+        settings = topic_config(self._config, image.topic_config(placed.topic))
+        partition = self._find_or_make(placed, settings)
+        if not partition.is_online:
+            return
+        try:
+            if placed.leader == self._node_id:
+                self._lead(partition, placed, settings)
+            else:
+                self._follow(partition, placed)
+        except GlasslogError as error:
+            _LOGGER.error("%s can not take its role: %s", partition.name, error)
+            self._replicas.on_error(partition, error)
+
+    def _find_or_make(self, placed: PartitionImage, settings: TopicConfig) -> Partition:
+        name = TopicPartition(placed.topic, placed.partition)
+        partition = self._replicas.find(name)
+        if partition is not None and partition.topic_id == placed.topic_id:
+            return partition
+        if partition is not None:
+            self._drop(partition, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "another topic has its name now")
+        stored = self._logs.adopt(name, placed.topic_id, settings)
+        is_broken = isinstance(stored, BrokenLog)
+        partition = Partition(
+            name=name,
+            topic_id=placed.topic_id,
+            log=None if isinstance(stored, BrokenLog) else stored.log,
+            high_watermark=Offset(0) if isinstance(stored, BrokenLog) else stored.high_watermark,
+            offline_reason=stored.reason if isinstance(stored, BrokenLog) else "",
+        )
+        if is_broken:
+            _LOGGER.error("%s is offline on this broker: %s", name, partition.role)
+        self._replicas.add(partition)
+        return partition
+
+    def _lead(self, partition: Partition, placed: PartitionImage, settings: TopicConfig) -> None:
+        state = partition.role
+        now_ms = self._runtime.clock.now_ms()
+        if isinstance(state, LeaderState) and state.leader_epoch == placed.leader_epoch:
+            if state.on_metadata(
+                replicas=placed.replicas,
+                isr=placed.isr,
+                partition_epoch=placed.partition_epoch,
+                now_ms=now_ms,
+            ):
+                self._replicas.on_isr_changed(partition)
+            return
+        if placed.leader_epoch <= partition.leader_epoch:
+            return
+        self._fetchers.remove(partition)
+        terms = LeaderTerms(
+            node_id=self._node_id,
+            broker_epoch=self._broker_epoch(),
+            replicas=placed.replicas,
+            isr=placed.isr,
+            leader_epoch=placed.leader_epoch,
+            partition_epoch=placed.partition_epoch,
+        )
+        partition.become_leader(
+            terms,
+            min_insync_replicas=settings.min_insync_replicas,
+            lag_time_max_ms=self._config.replica_lag_time_max_ms,
+            eligible=self._replicas.is_eligible,
+            now_ms=now_ms,
+        )
+        self._replicas.on_role_changed(partition, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        _LOGGER.info(
+            "%s: leads in epoch %d from %d, ISR %s",
+            partition.name,
+            placed.leader_epoch,
+            partition.log_end_offset,
+            list(placed.isr),
+        )
+
+    def _follow(self, partition: Partition, placed: PartitionImage) -> None:
+        is_new = placed.leader_epoch > partition.leader_epoch
+        is_old = placed.leader_epoch < partition.leader_epoch
+        if is_old or (isinstance(partition.role, LeaderState) and not is_new):
+            return
+        partition.become_follower(
+            leader_id=placed.leader,
+            leader_epoch=placed.leader_epoch,
+            partition_epoch=placed.partition_epoch,
+        )
+        if not is_new:
+            return
+        self._replicas.on_role_changed(partition, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        if placed.leader == NO_NODE:
+            self._fetchers.remove(partition)
+        else:
+            self._fetchers.assign(partition, placed.leader)
+
+    def _remove(self, placed: PartitionImage, error: ErrorCode, why: str) -> None:
+        partition = self._replicas.find(TopicPartition(placed.topic, placed.partition))
+        if partition is not None and partition.topic_id == placed.topic_id:
+            self._drop(partition, error, why)
+
+    def _drop(self, partition: Partition, error: ErrorCode, why: str) -> None:
+        """The replica is not wanted here any more: its files go too."""
+        _LOGGER.info("%s is removed from this broker: %s", partition.name, why)
+        self._fetchers.remove(partition)
+        partition.go_offline(error, why)
+        self._replicas.on_role_changed(partition, error)
+        self._replicas.remove(partition)
+        self._logs.retire(partition.name)
+
+    def _apply_config(self, topic: str, image: MetadataImage) -> None:
+        settings = topic_config(self._config, image.topic_config(topic))
+        known = image.topic(topic)
+        for placed in () if known is None else known.partitions:
+            name = TopicPartition(topic, placed.partition)
+            partition = self._replicas.find(name)
+            if partition is None:
+                continue
+            self._logs.set_config(name, settings)
+            state = partition.role
+            if isinstance(state, LeaderState):
+                state.min_insync_replicas = settings.min_insync_replicas
+                self._replicas.on_isr_changed(partition)
+
+    # --- in the background ---
+
+    def _expand_isrs(self) -> None:
+        """A broker was let in again: whoever has caught up need not wait for its next fetch."""
+        for partition, state in self._replicas.leaders():
+            for follower in state.followers.values():
+                proposal = state.maybe_expand_isr(follower)
+                if proposal is not None:
+                    self._replicas.propose(partition, proposal)
+
+    async def _shrink_isrs(self) -> None:
+        now_ms = self._runtime.clock.now_ms()
+        for partition, state in self._replicas.leaders():
+            proposal = state.maybe_shrink_isr(leader_end_offset=partition.log_end_offset, now_ms=now_ms)
+            if proposal is not None:
+                self._replicas.propose(partition, proposal)
+
+    async def _checkpoint_high_watermarks(self) -> None:
+        await self._logs.checkpoint_high_watermarks(self._high_watermarks())
+
+    def _high_watermarks(self) -> dict[TopicPartition, int]:
+        return {each.name: int(each.high_watermark) for each in self._replicas if each.is_online}
+
+    def _on_disk_failure(self, partition: Partition, error: GlasslogError) -> None:
+        """A disk refused: all that lies on it goes offline, nothing else."""
+        self._replicas.counters.log_directory_failures += 1
+        for name in self._logs.fail_directory_of(partition.name, str(error)):
+            lost = self._replicas.find(name)
+            if lost is not None and lost.is_online:
+                self._fetchers.remove(lost)
+                lost.go_offline(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
+                self._replicas.on_role_changed(lost, ErrorCode.KAFKA_STORAGE_ERROR)
+
+
+async def _every(interval_ms: int, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(interval_ms / 1000)
+        await work()

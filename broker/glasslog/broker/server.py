@@ -1,0 +1,382 @@
+"""A whole broker: data directories, logs, listeners, metadata, membership and coordinators, put together.
+
+Refuses to know the process around it (signals, logging, health pages) and any rule of its parts. The order
+matters: logs are recovered before anybody can ask for them, listeners are bound before their ports are
+registered, and metadata reaches replication before the coordinators that rest on it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+
+from glasslog.broker.alter_partition import AlterPartitionManager
+from glasslog.broker.controller_channel import ControllerChannel
+from glasslog.broker.coordinators import CoordinatorFinder
+from glasslog.broker.endpoints import GRPC, KAFKA, broker_listeners, endpoints_to_register
+from glasslog.broker.group.coordinator import GroupCoordinator
+from glasslog.broker.group.types import GroupLimits
+from glasslog.broker.grpc.data import DataHandlers
+from glasslog.broker.grpc.groups import GroupHandlers
+from glasslog.broker.grpc.metadata import MetadataHandlers
+from glasslog.broker.grpc.offsets import OffsetHandlers
+from glasslog.broker.grpc.service import BrokerHandlers, broker_services
+from glasslog.broker.kafka.listener import KafkaListener
+from glasslog.broker.lifecycle import BrokerIdentity, BrokerMembership
+from glasslog.broker.lifecycle_core import LifecycleSettings, Running, Starting
+from glasslog.broker.metadata_observer import MetadataObserver
+from glasslog.broker.offsets_storage import OffsetsLeadership, ReplicatedOffsetsStorage
+from glasslog.broker.producer_ids import ProducerIds
+from glasslog.broker.replica_manager import ReplicaManager
+from glasslog.broker.status import BrokerStatus
+from glasslog.broker.topic_admin import TopicAdmin
+from glasslog.common.errors import ConfigError, InvariantViolation
+from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId, parse_uuid
+from glasslog.common.node_config import NodeConfig, parse_voters
+from glasslog.common.runtime.protocols import Listener, Runtime
+from glasslog.log.directory import LogDirectory
+
+_log = logging.getLogger(__name__)
+
+_CLOSE_GRACE_MS = 200
+
+
+class BrokerServer:
+    """One broker. ``run`` it once.
+
+    ``directories`` are the already opened ``log.dirs`` when the process shares one with a controller; without
+    them the server opens them itself. It closes them either way. Raises ``ConfigError`` for settings that do
+    not fit together.
+    """
+
+    def __init__(
+        self, *, runtime: Runtime, config: NodeConfig, directories: Sequence[LogDirectory] | None = None
+    ) -> None:
+        if not config.cluster_id:
+            raise ConfigError("cluster.id is missing: every node of a cluster must have the same")
+        self._runtime = runtime
+        self._config = config
+        self._node_id = NodeId(config.node_id)
+        self._given_directories = directories
+        self._addresses = broker_listeners(config)
+        self._ports: dict[str, int] = {}
+        self._stopping = asyncio.Event()
+        self._fatal: asyncio.Future[None] | None = None
+        self._membership: BrokerMembership | None = None
+        self._replicas: ReplicaManager | None = None
+        self._controllers = ControllerChannel(
+            runtime,
+            parse_voters(config.controller_quorum_voters),
+            attempt_timeout_ms=config.controller_quorum_request_timeout_ms,
+            first=config.node_id,
+        )
+        self._isr_changes = AlterPartitionManager(
+            self._controllers, broker_id=self._node_id, broker_epoch=self._broker_epoch
+        )
+        self._observer = MetadataObserver(
+            runtime,
+            self._controllers,
+            node_id=self._node_id,
+            cluster_id=config.cluster_id,
+            answer_timeout_ms=config.controller_quorum_request_timeout_ms,
+        )
+
+    # --- for the process around it ---
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports really bound, by the listener's name (``GRPC``, ``KAFKA``); empty before."""
+        return dict(self._ports)
+
+    @property
+    def observer(self) -> MetadataObserver:
+        return self._observer
+
+    @property
+    def replicas(self) -> ReplicaManager | None:
+        """Replication and its counters, once ``run`` has begun."""
+        return self._replicas
+
+    def status(self) -> BrokerStatus:
+        """For ``/readyz`` and metrics."""
+        membership = self._membership
+        own = self._observer.image.brokers.get(self._node_id)
+        epoch = NO_BROKER_EPOCH if membership is None else membership.broker_epoch
+        state = Starting() if membership is None else membership.state.value
+        fenced = own is None or own.broker_epoch != epoch or own.fenced
+        return BrokerStatus(
+            state=type(state).__name__,
+            missing=self._missing(is_running=isinstance(state, Running), fenced=fenced),
+            fenced=fenced,
+            caught_up=membership is not None and membership.has_caught_up,
+            broker_epoch=epoch,
+            metadata_offset=self._observer.applied_offset,
+            metadata_high_watermark=self._observer.high_watermark,
+            controller_id=self._controllers.leader_id,
+        )
+
+    def _missing(self, *, is_running: bool, fenced: bool) -> str:
+        if not self._ports:
+            return "recovering logs"
+        if self._observer.high_watermark < 0:
+            return "no active controller was found yet"
+        if self._membership is None or self._membership.broker_epoch == NO_BROKER_EPOCH:
+            return "not registered"
+        if not self._membership.has_caught_up:
+            return "catching up with the metadata"
+        return "" if is_running and not fenced else "fenced"
+
+    def stop(self) -> None:
+        """Begin an orderly end: leaderships move away, logs are closed, then ``run`` returns."""
+        self._stopping.set()
+
+    # --- its life ---
+
+    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until ``stop``; ``on_ready`` is called once, when ``status().is_ready`` first holds.
+
+        Raises ``StorageError`` for a directory that can not be used, ``OSError`` for a port that can not be
+        bound, ``GlasslogError`` when the cluster does not take this broker, ``InvariantViolation`` for a bug.
+        Cancelling ends it at once, as a crash would.
+        """
+        self._fatal = asyncio.get_running_loop().create_future()
+        directories = self._given_directories or self._open_directories()
+        self._replicas = replicas = self._new_replicas(directories)
+        clean = False
+        try:
+            if await self._recover(replicas):
+                await self._serve_plainly(replicas, directories, on_ready)
+                clean = True
+        finally:
+            await replicas.close(clean=clean)
+            await self._controllers.close()
+
+    async def _recover(self, replicas: ReplicaManager) -> bool:
+        """Recover the logs; False when a stop came first."""
+        recovering = asyncio.ensure_future(replicas.start())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((recovering, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if recovering.done():
+                recovering.result()
+                return True
+            return False
+        finally:
+            recovering.cancel()
+            stopping.cancel()
+            await asyncio.gather(recovering, stopping, return_exceptions=True)
+
+    async def _serve_plainly(
+        self, replicas: ReplicaManager, directories: Sequence[LogDirectory], on_ready: Callable[[], None]
+    ) -> None:
+        """``_serve``, with the first failure of a task in place of a group of them."""
+        try:
+            await self._serve(replicas, directories, on_ready)
+        except* Exception as group:
+            failure = group
+        else:
+            return
+        raise _gravest(failure)
+
+    async def _serve(
+        self, replicas: ReplicaManager, directories: Sequence[LogDirectory], on_ready: Callable[[], None]
+    ) -> None:
+        coordinator = self._new_coordinator(replicas)
+        producer_ids = ProducerIds(
+            self._controllers, broker_id=self._node_id, broker_epoch=self._broker_epoch
+        )
+        leadership = OffsetsLeadership(coordinator, replicas, self._node_id)
+        self._observer.subscribe(replicas.apply_metadata)
+        self._observer.subscribe(leadership)
+
+        def on_registered() -> None:
+            replicas.on_registered()
+            leadership.check(self._observer.image)
+
+        grpc, kafka = await self._listen(replicas, coordinator, producer_ids)
+        grace_ms = 0
+        try:
+            membership = self._membership = self._new_membership(directories, on_registered)
+            async with asyncio.TaskGroup() as group:
+                background = self._start(
+                    group,
+                    observer=self._observer.run(),
+                    isr_changes=self._isr_changes.run(),
+                    replication=replicas.run(),
+                    groups=coordinator.run(),
+                    producer_ids=producer_ids.run(),
+                    readiness=self._announce(membership, on_ready),
+                    stop=self._pass_on_stop(membership),
+                    invariants=self._watch_invariants(),
+                )
+                await membership.run()
+                for task in background:
+                    task.cancel()
+            grace_ms = _CLOSE_GRACE_MS
+        finally:
+            await grpc.close(grace_ms=grace_ms)
+            await kafka.close()
+
+    def _start(
+        self, group: asyncio.TaskGroup, **work: Coroutine[object, object, None]
+    ) -> list[asyncio.Task[None]]:
+        return [
+            group.create_task(coroutine, name=f"broker {self._node_id} {name}")
+            for name, coroutine in work.items()
+        ]
+
+    async def _announce(self, membership: BrokerMembership, on_ready: Callable[[], None]) -> None:
+        while not self.status().is_ready:
+            await membership.state.until(lambda state: isinstance(state, Running))
+            await self._observer.wait_for(lambda _: not self.status().fenced)
+        on_ready()
+
+    async def _pass_on_stop(self, membership: BrokerMembership) -> None:
+        await self._stopping.wait()
+        membership.shut_down()
+
+    async def _watch_invariants(self) -> None:
+        assert self._fatal is not None
+        await self._fatal
+
+    def _on_fatal(self, error: InvariantViolation) -> None:
+        _log.critical("broker %d stops: %s", self._node_id, error)
+        if self._fatal is not None and not self._fatal.done():
+            self._fatal.set_exception(error)
+
+    def _broker_epoch(self) -> BrokerEpoch:
+        return NO_BROKER_EPOCH if self._membership is None else self._membership.broker_epoch
+
+    # --- its parts ---
+
+    def _open_directories(self) -> list[LogDirectory]:
+        opened: list[LogDirectory] = []
+        try:
+            for path in self._config.log_dirs:
+                directory = LogDirectory.open(
+                    files=self._runtime.files,
+                    path=path,
+                    cluster_id=self._config.cluster_id,
+                    node_id=self._config.node_id,
+                    new_directory_id=self._runtime.random.uuid(),
+                )
+                opened.append(directory)
+        except BaseException:
+            for directory in opened:
+                directory.abandon()
+            raise
+        return opened
+
+    def _new_replicas(self, directories: Sequence[LogDirectory]) -> ReplicaManager:
+        return ReplicaManager(
+            runtime=self._runtime,
+            config=self._config,
+            directories=directories,
+            alter_partition=self._isr_changes,
+            broker_epoch=self._broker_epoch,
+        )
+
+    def _new_coordinator(self, replicas: ReplicaManager) -> GroupCoordinator:
+        config = self._config
+        limits = GroupLimits(
+            initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
+            min_session_timeout_ms=config.group_min_session_timeout_ms,
+            max_session_timeout_ms=config.group_max_session_timeout_ms,
+            max_group_size=config.group_max_size,
+            max_offset_metadata_bytes=config.offset_metadata_max_bytes,
+        )
+        storage = ReplicatedOffsetsStorage(replicas, self._observer)
+        return GroupCoordinator(runtime=self._runtime, limits=limits, storage=storage)
+
+    def _new_membership(
+        self, directories: Sequence[LogDirectory], on_registered: Callable[[], None]
+    ) -> BrokerMembership:
+        config = self._config
+        identity = BrokerIdentity(
+            broker_id=self._node_id,
+            cluster_id=config.cluster_id,
+            incarnation_id=self._runtime.random.uuid(),
+            endpoints=endpoints_to_register(config, self._ports),
+            rack=config.broker_rack,
+            log_dir_ids=tuple(parse_uuid(each.properties.directory_id) for each in directories),
+            previous_broker_epoch=_previous_epoch(directories),
+        )
+        settings = LifecycleSettings(
+            heartbeat_interval_ms=config.broker_heartbeat_interval_ms,
+            registration_timeout_ms=config.initial_broker_registration_timeout_ms,
+            controlled_shutdown_timeout_ms=config.controlled_shutdown_timeout_ms,
+        )
+        return BrokerMembership(
+            self._runtime,
+            self._controllers,
+            self._observer,
+            identity=identity,
+            settings=settings,
+            on_registered=on_registered,
+        )
+
+    async def _listen(
+        self, replicas: ReplicaManager, coordinator: GroupCoordinator, producer_ids: ProducerIds
+    ) -> tuple[Listener, KafkaListener]:
+        transport, config = self._runtime.transport, self._config
+        services = broker_services(
+            self._new_handlers(replicas, coordinator, producer_ids),
+            self._on_fatal,
+            max_in_flight=config.stream_max_in_flight_requests,
+        )
+        kafka = KafkaListener(
+            transport=transport,
+            apis=replicas.kafka_apis(),
+            max_request_bytes=config.socket_request_max_bytes,
+        )
+        grpc = await transport.listen(self._addresses[GRPC].address, services)
+        try:
+            kafka_port = await kafka.start(self._addresses[KAFKA].address)
+        except BaseException:
+            await grpc.close()
+            raise
+        self._ports = {GRPC: grpc.port, KAFKA: kafka_port}
+        _log.info("broker %d listens on %s", self._node_id, self._ports)
+        return grpc, kafka
+
+    def _new_handlers(
+        self, replicas: ReplicaManager, coordinator: GroupCoordinator, producer_ids: ProducerIds
+    ) -> BrokerHandlers:
+        config, observer = self._config, self._observer
+        admin = TopicAdmin(self._controllers, observer, self._runtime.clock)
+        finder = CoordinatorFinder(
+            observer,
+            admin,
+            partitions=config.offsets_topic_num_partitions,
+            replication_factor=config.offsets_topic_replication_factor,
+        )
+        return BrokerHandlers(
+            data=DataHandlers(replicas, fetch_max_bytes=config.fetch_max_bytes),
+            metadata=MetadataHandlers(
+                observer,
+                admin,
+                cluster_id=config.cluster_id,
+                controller_id=lambda: self._controllers.leader_id,
+                auto_create=config.auto_create_topics_enable,
+            ),
+            offsets=OffsetHandlers(replicas, producer_ids),
+            groups=GroupHandlers(finder, coordinator, self._runtime.random),
+        )
+
+
+def _previous_epoch(directories: Sequence[LogDirectory]) -> BrokerEpoch:
+    """What the clean-shutdown markers agree on: one directory without it may have lost records."""
+    epochs = {each.previous_broker_epoch if each.clean_shutdown else NO_BROKER_EPOCH for each in directories}
+    return BrokerEpoch(epochs.pop()) if len(epochs) == 1 else NO_BROKER_EPOCH
+
+
+def _gravest(group: ExceptionGroup[Exception]) -> Exception:
+    """A broken invariant if there is one, else the first failure."""
+    failures = _leaves(group)
+    return next((each for each in failures if isinstance(each, InvariantViolation)), failures[0])
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
+    found: list[Exception] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, ExceptionGroup) else [error]
+    return found

@@ -1,0 +1,1 @@
+"""The ``glasslog`` command: what a person or a script types."""

@@ -1,0 +1,119 @@
+"""``glasslog group``: list and describe consumer groups. Translates answers of ``Admin`` into tables."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+from glasslog.client.cli.connect import run_admin
+from glasslog.client.cli.errors import CommandError
+from glasslog.client.cli.options import bootstrap_option, format_option
+from glasslog.client.cli.output import Format, Json, print_json, print_table
+from glasslog.common.ids import TopicPartition
+
+if TYPE_CHECKING:
+    from glasslog.client.admin import Admin, GroupDescription
+
+
+class _Place(NamedTuple):
+    """How far a group is in one partition; ``None`` where nothing is committed or nothing known."""
+
+    partition: TopicPartition
+    committed: int | None
+    end: int | None
+    member_id: str | None
+
+    @property
+    def lag(self) -> int | None:
+        return None if self.committed is None or self.end is None else max(0, self.end - self.committed)
+
+
+@click.group("group")
+def group() -> None:
+    """List and describe consumer groups."""
+
+
+@group.command("list")
+@bootstrap_option
+@format_option
+def list_groups(bootstrap: str | None, output_format: Format) -> None:
+    """List all groups with their state."""
+    found = run_admin(bootstrap, lambda admin: admin.list_groups())
+    if output_format == "json":
+        print_json(
+            [{"group": each.group_id, "type": each.protocol_type, "state": each.state} for each in found]
+        )
+    else:
+        rows = [(each.group_id, each.protocol_type, each.state) for each in found]
+        print_table(("group", "type", "state"), rows)
+
+
+@group.command("describe")
+@click.argument("name")
+@bootstrap_option
+@format_option
+def describe(name: str, bootstrap: str | None, output_format: Format) -> None:
+    """Show the members of group NAME, and its offsets and lag in each partition."""
+    found, places = run_admin(bootstrap, lambda admin: _ask(admin, name))
+    if found.state == "Dead" and not places:
+        raise CommandError(f"there is no group {name!r}")
+    if output_format == "json":
+        print_json(_as_json(found, places))
+        return
+    print(f"{name}  {found.state}  {found.protocol_name or '-'}  {len(found.members)} members")
+    columns = ("topic", "partition", "committed", "end", "lag", "member")
+    rows = [
+        (
+            place.partition.topic,
+            place.partition.partition,
+            place.committed,
+            place.end,
+            place.lag,
+            place.member_id,
+        )
+        for place in places
+    ]
+    print_table(columns, rows)
+
+
+async def _ask(admin: "Admin", name: str) -> "tuple[GroupDescription, list[_Place]]":
+    (found,) = await admin.describe_groups([name])
+    committed = {partition: at.offset for partition, at in (await admin.group_offsets(name)).items()}
+    owners = {partition: member.member_id for member in found.members for partition in member.assignment}
+    partitions = sorted(committed.keys() | owners.keys())
+    ends: Mapping[TopicPartition, int] = {}
+    if partitions:
+        ends = await admin.list_offsets(dict.fromkeys(partitions, -1))
+    return found, [
+        _Place(partition, committed.get(partition), ends.get(partition), owners.get(partition))
+        for partition in partitions
+    ]
+
+
+def _as_json(found: "GroupDescription", places: list[_Place]) -> dict[str, Json]:
+    return {
+        "group": found.group_id,
+        "state": found.state,
+        "type": found.protocol_type,
+        "assignor": found.protocol_name,
+        "members": [
+            {
+                "member_id": member.member_id,
+                "group_instance_id": member.group_instance_id or None,
+                "client_id": member.client_id,
+                "host": member.client_host,
+                "partitions": [str(partition) for partition in member.assignment],
+            }
+            for member in found.members
+        ],
+        "partitions": [
+            {
+                "topic": place.partition.topic,
+                "partition": place.partition.partition,
+                "committed": place.committed,
+                "end_offset": place.end,
+                "lag": place.lag,
+                "member_id": place.member_id,
+            }
+            for place in places
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Clusters of background processes on this machine: start, break, look at, stop."""

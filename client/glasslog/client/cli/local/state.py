@@ -1,0 +1,153 @@
+"""What is remembered of a local cluster between commands: its nodes, ports and processes, in one JSON file.
+
+Refuses to know whether what it says is still true; ``processes`` does.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from glasslog.client.cli.errors import CommandError
+from glasslog.client.cli.local.processes import ProcessMark
+
+STATE_FILE = "cluster.json"
+_VERSION = 1
+_HOST = "127.0.0.1"
+
+Role = Literal["broker", "controller"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """One node. ``ports`` by listener: GRPC, KAFKA, CONTROLLER, HTTP.
+
+    ``process`` is ``None`` before its first start and after an orderly stop; otherwise it may be dead.
+    """
+
+    name: str
+    role: Role
+    node_id: int
+    rack: str
+    ports: Mapping[str, int]
+    process: ProcessMark | None = None
+
+    def address(self, listener: str) -> str:
+        """``host:port`` of a listener; ``KeyError`` if the node has none of that name."""
+        return f"{_HOST}:{self.ports[listener]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterState:
+    """A cluster. ``settings`` are those given to all nodes with ``--set``."""
+
+    cluster_id: str
+    settings: Mapping[str, str]
+    nodes: tuple[NodeState, ...]
+
+    @property
+    def brokers(self) -> tuple[NodeState, ...]:
+        return tuple(node for node in self.nodes if node.role == "broker")
+
+    @property
+    def controllers(self) -> tuple[NodeState, ...]:
+        return tuple(node for node in self.nodes if node.role == "controller")
+
+    def node(self, name: str) -> NodeState:
+        """By name. Raises ``CommandError`` that lists the names there are."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(node.name for node in self.nodes)
+        raise CommandError(f"no node is called {name!r}; there are {known}")
+
+    def with_node(self, changed: NodeState) -> "ClusterState":
+        """The same cluster with one node replaced."""
+        nodes = tuple(changed if node.name == changed.name else node for node in self.nodes)
+        return replace(self, nodes=nodes)
+
+
+def load(directory: Path) -> ClusterState | None:
+    """``None`` when no cluster was ever started here. ``CommandError`` for a file that is none of ours."""
+    path = directory / STATE_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return _from_json(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CommandError(f"{path} is not the state of a local cluster: {error!r}") from error
+
+
+def save(directory: Path, state: ClusterState) -> None:
+    """Replace the file in one step, so that a reader or a crash never meets half of it."""
+    path = directory / STATE_FILE
+    temporary = path.with_suffix(".tmp")
+    document = {"version": _VERSION, **asdict(state)}
+    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+class _Fields:
+    """A JSON object whose fields are asked for by type."""
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, found {value!r}")
+        self._fields = value
+
+    def text(self, key: str) -> str:
+        value = self._fields[key]
+        if not isinstance(value, str):
+            raise TypeError(f"{key} is not a text: {value!r}")
+        return value
+
+    def number(self, key: str) -> int:
+        value = self._fields[key]
+        if not isinstance(value, int):
+            raise TypeError(f"{key} is not a number: {value!r}")
+        return value
+
+    def texts(self, key: str) -> dict[str, str]:
+        return {name: str(value) for name, value in dict(self._fields[key]).items()}
+
+    def numbers(self, key: str) -> dict[str, int]:
+        inner = _Fields(self._fields[key])
+        return {name: inner.number(name) for name in inner._fields}
+
+    def items(self, key: str) -> list["_Fields"]:
+        return [_Fields(item) for item in self._fields[key]]
+
+    def maybe(self, key: str) -> "_Fields | None":
+        value = self._fields[key]
+        return None if value is None else _Fields(value)
+
+
+def _from_json(document: object) -> ClusterState:
+    fields = _Fields(document)
+    if fields.number("version") != _VERSION:
+        raise ValueError(f"version {fields.number('version')}, this glasslog writes {_VERSION}")
+    return ClusterState(
+        cluster_id=fields.text("cluster_id"),
+        settings=fields.texts("settings"),
+        nodes=tuple(_node(item) for item in fields.items("nodes")),
+    )
+
+
+def _node(fields: _Fields) -> NodeState:
+    process = fields.maybe("process")
+    return NodeState(
+        name=fields.text("name"),
+        role="broker" if fields.text("role") == "broker" else "controller",
+        node_id=fields.number("node_id"),
+        rack=fields.text("rack"),
+        ports=fields.numbers("ports"),
+        process=_mark(process) if process else None,
+    )
+
+
+def _mark(fields: _Fields) -> ProcessMark:
+    return ProcessMark(pid=fields.number("pid"), birth=fields.text("birth"))

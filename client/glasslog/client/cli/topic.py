@@ -1,0 +1,173 @@
+"""``glasslog topic``: create, list, describe, delete. Translates for ``Admin`` and back into tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+from glasslog.client.cli.connect import run_admin
+from glasslog.client.cli.options import bootstrap_option, format_option
+from glasslog.client.cli.output import Format, Json, print_json, print_table
+from glasslog.common.config_sources import parse_assignments
+from glasslog.common.ids import TopicPartition, format_uuid
+
+if TYPE_CHECKING:
+    from glasslog.client.admin import Admin, PartitionDescription, TopicDescription
+
+_COLUMNS = ("partition", "leader", "leader epoch", "replicas", "isr", "elr", "start", "end")
+
+Offsets = Mapping[TopicPartition, int]
+
+
+@click.group("topic")
+def topic() -> None:
+    """Create, list, describe and delete topics."""
+
+
+@topic.command("create")
+@click.argument("name")
+@click.option("--partitions", type=click.IntRange(1), help="Default: the brokers' num.partitions.")
+@click.option("--replication-factor", type=click.IntRange(1), help="Default: default.replication.factor.")
+@click.option("--config", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the topic.")
+@bootstrap_option
+@format_option
+def create(
+    name: str,
+    partitions: int | None,
+    replication_factor: int | None,
+    assignments: tuple[str, ...],
+    bootstrap: str | None,
+    output_format: Format,
+) -> None:
+    """Create topic NAME and return when every partition has a leader."""
+    from glasslog.client.admin import NewTopic
+    from glasslog.common.node_config import check_topic_overrides
+
+    configs = parse_assignments(assignments, where="--config")
+    check_topic_overrides(configs)
+    new = NewTopic(
+        name=name,
+        partitions=partitions or -1,
+        replication_factor=replication_factor or -1,
+        configs=configs,
+    )
+    (created,) = run_admin(bootstrap, lambda admin: admin.create_topics([new]))
+    if output_format == "json":
+        print_json(
+            {
+                "name": created.name,
+                "topic_id": format_uuid(created.topic_id),
+                "partitions": created.partitions,
+                "replication_factor": created.replication_factor,
+            }
+        )
+    else:
+        shape = f"{created.partitions} partitions, replication factor {created.replication_factor}"
+        print(f"Created topic {created.name}: {shape}.")
+
+
+@topic.command("list")
+@click.option("--internal", is_flag=True, help="Show internal topics too.")
+@bootstrap_option
+@format_option
+def list_topics(internal: bool, bootstrap: str | None, output_format: Format) -> None:
+    """List all topics."""
+    found = run_admin(bootstrap, lambda admin: admin.describe_topics())
+    shown = sorted((each for each in found if internal or not each.internal), key=lambda each: each.name)
+    if output_format == "json":
+        print_json([_listed(each) for each in shown])
+    else:
+        rows = [(each.name, len(each.partitions), _replication_factor(each)) for each in shown]
+        print_table(("topic", "partitions", "replication factor"), rows)
+
+
+@topic.command("describe")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@bootstrap_option
+@format_option
+def describe(names: tuple[str, ...], bootstrap: str | None, output_format: Format) -> None:
+    """Show the partitions of topics: leader, leader epoch, replicas, ISR, ELR, first and next offset."""
+
+    async def ask(admin: "Admin") -> "tuple[list[TopicDescription], Offsets, Offsets]":
+        found = await admin.describe_topics(names)
+        led = [
+            TopicPartition(each.name, partition.partition)
+            for each in found
+            for partition in each.partitions
+            if partition.leader >= 0
+        ]
+        starts = await admin.list_offsets(dict.fromkeys(led, -2)) if led else {}
+        return found, starts, await admin.list_offsets(dict.fromkeys(led, -1)) if led else {}
+
+    found, starts, ends = run_admin(bootstrap, ask)
+    if output_format == "json":
+        print_json([_described(each, starts, ends) for each in found])
+        return
+    for each in found:
+        settings = ", ".join(f"{key}={value}" for key, value in sorted(each.configs.items()))
+        print(f"{each.name}  id {format_uuid(each.topic_id)}" + (f"  {settings}" if settings else ""))
+        print_table(_COLUMNS, [_row(each.name, partition, starts, ends) for partition in each.partitions])
+
+
+@topic.command("delete")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@bootstrap_option
+def delete(names: tuple[str, ...], bootstrap: str | None) -> None:
+    """Delete topics with everything in them."""
+    run_admin(bootstrap, lambda admin: admin.delete_topics(names))
+    for name in names:
+        print(f"Deleted topic {name}.")
+
+
+def _listed(each: "TopicDescription") -> dict[str, Json]:
+    return {
+        "name": each.name,
+        "topic_id": format_uuid(each.topic_id),
+        "internal": each.internal,
+        "partitions": len(each.partitions),
+        "replication_factor": _replication_factor(each),
+    }
+
+
+def _replication_factor(each: "TopicDescription") -> int:
+    return max((len(partition.replicas) for partition in each.partitions), default=0)
+
+
+def _described(each: "TopicDescription", starts: Offsets, ends: Offsets) -> dict[str, Json]:
+    return {
+        "name": each.name,
+        "topic_id": format_uuid(each.topic_id),
+        "internal": each.internal,
+        "configs": dict(each.configs),
+        "partitions": [_partition(each.name, partition, starts, ends) for partition in each.partitions],
+    }
+
+
+def _partition(
+    name: str, partition: "PartitionDescription", starts: Offsets, ends: Offsets
+) -> dict[str, Json]:
+    place = TopicPartition(name, partition.partition)
+    return {
+        "partition": partition.partition,
+        "leader": partition.leader,
+        "leader_epoch": partition.leader_epoch,
+        "partition_epoch": partition.partition_epoch,
+        "replicas": list(partition.replicas),
+        "isr": list(partition.isr),
+        "elr": list(partition.elr),
+        "start_offset": starts.get(place),
+        "end_offset": ends.get(place),
+    }
+
+
+def _row(name: str, partition: "PartitionDescription", starts: Offsets, ends: Offsets) -> Sequence[object]:
+    place = TopicPartition(name, partition.partition)
+    return (
+        partition.partition,
+        partition.leader if partition.leader >= 0 else "none",
+        partition.leader_epoch,
+        partition.replicas,
+        partition.isr,
+        partition.elr or None,
+        starts.get(place),
+        ends.get(place),
+    )

@@ -1,0 +1,470 @@
+"""``Consumer``: records of assigned or subscribed partitions, with positions and a group.
+
+Joins the fetcher, the membership and the subscription state together. Partitions are given up only inside a
+call that asks for records, so never while the user is busy with some.  Refuses to know streams and the
+group protocol.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Protocol, Self, TypeVar, Unpack
+
+from glasslog.client.fetcher import Fetcher
+from glasslog.client.membership import Membership
+from glasslog.client.offsets import OffsetLookup
+from glasslog.client.options import Bootstrap, ConsumerKeywords, consumer_options
+from glasslog.client.session import Session
+from glasslog.client.subscription import (
+    EARLIEST,
+    LATEST,
+    AwaitingReset,
+    PartitionState,
+    Positioned,
+    SubscriptionState,
+)
+from glasslog.client.types import ConsumerRecord, FetchedRecords, OffsetAndMetadata
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import TopicPartition
+from glasslog.common.runtime.protocols import Runtime
+
+_MAX_BUFFERED_BYTES = 2_097_152
+"""Per partition: nothing more is fetched while so much waits to be handed out."""
+
+_ITERATION_WAIT_MS = 1_000
+_CLOSE_TIMEOUT_MS = 5_000
+
+_LOG = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+OffsetOf = Callable[[PartitionState], int]
+"""Which of its positions: the one handed out up to, or the one processed up to."""
+
+_make_record: Callable[[type[ConsumerRecord], Iterable[object]], ConsumerRecord] = tuple.__new__
+
+
+class RebalanceListener(Protocol):
+    """Told of partitions that come and go, inside the consumer's poll, before the next records."""
+
+    async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """About to be given up: the last chance to commit for them."""
+        ...
+
+    async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    async def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Somebody else has them already: nothing can be committed for them."""
+        ...
+
+
+class Consumer:
+    """Reads records. Start it with ``start`` or ``async with``; one task may use it at a time.
+
+    With topics it takes part in ``group_id``; without, use ``assign``.  Options are those of
+    ``ConsumerOptions``. Errors are ``GlasslogError`` with Kafka's codes.
+    """
+
+    def __init__(
+        self,
+        *topics: str,
+        bootstrap_servers: Bootstrap,
+        group_id: str | None = None,
+        listener: RebalanceListener | None = None,
+        runtime: Runtime | None = None,
+        **options: Unpack[ConsumerKeywords],
+    ) -> None:
+        self._options = consumer_options(bootstrap_servers, {**options, "group_id": group_id or ""})
+        self._session = Session(runtime, self._options, "consumer")
+        self._clock = self._session.runtime.clock
+        self._subscription = SubscriptionState(
+            auto_offset_reset=self._options.auto_offset_reset,
+            max_buffered_bytes=max(_MAX_BUFFERED_BYTES, 2 * self._options.max_partition_fetch_bytes),
+        )
+        self._fetcher = Fetcher(self._session, self._options, self._subscription, self._fetch_committed)
+        self._session.on_failure = lambda error: self._fetcher.arrived.set()
+        self._membership = (
+            Membership(self._session, self._options, self._fetcher.arrived.set) if group_id else None
+        )
+        self._listener = listener
+        self._joining: asyncio.Task[None] | None = None
+        self._join_error: Exception | None = None
+        self._auto_commit = bool(group_id) and self._options.enable_auto_commit
+        self._committed_upto: dict[TopicPartition, int] = {}
+        self._next_commit_ms = 0
+        self._committing: asyncio.Task[None] | None = None
+        self._iterated: PartitionState | None = None
+        self._since_check = 0
+        if topics:
+            self.subscribe(topics)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # What was being dealt with when the block failed has not been dealt with.
+        await self._stop(lambda state: state.position if error is None else state.processed)
+
+    async def start(self) -> None:
+        """Find the cluster. Raises ``GlasslogError`` naming the addresses when no broker can be reached."""
+        await self._session.start()
+        self._fetcher.start()
+        self._next_commit_ms = self._clock.now_ms() + self._options.auto_commit_interval_ms
+        if self._membership is not None:
+            self._membership.start()
+
+    async def close(self) -> None:
+        """Commit what was handed out (with automatic commits), leave the group, stop. Idempotent."""
+        await self._stop(lambda state: state.position)
+
+    # --- what to read -----------------------------------------------------------------------------------
+
+    def subscribe(self, topics: Iterable[str], listener: RebalanceListener | None = None) -> None:
+        """Take part in the group with these topics, in place of any before. Needs ``group_id``."""
+        if self._membership is None:
+            raise GlasslogError(
+                ErrorCode.INVALID_GROUP_ID, "subscribing needs a group_id; without a group use assign"
+            )
+        self._subscription.topics = tuple(dict.fromkeys([topics] if isinstance(topics, str) else topics))
+        self._listener = listener or self._listener
+        self._session.metadata.add_topics(self._subscription.topics)
+        self._membership.subscribe(self._subscription.topics)
+        self._fetcher.arrived.set()
+
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read exactly these partitions, without rebalances; positions are the group's if there is one."""
+        if self._subscription.topics:
+            raise GlasslogError(
+                ErrorCode.INVALID_REQUEST, "this consumer has subscribed: unsubscribe before assigning"
+            )
+        self._take_over(partitions)
+
+    async def unsubscribe(self) -> None:
+        """Give up everything and leave the group."""
+        if self._membership is not None and self._subscription.topics:
+            await self._give_up(lambda state: state.position)
+            await self._membership.leave("unsubscribed")
+            self._membership.needs_join = False
+        self._subscription.topics = ()
+        self._take_over(())
+
+    @property
+    def assignment(self) -> tuple[TopicPartition, ...]:
+        """The partitions read at the moment, in order."""
+        return self._subscription.assignment
+
+    @property
+    def subscription(self) -> tuple[str, ...]:
+        return self._subscription.topics
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        """Hand out nothing of these until ``resume``."""
+        for partition in partitions:
+            self._subscription.state(partition).paused = True
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        for partition in partitions:
+            self._subscription.state(partition).paused = False
+        self._fetcher.wake()
+        self._fetcher.arrived.set()
+
+    @property
+    def paused(self) -> tuple[TopicPartition, ...]:
+        return tuple(state.partition for state in self._subscription.states if state.paused)
+
+    # --- records ----------------------------------------------------------------------------------------
+
+    async def poll(self, max_records: int | None = None, timeout_ms: int = 1_000) -> list[ConsumerRecord]:
+        """At most ``max_records`` (default ``max_poll_records``) records; none when ``timeout_ms`` is over.
+
+        Asking says that everything handed out before has been dealt with: automatic commits go by that.
+        """
+        records: list[ConsumerRecord] = []
+        for partition, run, epoch in await self.poll_batches(max_records, timeout_ms):
+            topic, number = partition.topic, partition.partition
+            records += [_make_record(ConsumerRecord, (topic, number, *record, epoch)) for record in run]
+        return records
+
+    async def poll_batches(
+        self, max_records: int | None = None, timeout_ms: int = 1_000
+    ) -> list[FetchedRecords]:
+        """As ``poll``, in runs per partition of plain tuples (offset, timestamp, key, value, headers)."""
+        limit = self._options.max_poll_records if max_records is None else max_records
+        found = await self._await_records(timeout_ms, lambda: self._subscription.take(limit) or None)
+        return found or []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ConsumerRecord:
+        """The next record, however long it takes. Asking says that the one before has been dealt with."""
+        state = self._iterated
+        self._since_check += 1
+        if state is not None:
+            state.processed = state.position
+        if (
+            state is None
+            or not state.has_decoded
+            or state.paused
+            or self._since_check >= self._options.max_poll_records
+            or self._is_interrupted
+        ):
+            state = self._iterated = await self._next_state()
+            self._since_check = 0
+        record, epoch = state.take_one()
+        partition = state.partition
+        return _make_record(ConsumerRecord, (partition.topic, partition.partition, *record, epoch))
+
+    async def _next_state(self) -> PartitionState:
+        while True:
+            state = await self._await_records(_ITERATION_WAIT_MS, self._subscription.next_loaded)
+            if state is not None:
+                return state
+
+    async def _await_records(self, timeout_ms: int, find: Callable[[], Found | None]) -> Found | None:
+        """What ``find`` finds, once it does; between its attempts the group is seen to."""
+        self._session.check()
+        self._subscription.note_processed()
+        deadline_ms = self._clock.now_ms() + timeout_ms
+        # Even a poll that finds records at once lets the fetcher work.
+        await asyncio.sleep(0)
+        while True:
+            self._fetcher.arrived.clear()
+            self._session.check()
+            if self._membership is not None:
+                self._membership.polled_ms = self._clock.now_ms()
+                await self._rejoin_if_needed(self._membership, deadline_ms)
+                self._auto_commit_if_due(self._membership)
+            found = find()
+            if found is not None:
+                self._fetcher.wake()
+                return found
+            left_ms = deadline_ms - self._clock.now_ms()
+            if left_ms <= 0:
+                return None
+            await self._wait(left_ms)
+
+    async def _wait(self, longest_ms: int) -> None:
+        if self._auto_commit:
+            longest_ms = min(longest_ms, max(1, self._next_commit_ms - self._clock.now_ms()))
+        timer = asyncio.get_running_loop().call_later(longest_ms / 1_000, self._fetcher.arrived.set)
+        try:
+            await self._fetcher.arrived.wait()
+        finally:
+            timer.cancel()
+
+    @property
+    def _is_interrupted(self) -> bool:
+        """Whether a poll has to see to something before the next record."""
+        joining = self._membership is not None and self._membership.needs_join
+        return joining or self._session.failure is not None
+
+    # --- positions --------------------------------------------------------------------------------------
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go on at ``offset``."""
+        if offset < 0:
+            raise GlasslogError(ErrorCode.OFFSET_OUT_OF_RANGE, f"there is no offset {offset}")
+        self._subscription.move_to(partition, Positioned(offset=offset))
+        self._fetcher.wake()
+
+    def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        """Go on with the first record that is kept; without arguments in all assigned partitions."""
+        self._seek_to(partitions, EARLIEST)
+
+    def seek_to_end(self, *partitions: TopicPartition) -> None:
+        """Go on behind the last record there is now; without arguments in all assigned partitions."""
+        self._seek_to(partitions, LATEST)
+
+    def _seek_to(self, partitions: Sequence[TopicPartition], timestamp: int) -> None:
+        for partition in partitions or self.assignment:
+            self._subscription.move_to(partition, AwaitingReset(timestamp=timestamp))
+        self._fetcher.wake()
+
+    async def position(self, partition: TopicPartition) -> int:
+        """The offset of the next record to be handed out. Waits while it is not known."""
+        deadline_ms = self._clock.now_ms() + self._options.default_api_timeout_ms
+        while (offset := self._subscription.state(partition).position) < 0:
+            self._session.check()
+            self._subscription.raise_if_stuck(partition)
+            if self._clock.now_ms() >= deadline_ms:
+                raise GlasslogError(
+                    ErrorCode.REQUEST_TIMED_OUT, f"the position in {partition} is not known yet"
+                )
+            self._fetcher.arrived.clear()
+            self._fetcher.wake()
+            await self._wait(100)
+        return offset
+
+    def lag(self, partition: TopicPartition) -> int | None:
+        """Offsets between the position and the end as last seen; ``None`` before the first fetch."""
+        state = self._subscription.state(partition)
+        if state.high_watermark < 0 or state.position < 0:
+            return None
+        return max(0, state.high_watermark - state.position)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None) -> None:
+        """Store positions in the group: those given (next offset to read), or all of what was handed out.
+
+        Raises UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION or REBALANCE_IN_PROGRESS when the partitions are no
+        longer this member's.
+        """
+        membership = self._need_group()
+        if offsets is None:
+            wanted = self._positions(lambda state: state.position)
+        else:
+            wanted = {
+                partition: offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(offset)
+                for partition, offset in offsets.items()
+            }
+        await membership.commit(wanted, timeout_ms=self._options.default_api_timeout_ms)
+
+    async def committed(self, partition: TopicPartition) -> OffsetAndMetadata | None:
+        """The group's position in a partition, ``None`` if there is none."""
+        return (await self._fetch_committed((partition,))).get(partition)
+
+    async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that is kept, by partition."""
+        return await self._offsets(dict.fromkeys(partitions, EARLIEST))
+
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after the last record that consumers may see, by partition."""
+        return await self._offsets(dict.fromkeys(partitions, LATEST))
+
+    async def offsets_for_times(self, timestamps: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The first offset at or after a time in milliseconds since 1970, -1 when there is none."""
+        return await self._offsets(timestamps)
+
+    async def _offsets(self, wanted: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        self._session.check()
+        lookup = OffsetLookup(self._session, isolation_level=self._fetcher.isolation_level)
+        found = await lookup.list(wanted, timeout_ms=self._options.default_api_timeout_ms)
+        return {partition: position.offset for partition, position in found.items()}
+
+    async def _fetch_committed(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        membership = self._need_group()
+        return await membership.committed(partitions, timeout_ms=self._options.default_api_timeout_ms)
+
+    def _need_group(self) -> Membership:
+        self._session.check()
+        if self._membership is None:
+            raise GlasslogError(
+                ErrorCode.INVALID_GROUP_ID, "this consumer has no group_id, so nothing to commit to"
+            )
+        return self._membership
+
+    def _positions(self, offset_of: OffsetOf) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {
+            partition: OffsetAndMetadata(place.offset, place.leader_epoch)
+            for partition, place in self._subscription.positions(offset_of).items()
+        }
+
+    # --- automatic commits ------------------------------------------------------------------------------
+
+    def _auto_commit_if_due(self, membership: Membership) -> None:
+        now_ms = self._clock.now_ms()
+        if not self._auto_commit or now_ms < self._next_commit_ms or self._committing is not None:
+            return
+        self._next_commit_ms = now_ms + self._options.auto_commit_interval_ms
+        news = self._uncommitted(lambda state: state.processed)
+        if news:
+            work = self._commit_in_background(membership, news)
+            self._committing = self._session.scope.spawn(work, "consumer automatic commit")
+
+    def _uncommitted(self, offset_of: OffsetOf) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {
+            partition: position
+            for partition, position in self._positions(offset_of).items()
+            if self._committed_upto.get(partition) != position.offset
+        }
+
+    async def _commit_in_background(
+        self, membership: Membership, positions: Mapping[TopicPartition, OffsetAndMetadata]
+    ) -> None:
+        try:
+            await self._commit_quietly(membership, positions, self._options.default_api_timeout_ms)
+        finally:
+            self._committing = None
+
+    async def _commit_quietly(
+        self,
+        membership: Membership,
+        positions: Mapping[TopicPartition, OffsetAndMetadata],
+        timeout_ms: int,
+    ) -> None:
+        """A commit that fails costs nothing but records that are delivered again."""
+        try:
+            await membership.commit(positions, timeout_ms=timeout_ms)
+            for partition, position in positions.items():
+                self._committed_upto[partition] = position.offset
+        except GlasslogError as error:
+            _LOG.warning("automatic commit failed: %s", error)
+
+    # --- the group --------------------------------------------------------------------------------------
+
+    async def _rejoin_if_needed(self, membership: Membership, deadline_ms: int) -> None:
+        """Take part in a rebalance. It goes on in the background when the poll's time is over."""
+        if self._joining is None and membership.needs_join:
+            self._joining = self._session.scope.spawn(self._rejoin(membership), "consumer join")
+        if self._joining is not None:
+            left_ms = max(0, deadline_ms - self._clock.now_ms())
+            await asyncio.wait({self._joining}, timeout=left_ms / 1_000)
+        error, self._join_error = self._join_error, None
+        if error is not None:
+            membership.needs_join = True
+            raise error
+
+    async def _rejoin(self, membership: Membership) -> None:
+        try:
+            await self._give_up(lambda state: state.processed)
+            partitions = await membership.join(())
+            self._take_over(partitions)
+            if self._listener is not None:
+                await self._listener.on_assigned(self.assignment)
+        except Exception as error:
+            # Also what a user's listener raised: the next poll raises it.
+            self._join_error = error
+        finally:
+            self._joining = None
+            self._fetcher.arrived.set()
+
+    async def _give_up(self, offset_of: OffsetOf) -> None:
+        """Commit and let go of all partitions."""
+        owned, membership = self.assignment, self._membership
+        if owned and membership is not None:
+            if membership.lost:
+                if self._listener is not None:
+                    await self._listener.on_lost(owned)
+            else:
+                if self._auto_commit:
+                    await self._commit_quietly(membership, self._uncommitted(offset_of), _CLOSE_TIMEOUT_MS)
+                if self._listener is not None:
+                    await self._listener.on_revoked(owned)
+        self._take_over(())
+
+    def _take_over(self, partitions: Iterable[TopicPartition]) -> None:
+        self._subscription.assign(partitions, has_group=self._membership is not None)
+        self._session.metadata.add_topics(partition.topic for partition in self.assignment)
+        self._iterated = None
+        self._committed_upto.clear()
+        self._fetcher.wake()
+        self._fetcher.arrived.set()
+
+    async def _stop(self, offset_of: OffsetOf) -> None:
+        if not self._session.is_open:
+            return
+        try:
+            if self._joining is not None:
+                self._joining.cancel()
+                await asyncio.wait({self._joining})
+            if self._membership is not None and self._session.failure is None:
+                await self._give_up(offset_of)
+                if self._subscription.topics:
+                    await self._membership.leave("the consumer was closed")
+        finally:
+            await self._session.close()

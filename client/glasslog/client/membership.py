@@ -1,0 +1,413 @@
+"""A consumer's membership in its group: joining, being given partitions, staying, committing, leaving.
+
+Survives the coordinator's death: a new one knows the group from its log, so the member only asks elsewhere.
+Refuses to know fetching and when it is right to give up partitions: the consumer calls ``join`` when the
+user polls. Sources: Kafka's ``AbstractCoordinator`` and ``ConsumerCoordinator``, KIP-394.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from glasslog.client.assignors import Assignor, Member, assignors_named
+from glasslog.client.consumer_protocol import (
+    Subscription,
+    decode_assignment,
+    decode_subscription,
+    encode_assignment,
+    encode_subscription,
+)
+from glasslog.client.coordinator import CoordinatorClient
+from glasslog.client.options import ConsumerOptions
+from glasslog.client.session import Session
+from glasslog.client.types import OffsetAndMetadata
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import TopicPartition
+from glasslog.v1.broker_pb2 import (
+    HeartbeatRequest,
+    HeartbeatResponse,
+    JoinGroupRequest,
+    JoinGroupResponse,
+    LeaveGroupRequest,
+    LeaveGroupResponse,
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetFetchRequest,
+    OffsetFetchResponse,
+    SyncGroupRequest,
+    SyncGroupResponse,
+)
+
+_PROTOCOL_TYPE = "consumer"
+_NO_GENERATION = -1
+_JOIN_SLACK_MS = 5_000
+_ATTEMPT_MS = 5_000
+_LEAVE_TIMEOUT_MS = 1_000
+
+_EXPELLED = frozenset(
+    {ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION, ErrorCode.FENCED_INSTANCE_ID}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """Not in the group, or not in its present generation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """In a generation. ``watched`` are the partition counts that the group's leader has dealt out."""
+
+    generation_id: int
+    protocol_name: str
+    watched: Mapping[str, int]
+
+
+class Membership:
+    """One member. ``on_change`` is called when ``needs_join`` or ``lost`` may have become true."""
+
+    def __init__(self, session: Session, options: ConsumerOptions, on_change: Callable[[], None]) -> None:
+        self._session = session
+        self._options = options
+        self._on_change = on_change
+        self._assignors = assignors_named(options.partition_assignment_strategy)
+        self._coordinator = CoordinatorClient(session, options.group_id)
+        self._member_id = ""
+        self._state: Outside | Joined = Outside()
+        self._topics: tuple[str, ...] = ()
+        self._committing = asyncio.Lock()
+        self.needs_join = False
+        self.lost = False
+        """The partitions held belong to somebody else already: nothing may be committed for them."""
+
+        self.polled_ms = session.runtime.clock.now_ms()
+
+    @property
+    def member_id(self) -> str:
+        return self._member_id
+
+    @property
+    def generation_id(self) -> int:
+        """-1 outside."""
+        return self._state.generation_id if isinstance(self._state, Joined) else _NO_GENERATION
+
+    def start(self) -> None:
+        self._session.metadata.on_change(self._notice_new_partitions)
+        self._session.scope.spawn(self._beat(), "consumer heartbeat")
+
+    def subscribe(self, topics: tuple[str, ...]) -> None:
+        """Take part with these topics from the next join on."""
+        self._topics = topics
+        self.needs_join = True
+
+    # --- joining ----------------------------------------------------------------------------------------
+
+    async def join(self, owned: Sequence[TopicPartition]) -> tuple[TopicPartition, ...]:
+        """Be in the next generation; returns the partitions given to this member.
+
+        Takes as long as the other members need. Raises what the group refuses this member for.
+        """
+        self._state = Outside()
+        self.lost = False
+        while True:
+            self.needs_join = False
+            joined = await self._join_once(owned)
+            given = None if joined is None else await self._sync_once(joined)
+            if given is not None:
+                return given
+            await asyncio.sleep(self._options.retry_backoff_ms / 1_000)
+
+    async def _join_once(self, owned: Sequence[TopicPartition]) -> JoinGroupResponse | None:
+        metadata = encode_subscription(Subscription(topics=self._topics, owned=tuple(owned)))
+        limit_ms = self._options.max_poll_interval_ms + _JOIN_SLACK_MS
+        request = JoinGroupRequest(
+            group_id=self._options.group_id,
+            session_timeout_ms=self._options.session_timeout_ms,
+            rebalance_timeout_ms=self._options.max_poll_interval_ms,
+            member_id=self._member_id,
+            group_instance_id=self._options.group_instance_id,
+            protocol_type=_PROTOCOL_TYPE,
+            protocols=[
+                JoinGroupRequest.Protocol(name=assignor.name, metadata=metadata)
+                for assignor in self._assignors
+            ],
+            client_id=self._options.client_id,
+        )
+        reply, code = await self._coordinator.call(
+            "JoinGroup",
+            request,
+            JoinGroupResponse,
+            lambda answer: answer.error_code,
+            attempt_ms=limit_ms,
+            timeout_ms=limit_ms,
+        )
+        match code:
+            case ErrorCode.NONE:
+                self._member_id = reply.member_id
+                return reply
+            case ErrorCode.MEMBER_ID_REQUIRED:
+                self._member_id = reply.member_id
+            case ErrorCode.UNKNOWN_MEMBER_ID | ErrorCode.ILLEGAL_GENERATION:
+                self._member_id = ""
+            case ErrorCode.REBALANCE_IN_PROGRESS:
+                pass
+            case _:
+                raise GlasslogError(
+                    code, f"group {self._options.group_id!r} refuses this member: {code.name}"
+                )
+        return None
+
+    async def _sync_once(self, joined: JoinGroupResponse) -> tuple[TopicPartition, ...] | None:
+        watched: Mapping[str, int] = {}
+        assignments: list[SyncGroupRequest.Assignment] = []
+        if joined.leader == joined.member_id and not joined.skip_assignment:
+            watched, assignments = await self._divide(joined)
+        request = SyncGroupRequest(
+            group_id=self._options.group_id,
+            generation_id=joined.generation_id,
+            member_id=joined.member_id,
+            group_instance_id=self._options.group_instance_id,
+            protocol_type=_PROTOCOL_TYPE,
+            protocol_name=joined.protocol_name,
+            assignments=assignments,
+        )
+        limit_ms = self._options.max_poll_interval_ms + _JOIN_SLACK_MS
+        reply, code = await self._coordinator.call(
+            "SyncGroup",
+            request,
+            SyncGroupResponse,
+            lambda answer: answer.error_code,
+            attempt_ms=limit_ms,
+            timeout_ms=limit_ms,
+        )
+        match code:
+            case ErrorCode.NONE:
+                self._state = Joined(
+                    generation_id=joined.generation_id, protocol_name=joined.protocol_name, watched=watched
+                )
+                return decode_assignment(reply.assignment)
+            case ErrorCode.UNKNOWN_MEMBER_ID:
+                self._member_id = ""
+            case ErrorCode.REBALANCE_IN_PROGRESS | ErrorCode.ILLEGAL_GENERATION:
+                pass
+            case _:
+                raise GlasslogError(
+                    code, f"group {self._options.group_id!r} refuses this member: {code.name}"
+                )
+        return None
+
+    async def _divide(
+        self, joined: JoinGroupResponse
+    ) -> tuple[Mapping[str, int], list[SyncGroupRequest.Assignment]]:
+        """This member leads: deal the partitions of all subscribed topics out."""
+        members = [_member_of(member) for member in joined.members]
+        topics = sorted({topic for member in members for topic in member.topics})
+        metadata = self._session.metadata
+        if any(metadata.view.topic(topic) is None for topic in topics):
+            metadata.add_topics(topics)
+            await metadata.refresh()
+        counts = self._partition_counts(topics)
+        assignor = self._assignor(joined.protocol_name)
+        assigned = assignor.assign(members, {topic: count for topic, count in counts.items() if count})
+        return counts, [
+            SyncGroupRequest.Assignment(member_id=member_id, assignment=encode_assignment(partitions))
+            for member_id, partitions in assigned.items()
+        ]
+
+    def _partition_counts(self, topics: Sequence[str]) -> dict[str, int]:
+        """Zero for a topic that does not exist (yet)."""
+        view = self._session.metadata.view
+        found = {topic: view.topic(topic) for topic in topics}
+        return {name: 0 if topic is None else len(topic.partitions) for name, topic in found.items()}
+
+    def _assignor(self, name: str) -> Assignor:
+        for assignor in self._assignors:
+            if assignor.name == name:
+                return assignor
+        raise GlasslogError(
+            ErrorCode.INCONSISTENT_GROUP_PROTOCOL,
+            f"the group chose assignor {name!r}, which is not among ours",
+        )
+
+    def _notice_new_partitions(self) -> None:
+        """The leader has what it dealt out dealt again when a topic grows, appears or goes."""
+        if isinstance(self._state, Joined) and self._state.watched:
+            counts = self._partition_counts(list(self._state.watched))
+            if counts != self._state.watched and not self.needs_join:
+                self.needs_join = True
+                self._on_change()
+
+    # --- staying ----------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.heartbeat_interval_ms / 1_000)
+            state = self._state
+            if not isinstance(state, Joined):
+                continue
+            silent_ms = self._session.runtime.clock.now_ms() - self.polled_ms
+            if silent_ms > self._options.max_poll_interval_ms:
+                await self.leave(f"not polled for {silent_ms} ms")
+                self._expel()
+                continue
+            self._look_for_missing_topics(state)
+            await self._beat_once(state)
+
+    async def _beat_once(self, state: Joined) -> None:
+        request = HeartbeatRequest(
+            group_id=self._options.group_id,
+            generation_id=state.generation_id,
+            member_id=self._member_id,
+            group_instance_id=self._options.group_instance_id,
+        )
+        try:
+            _, code = await self._coordinator.call(
+                "Heartbeat",
+                request,
+                HeartbeatResponse,
+                lambda answer: answer.error_code,
+                attempt_ms=min(_ATTEMPT_MS, self._options.session_timeout_ms),
+                timeout_ms=self._options.session_timeout_ms,
+            )
+        except GlasslogError:
+            return
+        if self._state is state:
+            self._note(code)
+
+    def _note(self, code: ErrorCode) -> None:
+        """What an answer to a member says about its membership."""
+        if code is ErrorCode.REBALANCE_IN_PROGRESS:
+            self.needs_join = True
+            self._on_change()
+        elif code in _EXPELLED:
+            if code is not ErrorCode.ILLEGAL_GENERATION:
+                self._member_id = ""
+            self._expel()
+
+    def _expel(self) -> None:
+        self._state = Outside()
+        self.needs_join = self.lost = True
+        self._on_change()
+
+    def _look_for_missing_topics(self, state: Joined) -> None:
+        if any(not count for count in state.watched.values()):
+            self._session.metadata.request_update()
+
+    async def leave(self, reason: str) -> None:
+        """Tell the coordinator, so that the others need not wait for the session to end. Best effort."""
+        if not self._member_id or self._options.group_instance_id:
+            return
+        member = LeaveGroupRequest.Member(member_id=self._member_id, reason=reason)
+        self._member_id, self._state = "", Outside()
+        try:
+            await self._coordinator.call(
+                "LeaveGroup",
+                LeaveGroupRequest(group_id=self._options.group_id, members=[member]),
+                LeaveGroupResponse,
+                lambda answer: answer.error_code,
+                attempt_ms=_LEAVE_TIMEOUT_MS,
+                timeout_ms=_LEAVE_TIMEOUT_MS,
+            )
+        except GlasslogError:
+            return
+
+    # --- offsets ----------------------------------------------------------------------------------------
+
+    async def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], *, timeout_ms: int) -> None:
+        """Store positions, one commit after the other. Raises when the group went on without this member."""
+        if not offsets:
+            return
+        if self._topics and isinstance(self._state, Outside):
+            # Without generation and member the broker would take it for the commit of a simple reader.
+            code = ErrorCode.UNKNOWN_MEMBER_ID if self.lost else ErrorCode.REBALANCE_IN_PROGRESS
+            raise GlasslogError(code, _commit_failure(self._options.group_id, code))
+        async with self._committing:
+            request = OffsetCommitRequest(
+                group_id=self._options.group_id,
+                generation_id=self.generation_id,
+                member_id=self._member_id if isinstance(self._state, Joined) else "",
+                group_instance_id=self._options.group_instance_id,
+                partitions=[
+                    OffsetCommitRequest.Partition(
+                        topic=partition.topic,
+                        partition=partition.partition,
+                        offset=position.offset,
+                        leader_epoch=position.leader_epoch,
+                        metadata=position.metadata,
+                    )
+                    for partition, position in offsets.items()
+                ],
+            )
+            state = self._state
+            _, code = await self._coordinator.call(
+                "OffsetCommit",
+                request,
+                OffsetCommitResponse,
+                _first_commit_error,
+                attempt_ms=_ATTEMPT_MS,
+                timeout_ms=timeout_ms,
+            )
+        if code is ErrorCode.NONE:
+            return
+        if self._state is state:
+            self._note(code)
+        raise GlasslogError(code, _commit_failure(self._options.group_id, code))
+
+    async def committed(
+        self, partitions: Sequence[TopicPartition], *, timeout_ms: int
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """The group's positions; partitions without one are left out."""
+        request = OffsetFetchRequest(
+            group_id=self._options.group_id,
+            partitions=[
+                OffsetFetchRequest.Partition(topic=partition.topic, partition=partition.partition)
+                for partition in partitions
+            ],
+            require_stable=True,
+        )
+        reply, code = await self._coordinator.call(
+            "OffsetFetch",
+            request,
+            OffsetFetchResponse,
+            _first_fetch_error,
+            attempt_ms=_ATTEMPT_MS,
+            timeout_ms=timeout_ms,
+        )
+        if code is not ErrorCode.NONE:
+            raise GlasslogError(code, f"positions of group {self._options.group_id!r}: {code.name}")
+        return {
+            TopicPartition(item.topic, item.partition): OffsetAndMetadata(
+                item.offset, item.leader_epoch, item.metadata
+            )
+            for item in reply.partitions
+            if item.offset >= 0
+        }
+
+
+def _member_of(member: JoinGroupResponse.Member) -> Member:
+    subscription = decode_subscription(member.metadata)
+    return Member(
+        member_id=member.member_id,
+        topics=subscription.topics,
+        group_instance_id=member.group_instance_id,
+        owned=subscription.owned,
+    )
+
+
+def _first_commit_error(reply: OffsetCommitResponse) -> int:
+    return next((item.error_code for item in reply.partitions if item.error_code), 0)
+
+
+def _first_fetch_error(reply: OffsetFetchResponse) -> int:
+    return reply.error_code or next((item.error_code for item in reply.partitions if item.error_code), 0)
+
+
+def _commit_failure(group_id: str, code: ErrorCode) -> str:
+    if code in _EXPELLED:
+        return (
+            f"the commit came too late: group {group_id!r} has given the partitions to other members "
+            f"({code.name}); poll more often or raise max_poll_interval_ms"
+        )
+    if code is ErrorCode.REBALANCE_IN_PROGRESS:
+        return f"group {group_id!r} is being rebalanced: poll, then commit again"
+    return f"group {group_id!r} refused the commit: {code.name}"

@@ -1,0 +1,253 @@
+"""Keeps a client's view of the cluster fresh: on demand, by age, after errors; one request at a time.
+
+Asks known brokers and the bootstrap addresses in turn, those that failed lately last, with short growing
+pauses. Refuses to know what the view is used for.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+
+from glasslog.client.backoff import Backoff
+from glasslog.client.cluster import (
+    BrokerView,
+    ClusterView,
+    PartitionView,
+    TopicView,
+    merge,
+    with_leader_hint,
+)
+from glasslog.client.connections import Connections, error_of
+from glasslog.client.diagnose import explain_unreachable
+from glasslog.client.options import ClientOptions
+from glasslog.client.tasks import TaskScope
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import NodeId, TopicPartition
+from glasslog.common.runtime.protocols import Runtime
+from glasslog.v1.broker_pb2 import MetadataRequest, MetadataResponse
+
+_FIRST_ATTEMPT_MS = 1_000
+"""A broker that is alive answers far sooner; a paused one must not hold up the search for a new leader."""
+
+_SHUNNED_MS = 5_000
+_QUIET_MS = 1_000
+"""After so long without a refresh the pauses are short again."""
+
+_PAUSES_MS = ((20, 50), (60, 200))
+"""Up to how many fruitless refreshes in a row which longest pause holds: elections show within 50 ms."""
+
+
+class ClusterMetadata:
+    """``view`` is the newest picture; ``on_change`` callbacks run after each refresh that brought one."""
+
+    def __init__(
+        self, runtime: Runtime, options: ClientOptions, connections: Connections, scope: TaskScope
+    ) -> None:
+        self._runtime = runtime
+        self._options = options
+        self._connections = connections
+        self._scope = scope
+        self._topics: dict[str, None] = {}
+        self._all_topics = False
+        self._wanted = asyncio.Event()
+        self._refreshed = asyncio.Condition()
+        self._started = 0
+        self._finished = 0
+        self._fruitless = 0
+        self._failures = 0
+        self._ended_ms = 0
+        self._failed_at: dict[str, int] = {}
+        self._turn = 0
+        self._reasons: dict[str, str] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self.view = ClusterView()
+
+    async def start(self) -> None:
+        """Read metadata once. Raises when no broker answered within ``bootstrap_timeout_ms``, saying why."""
+        self._scope.spawn(self._run(), "metadata")
+        self.request_update()
+        try:
+            async with asyncio.timeout(self._options.bootstrap_timeout_ms / 1_000):
+                await self._await_refresh(0)
+        except TimeoutError:
+            raise await explain_unreachable(
+                self._runtime, self._options.bootstrap_servers, dict(self._reasons)
+            ) from None
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called after every refresh, on the event loop."""
+        self._listeners.append(listener)
+
+    def add_topics(self, topics: Iterable[str]) -> None:
+        """Keep these topics in the view from now on."""
+        before = len(self._topics)
+        self._topics.update(dict.fromkeys(topics))
+        if len(self._topics) != before:
+            self.request_update()
+
+    def request_update(self) -> None:
+        """Ask for a refresh soon; cheap to repeat."""
+        self._wanted.set()
+
+    def mark_unreachable(self, broker: BrokerView) -> None:
+        """A connection to that broker broke: ask others first, and ask now."""
+        self._failed_at[broker.address] = self._runtime.clock.now_ms()
+        self.request_update()
+
+    def learn_leader(self, partition: TopicPartition, *, leader: int, leader_epoch: int) -> None:
+        """Take a hint that came with an error; without one, ask for a refresh."""
+        view = with_leader_hint(self.view, partition, leader=NodeId(leader), leader_epoch=leader_epoch)
+        if view is self.view:
+            self.request_update()
+        else:
+            self.view = view
+            self._notify()
+
+    async def refresh(self) -> ClusterView:
+        """The view after a refresh that began later than this call."""
+        started = self._started
+        self.request_update()
+        await self._await_refresh(started)
+        return self.view
+
+    async def await_topic(self, topic: str, timeout_ms: int) -> TopicView:
+        """The topic, once it exists. Raises ``UNKNOWN_TOPIC_OR_PARTITION`` after ``timeout_ms``."""
+        self.add_topics((topic,))
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                while (found := self.view.topic(topic)) is None:
+                    self._raise_if_hopeless(topic)
+                    await self.refresh()
+        except TimeoutError:
+            raise self._unknown_topic(topic, timeout_ms) from None
+        return found
+
+    def any_broker(self) -> str:
+        """An address to send a question to that every broker can answer; a different one each time."""
+        candidates = self._candidates()
+        self._turn += 1
+        return candidates[0]
+
+    def _raise_if_hopeless(self, topic: str) -> None:
+        found = self.view.topics.get(topic)
+        if found is not None and found.error is ErrorCode.INVALID_TOPIC_EXCEPTION:
+            raise GlasslogError(found.error, f"{topic!r} is not a valid topic name")
+
+    def _unknown_topic(self, topic: str, timeout_ms: int) -> GlasslogError:
+        found = self.view.topics.get(topic)
+        code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if found is None else found.error
+        if code is ErrorCode.NONE:
+            code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return GlasslogError(code, f"topic {topic!r} was not found within {timeout_ms} ms: {code.name}")
+
+    async def _await_refresh(self, started: int) -> None:
+        async with self._refreshed:
+            await self._refreshed.wait_for(lambda: self._finished > started)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._options.metadata_max_age_ms / 1_000):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            before, started_ms = self.view, self._runtime.clock.now_ms()
+            if started_ms - self._ended_ms > _QUIET_MS:
+                self._fruitless = 0
+            if await self._refresh_once():
+                changed = self.view.topics != before.topics or self.view.brokers != before.brokers
+                self._fruitless = 0 if changed else self._fruitless + 1
+                await self._pause(self._fruitless)
+            else:
+                self._wanted.set()
+                await self._pause(self._failures)
+            self._ended_ms = self._runtime.clock.now_ms()
+
+    async def _pause(self, attempts: int) -> None:
+        """Bounds the rate of refreshes while whoever asks does not find what it waits for."""
+        if attempts:
+            longest_ms = next(
+                (pause_ms for limit, pause_ms in _PAUSES_MS if attempts <= limit),
+                self._options.retry_backoff_max_ms,
+            )
+            backoff = Backoff(base_ms=self._options.retry_backoff_ms, maximum_ms=longest_ms)
+            await asyncio.sleep(backoff.delay_ms(attempts, self._runtime.random) / 1_000)
+
+    async def _refresh_once(self) -> bool:
+        self._started += 1
+        started = self._started
+        address = self.any_broker()
+        timeout_ms = min(self._options.request_timeout_ms, _FIRST_ATTEMPT_MS << min(self._failures, 10))
+        request = MetadataRequest(topics=list(self._topics))
+        try:
+            response = await self._connections.unary(
+                address, "Metadata", request, MetadataResponse, timeout_ms=timeout_ms
+            )
+        except GlasslogError as error:
+            self._failures += 1
+            self._failed_at[address] = self._runtime.clock.now_ms()
+            self._reasons[address] = str(error)
+            return False
+        self._failures = 0
+        self._failed_at.pop(address, None)
+        self.view = merge(self.view, view_of(response))
+        await self._connections.retain(self._addresses())
+        self._notify()
+        async with self._refreshed:
+            self._finished = started
+            self._refreshed.notify_all()
+        return True
+
+    def _notify(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _addresses(self) -> Collection[str]:
+        known = dict.fromkeys(broker.address for broker in self.view.brokers.values())
+        return {**known, **dict.fromkeys(self._options.bootstrap_servers)}
+
+    def _candidates(self) -> list[str]:
+        """All addresses, in turn; those that failed lately come last, the longest ago first."""
+        addresses = list(self._addresses())
+        turn = self._turn % len(addresses)
+        in_turn = addresses[turn:] + addresses[:turn]
+        limit = self._runtime.clock.now_ms() - _SHUNNED_MS
+        self._failed_at = {address: at for address, at in self._failed_at.items() if at > limit}
+        return sorted(in_turn, key=lambda address: self._failed_at.get(address, 0))
+
+
+def view_of(response: MetadataResponse) -> ClusterView:
+    """The protobuf answer as our own values."""
+    return ClusterView(
+        cluster_id=response.cluster_id,
+        controller_id=NodeId(response.controller_id),
+        brokers={
+            NodeId(broker.id): BrokerView(
+                node_id=NodeId(broker.id), host=broker.host, port=broker.port, rack=broker.rack
+            )
+            for broker in response.brokers
+        },
+        topics={topic.name: _topic_of(topic) for topic in response.topics},
+        metadata_offset=response.metadata_offset,
+    )
+
+
+def _topic_of(topic: MetadataResponse.Topic) -> TopicView:
+    partitions = sorted(topic.partitions, key=lambda partition: partition.partition)
+    return TopicView(
+        name=topic.name,
+        error=error_of(topic.error_code),
+        topic_id=topic.topic_id,
+        internal=topic.internal,
+        partitions=tuple(
+            PartitionView(
+                partition=partition.partition,
+                leader=NodeId(partition.leader),
+                leader_epoch=partition.leader_epoch,
+                replicas=tuple(map(NodeId, partition.replicas)),
+                isr=tuple(map(NodeId, partition.isr)),
+                offline_replicas=tuple(map(NodeId, partition.offline_replicas)),
+            )
+            for partition in partitions
+        ),
+    )

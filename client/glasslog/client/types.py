@@ -1,0 +1,63 @@
+"""What the client hands to its users: records, where they went, what is known of a partition.
+
+Plain values; this module refuses to know how they are fetched or sent.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from glasslog.common.ids import TopicPartition
+
+Headers = tuple[tuple[str, bytes | None], ...]
+Serializer = Callable[[object], bytes | None]
+"""From what the user sends to bytes."""
+
+
+class ConsumerRecord(NamedTuple):
+    """One record as a consumer gets it. ``timestamp`` in milliseconds since 1970 UTC.
+
+    ``leader_epoch`` is that of the leader which appended it.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    leader_epoch: int = -1
+
+
+class RecordMetadata(NamedTuple):
+    """Where a record was written. ``offset`` is -1 with ``acks=0`` and for a duplicate of unknown place."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int = -1
+
+
+class BatchMetadata(NamedTuple):
+    """Where a run of records was written: offsets ``base_offset`` to ``base_offset + record_count - 1``."""
+
+    topic: str
+    partition: int
+    base_offset: int
+    record_count: int
+
+
+class FetchedRecords(NamedTuple):
+    """Records of one partition in order, as plain tuples: offset, timestamp, key, value, headers."""
+
+    partition: TopicPartition
+    records: list[tuple[int, int, bytes | None, bytes | None, Headers]]
+    leader_epoch: int
+
+
+class OffsetAndMetadata(NamedTuple):
+    """A committed position: the next offset to read, and what the committer wrote beside it."""
+
+    offset: int
+    leader_epoch: int = -1
+    metadata: str = ""

@@ -1,0 +1,142 @@
+"""The client against real brokers and controllers in memory: a group reads while the leaders die."""
+
+import asyncio
+from collections import Counter
+
+from glasslog.broker.group.hashing import partition_of_group
+from glasslog.client.admin import Admin, NewTopic
+from glasslog.client.consumer import Consumer
+from glasslog.client.producer import Producer
+from glasslog.common.ids import TopicPartition
+from glasslog.common.runtime.memory.loop import run_virtual
+from glasslog.common.runtime.protocols import Runtime
+
+from tests.support.memory_cluster import MemoryCluster
+
+TOPIC = "orders"
+PARTITIONS = 3
+RECORDS = 3_000
+BOOTSTRAP = "broker-1:9192,broker-2:9192,broker-3:9192"
+
+
+class Readers:
+    """A group of consumers, and what they got: by partition and offset, with the number of deliveries."""
+
+    def __init__(self, cluster: MemoryCluster, count: int) -> None:
+        self._cluster = cluster
+        self.values: dict[tuple[int, int], bytes] = {}
+        self.deliveries: Counter[tuple[int, int]] = Counter()
+        self.tasks = [
+            asyncio.create_task(self._read(f"reader-{n}"), name=f"reader-{n}") for n in range(count)
+        ]
+
+    async def _read(self, name: str) -> None:
+        async with Consumer(
+            TOPIC,
+            bootstrap_servers=BOOTSTRAP,
+            group_id="g",
+            auto_offset_reset="earliest",
+            auto_commit_interval_ms=200,
+            heartbeat_interval_ms=300,
+            runtime=self._cluster.world.runtime(name),
+        ) as consumer:
+            while True:
+                for partition, records, _ in await consumer.poll_batches(timeout_ms=100):
+                    for offset, _, _, value, _ in records:
+                        place = (partition.partition, offset)
+                        assert value is not None
+                        assert self.values.setdefault(place, value) == value
+                        self.deliveries[place] += 1
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(self.values) < count:
+                for task in self.tasks:
+                    if task.done():
+                        task.result()
+                await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def create(runtime: Runtime) -> None:
+    async with Admin(BOOTSTRAP, runtime=runtime) as admin:
+        await admin.create_topics([NewTopic(name=TOPIC, partitions=PARTITIONS, replication_factor=3)])
+
+
+async def write(producer: Producer, numbers: range) -> None:
+    for start in range(numbers.start, numbers.stop, 20):
+        pairs = [(b"key-%d" % (n % 17), b"%06d" % n) for n in range(start, min(start + 20, numbers.stop))]
+        await producer.send_records(TOPIC, pairs)
+        await asyncio.sleep(0.01)
+
+
+def check(readers: Readers, expected: int) -> None:
+    """Nothing lost, nothing in two places, and each key's records in the order they were sent."""
+    numbers = Counter(int(value) for value in readers.values.values())
+    assert set(numbers) == set(range(expected))
+    assert set(numbers.values()) == {1}, "a record is at two offsets"
+    for partition in range(PARTITIONS):
+        by_key: dict[int, list[int]] = {}
+        for (number, _), value in sorted(readers.values.items()):
+            if number == partition:
+                by_key.setdefault(int(value) % 17, []).append(int(value))
+        assert all(some == sorted(some) for some in by_key.values())
+
+
+def test_a_killed_leader_loses_and_doubles_nothing() -> None:
+    async def main() -> None:
+        async with MemoryCluster(seed=1) as cluster:
+            runtime = cluster.world.runtime("writer")
+            await create(runtime)
+            readers = Readers(cluster, 3)
+            async with Producer(BOOTSTRAP, runtime=runtime) as producer:
+                await write(producer, range(RECORDS // 2))
+                victim = cluster.leader_of(TOPIC, 0)
+                await cluster.kill(victim)
+                await write(producer, range(RECORDS // 2, RECORDS))
+                cluster.start(victim)
+                await producer.flush()
+                assert producer.stats.records_failed == 0
+                assert producer.stats.longest_stall_ms < 2_000
+            await readers.until(RECORDS)
+            await readers.close()
+            check(readers, RECORDS)
+            assert sum(readers.deliveries.values()) < 2 * RECORDS
+
+    run_virtual(main, timeout_ms=300_000)
+
+
+def test_a_group_outlives_its_coordinator() -> None:
+    async def main() -> None:
+        async with MemoryCluster(seed=2) as cluster:
+            runtime = cluster.world.runtime("writer")
+            await create(runtime)
+            readers = Readers(cluster, 2)
+            async with Producer(BOOTSTRAP, runtime=runtime) as producer:
+                await write(producer, range(500))
+                await readers.until(500)
+                victim = cluster.leader_of("__consumer_offsets", _coordinating_partition(cluster))
+                await cluster.kill(victim)
+                await write(producer, range(500, 1_000))
+                await producer.flush()
+            await readers.until(1_000)
+            async with Admin(BOOTSTRAP, runtime=runtime) as admin:
+                (group,) = await admin.describe_groups(["g"])
+                assert group.state == "Stable"
+                assert len(group.members) == 2
+                assigned = [partition for member in group.members for partition in member.assignment]
+                assert sorted(assigned) == [TopicPartition(TOPIC, n) for n in range(PARTITIONS)]
+            await readers.close()
+            check(readers, 1_000)
+
+    run_virtual(main, timeout_ms=300_000)
+
+
+def _coordinating_partition(cluster: MemoryCluster) -> int:
+    topic = cluster.image.topic("__consumer_offsets")
+    assert topic is not None
+    return partition_of_group("g", len(topic.partitions))

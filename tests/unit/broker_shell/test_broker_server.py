@@ -1,0 +1,241 @@
+"""One whole broker against the fake quorum: its start, its end, and what stops it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from glasslog.broker.endpoints import broker_listeners, endpoints_to_register
+from glasslog.broker.server import BrokerServer
+from glasslog.common.config import parse
+from glasslog.common.errors import ConfigError, ErrorCode, GlasslogError, InvariantViolation, StorageError
+from glasslog.common.node_config import NodeConfig
+from glasslog.common.runtime.memory.loop import run_virtual
+from glasslog.common.runtime.memory.world import MemoryWorld
+from glasslog.common.runtime.protocols import Services, TransportError
+from glasslog.v1 import broker_pb2 as pb
+
+from tests.unit.broker_shell.fake_quorum import CLUSTER_ID, FakeQuorum
+
+HOST = "b1"
+
+
+def config(**changes: str) -> NodeConfig:
+    values = {
+        "node.id": "1",
+        "process.roles": "broker",
+        "cluster.id": CLUSTER_ID,
+        "controller.quorum.voters": "1@c1:9093,2@c2:9093,3@c3:9093",
+        "listeners": f"GRPC://{HOST}:0,KAFKA://{HOST}:9092",
+        "log.dirs": "one,two",
+    }
+    return parse(NodeConfig, {**values, **{key.replace("_", "."): value for key, value in changes.items()}})
+
+
+@dataclass
+class Started:
+    world: MemoryWorld
+    quorum: FakeQuorum
+    runs: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start(self, settings: NodeConfig | None = None) -> tuple[BrokerServer, asyncio.Task[None]]:
+        server = BrokerServer(runtime=self.world.runtime(HOST), config=settings or config())
+        task = asyncio.create_task(server.run())
+        self.runs.append(task)
+        return server, task
+
+    async def ready(self) -> tuple[BrokerServer, asyncio.Task[None]]:
+        server, task = self.start()
+        async with asyncio.timeout(1):
+            while not server.status().is_ready:
+                if task.done():
+                    await task
+                await asyncio.sleep(0.001)
+        return server, task
+
+
+Scenario = Callable[[Started], Awaitable[None]]
+
+
+def run(scenario: Scenario) -> None:
+    async def main() -> None:
+        world = MemoryWorld()
+        quorum = FakeQuorum(world)
+        await quorum.start()
+        started = Started(world, quorum)
+        await scenario(started)
+        for task in started.runs:
+            task.cancel()
+        await asyncio.gather(*started.runs, return_exceptions=True)
+
+    run_virtual(main)
+
+
+def test_a_broker_registers_the_ports_it_really_has() -> None:
+    async def scenario(started: Started) -> None:
+        server, _ = await started.ready()
+        (registration,) = started.quorum.registrations
+        registered = {endpoint.name: endpoint.port for endpoint in registration.endpoints}
+        assert registered == server.ports
+        assert registered["KAFKA"] == 9092
+        assert registered["GRPC"] > 0
+        assert len({bytes(each) for each in registration.log_dir_ids}) == 2
+
+    run(scenario)
+
+
+def test_a_clean_stop_is_remembered_at_the_next_start() -> None:
+    async def scenario(started: Started) -> None:
+        server, task = await started.ready()
+        epoch = server.status().broker_epoch
+        server.stop()
+        async with asyncio.timeout(1):
+            await task
+        await started.ready()
+        first, second = started.quorum.registrations
+        assert (first.previous_broker_epoch, second.previous_broker_epoch) == (-1, epoch)
+        assert first.incarnation_id != second.incarnation_id
+
+    run(scenario)
+
+
+def test_a_kill_is_not_taken_for_a_clean_stop() -> None:
+    async def scenario(started: Started) -> None:
+        _, task = await started.ready()
+        started.world.kill(HOST)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await started.ready()
+        assert started.quorum.registrations[1].previous_broker_epoch == -1
+
+    run(scenario)
+
+
+def test_a_stop_before_registration_is_quick() -> None:
+    async def scenario(started: Started) -> None:
+        started.quorum.leader_id = -1
+        server, task = started.start()
+        await asyncio.sleep(1)
+        assert server.status().missing == "no active controller was found yet"
+        server.stop()
+        async with asyncio.timeout(3):
+            await task
+
+    run(scenario)
+
+
+def test_two_brokers_can_not_share_a_directory() -> None:
+    async def scenario(started: Started) -> None:
+        await started.ready()
+        _, second = started.start(config(listeners=f"GRPC://{HOST}:1,KAFKA://{HOST}:2"))
+        with pytest.raises(StorageError, match="one is in use by another process"):
+            await second
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"cluster_id": "BBBBBBBBBBBBBBBBBBBBBA"}, "belongs to cluster A"),
+        ({"node_id": "2"}, "belongs to node 1, this is node 2"),
+    ],
+)
+def test_a_foreign_directory_is_refused(change: dict[str, str], match: str) -> None:
+    async def scenario(started: Started) -> None:
+        server, task = await started.ready()
+        server.stop()
+        await task
+        _, foreign = started.start(config(**change))
+        with pytest.raises(StorageError, match=match):
+            await foreign
+
+    run(scenario)
+
+
+def test_a_taken_port_ends_the_start_and_frees_the_directories() -> None:
+    async def scenario(started: Started) -> None:
+        transport = started.world.runtime(HOST).transport
+        other = await transport.listen(f"{HOST}:9092", Services())
+        _, task = started.start()
+        with pytest.raises(OSError, match="in use"):
+            await task
+        await other.close()
+        await started.ready()
+
+    run(scenario)
+
+
+def test_another_clusters_controllers_end_the_start() -> None:
+    async def scenario(started: Started) -> None:
+        _, task = started.start(config(cluster_id="BBBBBBBBBBBBBBBBBBBBBA"))
+        with pytest.raises(GlasslogError) as caught:
+            await task
+        assert caught.value.code is ErrorCode.INCONSISTENT_CLUSTER_ID
+
+    run(scenario)
+
+
+def test_a_broken_invariant_met_by_a_request_stops_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(started: Started) -> None:
+        server, task = await started.ready()
+
+        def broken(*args: object) -> None:
+            raise InvariantViolation("the log went backwards")
+
+        monkeypatch.setattr(server.replicas, "list_offsets", broken)
+        channel = started.world.runtime("client").transport.dial(f"{HOST}:{server.ports['GRPC']}")
+        with pytest.raises((GlasslogError, TransportError)):
+            await channel.unary("/glasslog.v1.Broker/ListOffsets", b"", timeout_ms=1_000)
+        with pytest.raises(InvariantViolation, match="backwards"):
+            await task
+
+    run(scenario)
+
+
+def test_requests_are_served_by_name() -> None:
+    async def scenario(started: Started) -> None:
+        server, _ = await started.ready()
+        channel = started.world.runtime("client").transport.dial(f"{HOST}:{server.ports['GRPC']}")
+
+        async def ask(method: str, request: bytes = b"") -> bytes:
+            return await channel.unary(f"/glasslog.v1.Broker/{method}", request, timeout_ms=1_000)
+
+        metadata = pb.MetadataResponse.FromString(await ask("Metadata"))
+        assert [broker.id for broker in metadata.brokers] == [1]
+        given = pb.InitProducerIdResponse.FromString(await ask("InitProducerId"))
+        assert (given.producer_id, given.producer_epoch) == (0, 0)
+        joined = pb.JoinGroupResponse.FromString(
+            await ask("JoinGroup", pb.JoinGroupRequest(group_id="g").SerializeToString())
+        )
+        assert joined.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+        listed = pb.ListGroupsResponse.FromString(await ask("ListGroups"))
+        assert list(listed.groups) == []
+        with pytest.raises(GlasslogError) as caught:
+            await ask("Metadata", b"\xff")
+        assert caught.value.code is ErrorCode.INVALID_REQUEST
+
+    run(scenario)
+
+
+def test_a_broker_needs_both_listeners() -> None:
+    with pytest.raises(ConfigError, match="needs one as KAFKA"):
+        broker_listeners(config(listeners="GRPC://h:1"))
+
+
+def test_an_address_that_means_everywhere_can_not_be_registered() -> None:
+    everywhere = config(listeners="GRPC://0.0.0.0:0,KAFKA://0.0.0.0:9092")
+    with pytest.raises(ConfigError, match="name a host for GRPC in advertised"):
+        endpoints_to_register(everywhere, {"GRPC": 5, "KAFKA": 9092})
+
+
+def test_advertised_addresses_win_and_port_zero_is_the_bound_one() -> None:
+    advertised = config(
+        listeners="GRPC://0.0.0.0:0,KAFKA://0.0.0.0:9092",
+        advertised_listeners="GRPC://me.example:0,KAFKA://me.example:19092",
+    )
+    endpoints = endpoints_to_register(advertised, {"GRPC": 5, "KAFKA": 9092})
+    assert [(each.name, each.address) for each in endpoints] == [
+        ("GRPC", "me.example:5"),
+        ("KAFKA", "me.example:19092"),
+    ]

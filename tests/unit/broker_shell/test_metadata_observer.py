@@ -1,0 +1,163 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from glasslog.broker.metadata_observer import MetadataObserver
+from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
+from glasslog.common.ids import NodeId, Offset
+from glasslog.common.runtime.memory.loop import run_virtual
+from glasslog.common.runtime.memory.world import MemoryWorld
+from glasslog.metadata.delta import MetadataDelta
+from glasslog.metadata.image import MetadataImage
+from glasslog.metadata.records import NoOp, TopicCreated
+from glasslog.v1 import quorum_pb2
+
+from tests.unit.broker_shell.fake_quorum import CLUSTER_ID, FakeQuorum, channel_to
+
+Scenario = Callable[[FakeQuorum, MetadataObserver], Awaitable[None]]
+
+
+def observe(scenario: Scenario, *, cluster_id: str = CLUSTER_ID) -> None:
+    """Run ``scenario`` beside an observer on host ``b1``."""
+
+    async def main() -> None:
+        world = MemoryWorld()
+        quorum = FakeQuorum(world)
+        await quorum.start()
+        observer = MetadataObserver(
+            world.runtime("b1"),
+            channel_to(quorum),
+            node_id=NodeId(101),
+            cluster_id=cluster_id,
+            answer_timeout_ms=500,
+        )
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(observer.run())
+            await scenario(quorum, observer)
+            running.cancel()
+
+    run_virtual(main, timeout_ms=60_000)
+
+
+def test_images_appear_in_order() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        steps: list[tuple[int, ...]] = []
+
+        def listen(delta: MetadataDelta, image: MetadataImage) -> None:
+            steps.append((delta.base.offset, image.offset))
+            assert observer.image is delta.base, "listeners hear of it before anybody else sees it"
+
+        observer.subscribe(listen)
+        quorum.create_topic("first", [1])
+        await observer.wait_for(lambda image: "first" in image.topic_ids)
+        quorum.append(NoOp(), commit=False)
+        quorum.append(TopicCreated(name="second", topic_id=quorum.create_topic("x", [1])), commit=False)
+        await asyncio.sleep(1)
+        quorum.create_topic("third", [1])
+        await observer.wait_for(lambda image: "third" in image.topic_ids)
+        assert [base for base, _ in steps[1:]] == [offset for _, offset in steps[:-1]]
+        assert steps[0][0] == -1
+
+    observe(scenario)
+
+
+def test_records_that_contradict_each_other_stop_the_node() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        topic_id = quorum.create_topic("twice", [1])
+        quorum.append(TopicCreated(name="twice", topic_id=topic_id))
+        await asyncio.sleep(5)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        observe(scenario)
+    assert caught.group_contains(InvariantViolation)
+
+
+def test_uncommitted_entries_are_not_shown() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        quorum.append(NoOp())
+        await observer.wait_for_offset(Offset(0))
+        quorum.append(NoOp(), commit=False)
+        await asyncio.sleep(2)
+        assert observer.image.offset == 0
+        quorum.commit()
+        await asyncio.sleep(0.01)
+        assert observer.image.offset == 1, "a commit is heard of at once, not at the end of a long poll"
+
+    observe(scenario)
+
+
+def test_control_batches_count_but_say_nothing() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        quorum.append(NoOp())
+        quorum.append(control=True)
+        await observer.wait_for_offset(Offset(1))
+        assert observer.image.offset == 0
+        quorum.create_topic("after", [1])
+        await observer.wait_for(lambda image: "after" in image.topic_ids)
+
+    observe(scenario)
+
+
+def test_a_new_leader_is_followed_within_milliseconds() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        quorum.create_topic("before", [1])
+        await observer.wait_for(lambda image: "before" in image.topic_ids)
+        quorum.kill(1)
+        quorum.elect(3)
+        quorum.create_topic("after", [1])
+        async with asyncio.timeout(0.1):
+            await observer.wait_for(lambda image: "after" in image.topic_ids)
+
+    observe(scenario)
+
+
+def test_a_leader_of_an_old_epoch_is_left() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        quorum.elect(2)
+        quorum.create_topic("new", [1])
+        await observer.wait_for(lambda image: "new" in image.topic_ids)
+        quorum.epoch, quorum.leader_id = 1, 1
+        quorum.create_topic("stale", [1])
+        await asyncio.sleep(3)
+        assert "stale" not in observer.image.topic_ids
+        assert len(quorum.asked) < 60, "asking in vain backs off"
+
+    observe(scenario)
+
+
+def test_a_diverging_tail_is_replaced() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        quorum.append(NoOp())
+        quorum.append(NoOp(), commit=False)
+        await asyncio.sleep(1)
+        quorum.entries.pop()
+        quorum.diverging.append(quorum_pb2.DivergingEpoch(epoch=1, end_offset=1))
+        quorum.elect(2)
+        quorum.create_topic("instead", [1])
+        await observer.wait_for(lambda image: "instead" in image.topic_ids)
+
+    observe(scenario)
+
+
+def test_a_committed_entry_that_diverges_stops_the_node() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        quorum.append(NoOp(), NoOp())
+        quorum.append(NoOp())
+        await observer.wait_for_offset(Offset(2))
+        quorum.diverging.append(quorum_pb2.DivergingEpoch(epoch=1, end_offset=1))
+        await asyncio.sleep(5)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        observe(scenario)
+    assert caught.group_contains(InvariantViolation)
+
+
+def test_another_clusters_controllers_are_refused() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        await asyncio.sleep(5)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        observe(scenario, cluster_id="BBBBBBBBBBBBBBBBBBBBBA")
+    error = caught.value.exceptions[0]
+    assert isinstance(error, GlasslogError)
+    assert error.code is ErrorCode.INCONSISTENT_CLUSTER_ID

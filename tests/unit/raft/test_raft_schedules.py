@@ -1,0 +1,300 @@
+"""Random schedules of Raft cores: messages lost, doubled and reordered, nodes cut, crashed and restarted.
+
+After every event Raft's promises are checked; in the end all faults heal and the quorum must converge and
+commit.  GLASSLOG_RAFT_SEEDS in the environment sets how many schedules are tried.
+"""
+
+import heapq
+import itertools
+import os
+import random
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from glasslog.common.errors import GlasslogError
+from glasslog.common.ids import NodeId
+from glasslog.controller.raft.messages import Committed, LeaderReady, RequestFailed
+from glasslog.controller.raft.roles import Leader
+from glasslog.controller.raft.types import QuorumConfig
+
+from tests.unit.raft.cores import Packet, Voter
+
+SEEDS = int(os.environ.get("GLASSLOG_RAFT_SEEDS", "60"))
+FAULTY_MS = 12_000
+HEALED_MS = 12_000
+
+
+class Seeded:
+    """The protocol's randomness on the standard library's."""
+
+    def __init__(self, seed: str) -> None:
+        self.source = random.Random(seed)
+
+    def randrange(self, stop: int) -> int:
+        return self.source.randrange(stop)
+
+    def uniform(self, low: float, high: float) -> float:
+        return self.source.uniform(low, high)
+
+    def uuid(self) -> bytes:
+        return self.source.randbytes(16)
+
+
+class Schedule:
+    """One run: an event heap in virtual time, and what must hold all along."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        size = self.chance.choice([1, 2, 3, 3, 3, 5])
+        ids = range(1, size + 1)
+        config = QuorumConfig(max_fetch_bytes=self.chance.choice([1, 200, 1_000_000]))
+        self.voters = {i: Voter(i, ids, config, Seeded(f"{seed}/{i}")) for i in ids}
+        self.majority = size // 2 + 1
+        self.drop = self.chance.choice([0.0, 0.02, 0.15])
+        self.duplicate = self.chance.choice([0.0, 0.1])
+        self.delay_ms = self.chance.choice([2, 30, 200])
+        self.sync_ms = self.chance.choice([1, 20, 150])
+        self.now_ms = 0
+        self.cuts: set[tuple[int, int]] = set()
+        self.inboxes: dict[int, list[Packet]] = {i: [] for i in ids}
+        self.proposed = 0
+        self.leaders: dict[int, int] = {}
+        self.epochs = dict.fromkeys(ids, 0)
+        self.committed: list[tuple[int, bytes]] = []
+        self.commits_of_leaders = 0
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._pending: set[tuple[int, int, int]] = set()
+
+    # --- events ---------------------------------------------------------------------------------------------
+
+    def at(self, delay_ms: int, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now_ms + delay_ms, next(self._order), action))
+
+    def run(self) -> None:
+        for voter in self.voters.values():
+            self.start(voter)
+        self.at(50, self.propose)
+        if self.chance.random() < 0.8:
+            self.at(500, self.fault)
+        self.pass_time(FAULTY_MS)
+        self.heal()
+        self.pass_time(FAULTY_MS + HEALED_MS)
+        self.check_convergence()
+
+    def pass_time(self, end_ms: int) -> None:
+        while True:
+            event_ms = self._events[0][0] if self._events else end_ms
+            deadlines = [
+                deadline_ms
+                for voter in self.voters.values()
+                if voter.core is not None and voter.held is None
+                if (deadline_ms := voter.core.next_deadline_ms()) is not None
+            ]
+            next_ms = min([event_ms, *deadlines])
+            if next_ms >= end_ms:
+                self.now_ms = end_ms
+                return
+            self.now_ms = max(self.now_ms, next_ms)
+            if self._events and self._events[0][0] <= self.now_ms:
+                heapq.heappop(self._events)[2]()
+            else:
+                self.tick()
+
+    def tick(self) -> None:
+        for voter in self.voters.values():
+            if voter.core is not None and voter.held is None:
+                voter.core.tick(self.now_ms)
+                self.pump(voter)
+
+    def start(self, voter: Voter) -> None:
+        if voter.core is None:
+            self.inboxes[voter.node_id].clear()
+            voter.start(self.now_ms)
+            self.pump(voter)
+
+    def crash(self, voter: Voter) -> None:
+        if voter.core is not None:
+            voter.crash(keep=self.chance.choice([0, 0, 1, 5]))
+
+    def propose(self) -> None:
+        for voter in self.voters.values():
+            if voter.core is not None and isinstance(voter.core.role, Leader):
+                values = [b"%d" % (self.proposed + each) for each in range(self.chance.randint(1, 3))]
+                self.proposed += len(values)
+                voter.core.propose(values, self.now_ms)
+                self.pump(voter)
+        self.at(self.chance.randint(1, 120), self.propose)
+
+    def fault(self) -> None:
+        """One of the faults, and the end of some."""
+        if self.now_ms >= FAULTY_MS:
+            return
+        voter = self.voters[self.chance.choice(list(self.voters))]
+        match self.chance.choice(["crash", "crash all", "cut", "one-way", "heal", "resign", "leader"]):
+            case "crash":
+                self.crash(voter)
+            case "crash all":
+                for each in self.voters.values():
+                    self.crash(each)
+            case "leader":
+                for each in self.voters.values():
+                    if each.core is not None and isinstance(each.core.role, Leader):
+                        self.crash(each)
+            case "cut":
+                for other in self.voters:
+                    self.cuts |= {(voter.node_id, other), (other, voter.node_id)}
+            case "one-way":
+                self.cuts.add((voter.node_id, self.chance.choice(list(self.voters))))
+            case "heal":
+                self.cuts.clear()
+            case "resign" if voter.core is not None and voter.held is None:
+                voter.core.resign(self.now_ms)
+                self.pump(voter)
+            case _:
+                pass
+        for each in self.voters.values():
+            if each.core is None:
+                self.at(self.chance.randint(1, 2_000), partial(self.start, each))
+        self.at(self.chance.randint(50, 2_500), self.fault)
+
+    def heal(self) -> None:
+        self.cuts.clear()
+        self.drop = self.duplicate = 0.0
+        self.delay_ms, self.sync_ms = 5, 5
+        for voter in self.voters.values():
+            self.start(voter)
+
+    # --- the machinery --------------------------------------------------------------------------------------
+
+    def pump(self, voter: Voter) -> None:
+        """Take what the node has to do; its sync ends later, and until then it takes nothing."""
+        while voter.is_free:
+            packets = voter.take()
+            self.observe(voter)
+            self.send(packets)
+            if voter.held is not None:
+                needs_disk = voter.held.needs_sync or voter.held.hard_state is not None
+                delay_ms = self.chance.randint(1, self.sync_ms) if needs_disk else 0
+                self.at(delay_ms, partial(self.end_sync, voter, voter.life))
+                return
+            inbox = self.inboxes[voter.node_id]
+            if not inbox:
+                return
+            while inbox:
+                self.receive(voter, inbox.pop(0))
+
+    def end_sync(self, voter: Voter, life: int) -> None:
+        if voter.core is not None and voter.life == life:
+            self.send(voter.sync())
+            voter.core.tick(self.now_ms)
+            self.pump(voter)
+
+    def send(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            if packet.is_request:
+                key = (packet.sender, packet.lives[0], packet.correlation_id)
+                self._pending.add(key)
+                self.at(600, partial(self.fail, packet, refused=False))
+            if self.chance.random() >= self.drop:
+                self.post(packet)
+            if self.chance.random() < self.duplicate:
+                self.post(packet)
+
+    def post(self, packet: Packet) -> None:
+        self.at(self.chance.randint(1, self.delay_ms), lambda: self.deliver(packet))
+
+    def deliver(self, packet: Packet) -> None:
+        receiver = self.voters[packet.receiver]
+        if (packet.sender, packet.receiver) in self.cuts:
+            return
+        if packet.is_request and receiver.core is None:
+            self.fail(packet, refused=True)
+        elif receiver.core is not None:
+            self.inboxes[packet.receiver].append(packet)
+            self.pump(receiver)
+
+    def receive(self, voter: Voter, packet: Packet) -> None:
+        if not packet.is_request:
+            key = (packet.receiver, packet.lives[1], packet.correlation_id)
+            if packet.lives[1] != voter.life or key not in self._pending:
+                return
+            self._pending.discard(key)
+        voter.receive(packet, self.now_ms)
+
+    def fail(self, packet: Packet, *, refused: bool) -> None:
+        key = (packet.sender, packet.lives[0], packet.correlation_id)
+        sender = self.voters[packet.sender]
+        if key in self._pending and sender.core is not None and sender.life == packet.lives[0]:
+            self._pending.discard(key)
+            sender.core.step(
+                RequestFailed(
+                    sender=NodeId(packet.receiver), correlation_id=packet.correlation_id, refused=refused
+                ),
+                self.now_ms,
+            )
+            self.pump(sender)
+
+    # --- what must hold -------------------------------------------------------------------------------------
+
+    def observe(self, voter: Voter) -> None:
+        core = voter.core
+        assert core is not None
+        assert core.epoch >= self.epochs[voter.node_id] or voter.disk.epoch >= self.epochs[voter.node_id]
+        self.epochs[voter.node_id] = voter.disk.epoch
+        if isinstance(core.role, Leader):
+            known = self.leaders.setdefault(core.epoch, voter.node_id)
+            assert known == voter.node_id, f"epoch {core.epoch} has leaders {known} and {voter.node_id}"
+        for notice in voter.notices:
+            if isinstance(notice, Committed):
+                self.check_commit(voter, notice.high_watermark)
+            elif isinstance(notice, LeaderReady):
+                self.check_leader_has_all(voter)
+        voter.notices.clear()
+
+    def check_commit(self, voter: Voter, high_watermark: int) -> None:
+        """Committed entries are the same everywhere, and on a majority's disks."""
+        log = [(span.epoch, data) for span, data in voter.log.batches if span.end_offset <= high_watermark]
+        shared = min(len(log), len(self.committed))
+        assert log[:shared] == self.committed[:shared], "committed entries differ"
+        if len(log) <= len(self.committed):
+            return
+        holders = [
+            each
+            for each in self.voters.values()
+            if [(span.epoch, data) for span, data in each.log.batches[: each.log.synced]][: len(log)] == log
+        ]
+        assert len(holders) >= self.majority, f"only {len(holders)} hold what is committed"
+        self.committed = log
+
+    def check_leader_has_all(self, voter: Voter) -> None:
+        log = [(span.epoch, data) for span, data in voter.log.batches]
+        assert log[: len(self.committed)] == self.committed, "a leader lacks committed entries"
+
+    def check_convergence(self) -> None:
+        leaders = [each for each in self.voters.values() if each.core and isinstance(each.core.role, Leader)]
+        assert len(leaders) == 1, "no single leader after all faults have healed"
+        leader = leaders[0]
+        assert leader.core is not None
+        for voter in self.voters.values():
+            assert voter.core is not None
+            assert voter.core.leader_id == leader.node_id
+            assert voter.core.epoch == leader.core.epoch
+            assert leader.core.high_watermark - voter.core.high_watermark <= 20
+            values = [value for batch in voter.committed for value in batch.records]
+            assert values == [value for batch in leader.committed for value in batch.records][: len(values)]
+        assert len(leader.committed) > 50, "no progress"
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_random_schedule(seed: int) -> None:
+    Schedule(seed).run()
+
+
+def test_refusals_are_errors_of_kafka() -> None:
+    voter = Voter(1, [1, 2, 3], QuorumConfig(), Seeded("1"))
+    voter.start(0)
+    assert voter.core is not None
+    with pytest.raises(GlasslogError, match="node 1 does not lead"):
+        voter.core.propose([b"x"], 0)
