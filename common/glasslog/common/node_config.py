@@ -149,10 +149,16 @@ class NodeConfig:
         "log.segment.bytes", "segment size, where the topic does not say", default=1_073_741_824, minimum=1024
     )
     log_retention_ms: int = setting(
-        "log.retention.ms", "where the topic does not say; -1: forever", default=7 * _DAY_MS, minimum=-1
+        "log.retention.ms",
+        "where the topic does not say; -1: forever; kept and shown, nothing acts on it yet",
+        default=7 * _DAY_MS,
+        minimum=-1,
     )
     log_retention_bytes: int = setting(
-        "log.retention.bytes", "where the topic does not say; -1: unbounded", default=-1, minimum=-1
+        "log.retention.bytes",
+        "where the topic does not say; -1: unbounded; kept and shown, nothing acts on it yet",
+        default=-1,
+        minimum=-1,
     )
 
     # --- the log ---
@@ -269,24 +275,37 @@ class TopicConfig:
     index_interval_bytes: int = setting(
         "index.interval.bytes", "log bytes between index entries", default=4096, minimum=0, maximum=_INT
     )
-    retention_ms: int = setting("retention.ms", "-1: forever", default=7 * _DAY_MS, minimum=-1, maximum=_LONG)
+    retention_ms: int = setting(
+        "retention.ms",
+        "-1: forever; kept and shown, nothing acts on it yet",
+        default=7 * _DAY_MS,
+        minimum=-1,
+        maximum=_LONG,
+    )
     retention_bytes: int = setting(
-        "retention.bytes", "per partition; -1: unbounded", default=-1, minimum=-1, maximum=_LONG
+        "retention.bytes",
+        "per partition; -1: unbounded; kept and shown, nothing acts on it yet",
+        default=-1,
+        minimum=-1,
+        maximum=_LONG,
     )
     cleanup_policy: tuple[str, ...] = setting(
-        "cleanup.policy", "what happens to old records", default=("delete",), choices=("delete", "compact")
+        "cleanup.policy",
+        "what happens to old records; kept and shown, nothing acts on it yet",
+        default=("delete",),
+        choices=("delete", "compact"),
     )
     compression_type: str = setting(
         "compression.type",
         "of stored batches",
         default="producer",
-        choices=("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
+        choices=("producer",),
     )
     message_timestamp_type: str = setting(
         "message.timestamp.type",
         "whose clock stamps a record",
         default="CreateTime",
-        choices=("CreateTime", "LogAppendTime"),
+        choices=("CreateTime",),
     )
 
 

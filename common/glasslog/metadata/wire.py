@@ -7,8 +7,6 @@ committed record must stop, not guess.
 from collections.abc import Iterable
 from typing import assert_never
 
-from google.protobuf.message import DecodeError
-
 from glasslog.common.errors import InvariantViolation
 from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId
 from glasslog.metadata.records import (
@@ -27,6 +25,7 @@ from glasslog.metadata.records import (
     UnregisterBroker,
 )
 from glasslog.v1 import metadata_pb2 as pb
+from google.protobuf.message import DecodeError
 
 
 def endpoints_to_wire(endpoints: tuple[Endpoint, ...]) -> list[pb.Endpoint]:

@@ -70,7 +70,7 @@ def _serve(config: "NodeConfig") -> int:
     import logging
     import signal
 
-    from glasslog.common.runtime.production.start import run, wait_for_termination
+    from glasslog.common.runtime.production.start import run, settle_process, wait_for_termination
     from glasslog.common.runtime.protocols import Runtime
     from glasslog.node.logs import configure
     from glasslog.node.process import Node, explain, first_cause, is_expected
@@ -81,7 +81,14 @@ def _serve(config: "NodeConfig") -> int:
 
     async def serve(runtime: Runtime) -> None:
         roles = build(runtime, config)
-        await Node(runtime=runtime, config=config, roles=roles, termination=wait_for_termination).run()
+        node = Node(
+            runtime=runtime,
+            config=config,
+            roles=roles,
+            termination=wait_for_termination,
+            settle=settle_process,
+        )
+        await node.run()
 
     try:
         run(serve, max_message_bytes=config.socket_request_max_bytes)

@@ -30,11 +30,13 @@ class Node:
         config: NodeConfig,
         roles: Sequence[Role],
         termination: Callable[[], Awaitable[None]],
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         self._runtime = runtime
         self._config = config
         self._roles = roles
         self._termination = termination
+        self._settle = settle
         self._stopping = False
 
     async def run(self) -> None:
@@ -63,9 +65,13 @@ class Node:
             ending.cancel()
 
     async def _run_role(self, role: Role) -> None:
-        await role.run(lambda: _log.info("%s %d is ready", role.name, self._config.node_id))
+        await role.run(lambda: self._on_ready(role))
         if not self._stopping:
             raise InvariantViolation(f"{role.name} {self._config.node_id} ended although nobody asked it to")
+
+    def _on_ready(self, role: Role) -> None:
+        _log.info("%s %d is ready", role.name, self._config.node_id)
+        self._settle()
 
     async def _wait_for_end(self) -> None:
         await self._termination()
