@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
 import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,26 +17,35 @@ _PROCESS = Path(__file__).with_name("rpc_process.py")
 _AT_ONCE_S = 0.5
 _PATIENCE_S = 20
 
+Process = subprocess.Popen[str]
 
-async def _start(*arguments: str) -> Process:
-    return await asyncio.create_subprocess_exec(sys.executable, str(_PROCESS), *arguments, stdout=PIPE)
+
+def _start(*arguments: str) -> Process:
+    """Start it as ``subprocess`` does, by vfork.
+
+    uvloop forks for good, and its child once spun for ever in Python's after-fork handlers, since gRPC's
+    threads were running at that moment: the test hung and left the child behind.
+    """
+    return subprocess.Popen([sys.executable, str(_PROCESS), *arguments], stdout=subprocess.PIPE, text=True)
 
 
 async def _line(process: Process) -> str:
     assert process.stdout is not None
-    return (await process.stdout.readline()).decode().strip()
+    return (await asyncio.to_thread(process.stdout.readline)).strip()
+
+
+async def _end(process: Process) -> int:
+    return await asyncio.to_thread(process.wait)
 
 
 def _with_process(body: Callable[[Runtime, Process], Awaitable[None]], *arguments: str) -> None:
     async def main(runtime: Runtime) -> None:
-        process = await _start(*arguments)
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await body(runtime, process)
-        finally:
-            if process.returncode is None:
+        with _start(*arguments) as process:
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    await body(runtime, process)
+            finally:
                 process.kill()
-            await process.wait()
 
     run(main)
 
@@ -68,16 +77,16 @@ def test_a_killed_client_cancels_its_handler_at_once() -> None:
                 gone.set()
 
         listener = await runtime.transport.listen("127.0.0.1:0", Services(streams={METHOD: hold}))
-        process = await _start("dial", f"127.0.0.1:{listener.port}")
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                assert await _line(process) == "hello"
+        with _start("dial", f"127.0.0.1:{listener.port}") as process:
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    assert await _line(process) == "hello"
+                    process.kill()
+                    async with asyncio.timeout(_AT_ONCE_S):
+                        await gone.wait()
+            finally:
                 process.kill()
-                async with asyncio.timeout(_AT_ONCE_S):
-                    await gone.wait()
-        finally:
-            await process.wait()
-            await listener.close()
+        await listener.close()
 
     run(main)
 
@@ -88,7 +97,7 @@ def test_the_first_signal_ends_in_order(number: signal.Signals) -> None:
         assert await _line(process) == "ready"
         process.send_signal(number)
         assert await _line(process) == "orderly"
-        assert await process.wait() == 0
+        assert await _end(process) == 0
 
     _with_process(body, "signal", "willing")
 
@@ -99,6 +108,6 @@ def test_the_second_signal_ends_at_once() -> None:
         process.send_signal(signal.SIGTERM)
         assert await _line(process) == "orderly"
         process.send_signal(signal.SIGTERM)
-        assert await process.wait() == 128 + signal.SIGTERM
+        assert await _end(process) == 128 + signal.SIGTERM
 
     _with_process(body, "signal", "stubborn")
