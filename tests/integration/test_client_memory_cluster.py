@@ -3,10 +3,12 @@
 import asyncio
 from collections import Counter
 
+import pytest
 from glasslog.broker.group.hashing import partition_of_group
 from glasslog.client.admin import Admin, NewTopic
 from glasslog.client.consumer import Consumer
 from glasslog.client.producer import Producer
+from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.protocols import Runtime
@@ -140,3 +142,28 @@ def _coordinating_partition(cluster: MemoryCluster) -> int:
     topic = cluster.image.topic("__consumer_offsets")
     assert topic is not None
     return partition_of_group("g", len(topic.partitions))
+
+
+def test_the_first_record_makes_its_topic() -> None:
+    """A producer to a missing topic once waited a minute and gave up, although topics may create themselves."""
+
+    async def main() -> None:
+        async with MemoryCluster(brokers=1, controllers=1) as cluster:
+            runtime = cluster.world.runtime("writer")
+            async with Producer("broker-1:9192", runtime=runtime) as producer:
+                metadata = await (await producer.send("made-by-itself", b"first"))
+            assert (metadata.topic, metadata.offset) == ("made-by-itself", 0)
+
+    run_virtual(main(), timeout_ms=20_000)
+
+
+def test_where_topics_do_not_create_themselves_a_missing_one_is_named() -> None:
+    async def main() -> None:
+        settings = {"auto.create.topics.enable": "false"}
+        async with MemoryCluster(brokers=1, controllers=1, settings=settings) as cluster:
+            runtime = cluster.world.runtime("writer")
+            async with Producer("broker-1:9192", max_block_ms=500, runtime=runtime) as producer:
+                with pytest.raises(GlasslogError, match="'missing' was not found within 500 ms"):
+                    await producer.send("missing", b"first")
+
+    run_virtual(main(), timeout_ms=20_000)

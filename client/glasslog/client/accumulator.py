@@ -140,11 +140,11 @@ class _Queue:
         "gap_at",
         "identity",
         "in_flight",
-        "last_ack_ms",
         "next_ordinal",
         "next_sequence",
         "partition",
         "retry_at_ms",
+        "since_ms",
         "trust",
         "waiting",
     )
@@ -159,7 +159,9 @@ class _Queue:
         self.trust = _Trust.PROBING
         self.retry_at_ms = 0
         self.attempts = 0
-        self.last_ack_ms = 0
+        self.since_ms = 0
+        """Since when there has been something to send without an acknowledgement."""
+
         self.gap_at: int | None = None
         """Ordinal of the lowest unacknowledged batch, once a leader has proven the gap before it."""
 
@@ -189,8 +191,8 @@ class Accumulator:
         self._unfinished = 0
         self._turn = 0
         self._record_bytes = min(options.batch_size, options.max_request_size)
-        self.flushing = False
-        """While set, nothing lingers."""
+        self.flushing = 0
+        """How many are flushing: while there is one, nothing lingers."""
 
         self.attention = False
         """Set when a batch was begun or filled: there is a new deadline, or something to send."""
@@ -252,7 +254,10 @@ class Accumulator:
             if added:
                 return batch, added
         batch = self._begin(partition, timestamp=timestamp, now_ms=now_ms)
-        return batch, self._fill(batch, records)
+        # A record that can not be encoded raises here: the batch is not among the others yet.
+        added = self._fill(batch, records)
+        self._enqueue(batch)
+        return batch, added
 
     def _open_batch(self, partition: TopicPartition) -> PendingBatch | None:
         queue = self._active.get(partition)
@@ -260,16 +265,19 @@ class Accumulator:
         return last if last is not None and last.builder is not None else None
 
     def _begin(self, partition: TopicPartition, *, timestamp: int, now_ms: int) -> PendingBatch:
-        queue = self._queues.get(partition)
-        if queue is None:
-            queue = self._queues[partition] = _Queue(partition)
         builder = BatchBuilder(self._record_bytes, compression=self._options.compression)
-        batch = PendingBatch(partition, builder, created_ms=now_ms, timestamp=timestamp)
+        return PendingBatch(partition, builder, created_ms=now_ms, timestamp=timestamp)
+
+    def _enqueue(self, batch: PendingBatch) -> None:
+        queue = self._queues.get(batch.partition)
+        if queue is None:
+            queue = self._queues[batch.partition] = _Queue(batch.partition)
+        if not queue.waiting and not queue.in_flight:
+            queue.since_ms = batch.created_ms
         queue.waiting.append(batch)
-        self._active[partition] = queue
+        self._active[batch.partition] = queue
         self._unfinished += 1
         self.attention = True
-        return batch
 
     def _fill(self, batch: PendingBatch, records: Sequence[NewRecord]) -> int:
         builder = batch.builder
@@ -424,9 +432,8 @@ class Accumulator:
         if queue.gap_at is not None and batch.ordinal > queue.gap_at:
             # A later one was in place, so there is no gap: another leader knows more than that one.
             queue.gap_at = None
-        stall_ms = now_ms - max(batch.created_ms, queue.last_ack_ms)
-        self.longest_stall_ms = max(self.longest_stall_ms, stall_ms)
-        queue.last_ack_ms = now_ms
+        self._note_stall(queue, now_ms)
+        queue.since_ms = now_ms
         self._finish(batch, Delivered(base_offset=base_offset, log_append_time_ms=log_append_time_ms))
         self._close_gap(queue)
 
@@ -447,6 +454,7 @@ class Accumulator:
             self._active[queue.partition] = queue
             self._back_off(queue, now_ms)
         else:
+            self._note_stall(queue, now_ms)
             self._finish(
                 batch, Failed(error=self._expiry(batch) if self._is_expired(batch, now_ms) else error)
             )
@@ -464,6 +472,7 @@ class Accumulator:
         for queue in list(self._active.values()):
             while queue.waiting and self._is_expired(queue.waiting[0], now_ms):
                 batch = queue.waiting.popleft()
+                self._note_stall(queue, now_ms)
                 self._finish(batch, Failed(error=self._expiry(batch)))
             if not queue.waiting:
                 del self._active[queue.partition]
@@ -502,6 +511,9 @@ class Accumulator:
             queue.in_flight.pop(batch.ordinal, None) is batch, f"batch of {batch.partition} came back twice"
         )
         return queue
+
+    def _note_stall(self, queue: _Queue, now_ms: int) -> None:
+        self.longest_stall_ms = max(self.longest_stall_ms, now_ms - queue.since_ms)
 
     def _may_retry(self, batch: PendingBatch, error: GlasslogError, now_ms: int) -> bool:
         if batch.attempts > self._options.retries or self._is_expired(batch, now_ms):

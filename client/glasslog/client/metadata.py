@@ -6,6 +6,7 @@ pauses. Refuses to know what the view is used for.
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 
 from glasslog.client.backoff import Backoff
 from glasslog.client.cluster import (
@@ -49,7 +50,10 @@ class ClusterMetadata:
         self._topics: dict[str, None] = {}
         self._all_topics = False
         self._wanted = asyncio.Event()
-        self._refreshed = asyncio.Condition()
+        self._refreshed = asyncio.Event()
+        """Set, and replaced by another, after each refresh."""
+
+        self._ended: GlasslogError | None = None
         self._started = 0
         self._finished = 0
         self._fruitless = 0
@@ -102,6 +106,11 @@ class ClusterMetadata:
             self.view = view
             self._notify()
 
+    def end(self, error: GlasslogError) -> None:
+        """There will be no further refresh: whoever waits for one is told why."""
+        self._ended = error
+        self._refreshed.set()
+
     async def refresh(self) -> ClusterView:
         """The view after a refresh that began later than this call."""
         started = self._started
@@ -109,17 +118,34 @@ class ClusterMetadata:
         await self._await_refresh(started)
         return self.view
 
-    async def await_topic(self, topic: str, timeout_ms: int) -> TopicView:
-        """The topic, once it exists. Raises ``UNKNOWN_TOPIC_OR_PARTITION`` after ``timeout_ms``."""
+    async def await_topic(self, topic: str, timeout_ms: int, *, create: bool = False) -> TopicView:
+        """The topic, once it exists. Raises ``UNKNOWN_TOPIC_OR_PARTITION`` after ``timeout_ms``.
+
+        ``create`` asks for it to be made where ``auto.create.topics.enable`` allows that.
+        """
         self.add_topics((topic,))
         try:
             async with asyncio.timeout(timeout_ms / 1_000):
                 while (found := self.view.topic(topic)) is None:
                     self._raise_if_hopeless(topic)
+                    if create:
+                        await self._ask_for_creation(topic)
                     await self.refresh()
         except TimeoutError:
             raise self._unknown_topic(topic, timeout_ms) from None
         return found
+
+    async def _ask_for_creation(self, topic: str) -> None:
+        """In a request of its own: a refresh names every topic, and one just deleted must not come back."""
+        request = MetadataRequest(topics=[topic], allow_auto_topic_creation=True)
+        with suppress(GlasslogError):  # the refresh that follows deals with brokers that do not answer
+            await self._connections.unary(
+                self.any_broker(),
+                "Metadata",
+                request,
+                MetadataResponse,
+                timeout_ms=self._options.request_timeout_ms,
+            )
 
     def any_broker(self) -> str:
         """An address to send a question to that every broker can answer; a different one each time."""
@@ -140,8 +166,10 @@ class ClusterMetadata:
         return GlasslogError(code, f"topic {topic!r} was not found within {timeout_ms} ms: {code.name}")
 
     async def _await_refresh(self, started: int) -> None:
-        async with self._refreshed:
-            await self._refreshed.wait_for(lambda: self._finished > started)
+        while self._finished <= started:
+            if self._ended is not None:
+                raise GlasslogError(self._ended.code, str(self._ended))
+            await self._refreshed.wait()
 
     async def _run(self) -> None:
         while True:
@@ -193,9 +221,9 @@ class ClusterMetadata:
         self.view = merge(self.view, view_of(response))
         await self._connections.retain(self._addresses())
         self._notify()
-        async with self._refreshed:
-            self._finished = started
-            self._refreshed.notify_all()
+        self._finished = started
+        self._refreshed.set()
+        self._refreshed = asyncio.Event()
         return True
 
     def _notify(self) -> None:

@@ -33,6 +33,7 @@ from glasslog.log.records import NewRecord
 _RUN = 4_096
 """Records taken at once by ``send_many``."""
 
+_MAX_TIMESTAMP_MS = (1 << 63) - 1
 _RECORD_OVERHEAD_BYTES = HEADER_BYTES + 32
 
 
@@ -74,6 +75,8 @@ class Producer:
         self._key_serializer = key_serializer
         self._value_serializer = value_serializer
         self._partitions: dict[str, tuple[TopicPartition, ...]] = {}
+        self._owes_a_turn = False
+        """Whether the next call lets others run before it queues anything."""
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -130,19 +133,21 @@ class Producer:
         """Queue one record; await the result for its ``RecordMetadata``, or leave it and ``flush`` later.
 
         Waits for metadata of a new topic and, when ``buffer_memory`` is used up, for room: up to
-        ``max_block_ms`` each.  Raises MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION, REQUEST_TIMED_OUT.
+        ``max_block_ms`` each.  Raises MESSAGE_TOO_LARGE, INVALID_TIMESTAMP, UNKNOWN_TOPIC_OR_PARTITION,
+        REQUEST_TIMED_OUT, and ``TypeError`` for what is not bytes.  When it raises or is cancelled, nothing
+        has been queued.
         """
         partitions = await self._prepare(topic)
         key_bytes = _to_bytes("key", key, self._key_serializer)
         value_bytes = _to_bytes("value", value, self._value_serializer)
         self._check_size(len(key_bytes or b"") + len(value_bytes or b""), headers)
         target = self._target(topic, partitions, partition, key_bytes)
-        timestamp = self._clock.wall_ms() if timestamp_ms is None else timestamp_ms
+        timestamp = self._timestamp(timestamp_ms)
         batch = self._accumulator.append(
             target, (timestamp, key_bytes, value_bytes, headers), now_ms=self._clock.now_ms()
         )
         if self._accumulator.attention:
-            await self._attend(target, batch)
+            self._attend(target)
         return Delivery(batch, batch.record_count - 1)
 
     async def send_many(
@@ -158,11 +163,13 @@ class Producer:
 
         They are in one partition, in order, if ``key`` or ``partition`` is given.  Raises as ``send`` does.
         """
-        timestamp = self._clock.wall_ms() if timestamp_ms is None else timestamp_ms
+        timestamp = self._timestamp(timestamp_ms)
+        _check_bytes("value", set(map(type, values)))
+        _check_bytes("key", {type(key)} - {type(None)})
+        self._check_size(len(key or b"") + max(map(len, values), default=0), headers)
         runs: list[tuple[PendingBatch, int, int]] = []
         for start in range(0, len(values), _RUN):
             some = values[start : start + _RUN]
-            self._check_size(len(key or b"") + max(map(len, some)), headers)
             records = list(zip(repeat(timestamp), repeat(key), some, repeat(headers), strict=False))
             await self._extend(topic, records, key, partition, runs)
         return Deliveries(runs)
@@ -177,8 +184,9 @@ class Producer:
 
         The result is by partition.  Raises as ``send`` does.
         """
+        timestamp = self._timestamp(timestamp_ms)
+        _check_bytes("key or value", {type(part) for pair in records for part in pair} - {type(None)})
         partitions = await self._prepare(topic)
-        timestamp = self._clock.wall_ms() if timestamp_ms is None else timestamp_ms
         choose, count = self._partitioner.choose, len(partitions)
         by_partition: dict[int, list[NewRecord]] = {}
         for key, value in records:
@@ -197,19 +205,21 @@ class Producer:
         """
         self._session.check()
         batches = self._accumulator.unfinished()
-        self._accumulator.flushing = True
+        self._accumulator.flushing += 1
         self._sender.wake()
         try:
             for batch in batches:
                 await _finished(batch)
         finally:
-            self._accumulator.flushing = False
+            self._accumulator.flushing -= 1
         self._raise_unseen()
 
     async def partitions_for(self, topic: str) -> tuple[PartitionView, ...]:
         """The topic's partitions with their leaders. Raises UNKNOWN_TOPIC_OR_PARTITION."""
         self._session.check()
-        return (await self._session.metadata.await_topic(topic, self._options.max_block_ms)).partitions
+        return (
+            await self._session.metadata.await_topic(topic, self._options.max_block_ms, create=True)
+        ).partitions
 
     # --- inside -----------------------------------------------------------------------------------------
 
@@ -234,10 +244,14 @@ class Producer:
             runs.append((batch, batch.record_count - added, added))
             start += added
             if self._accumulator.attention:
-                await self._attend(target, batch)
+                self._attend(target)
 
     async def _prepare(self, topic: str) -> tuple[TopicPartition, ...]:
         """The topic's partitions, once there is room for more records."""
+        if self._owes_a_turn:
+            # Here and not once something was queued: a task cancelled then could not know that it was.
+            self._owes_a_turn = False
+            await asyncio.sleep(0)
         if not self._session.is_open or self._session.failure is not None:
             self._session.check()
         if not self._accumulator.has_room:
@@ -246,7 +260,7 @@ class Producer:
         return partitions if partitions is not None else await self._learn(topic)
 
     async def _learn(self, topic: str) -> tuple[TopicPartition, ...]:
-        found = await self._session.metadata.await_topic(topic, self._options.max_block_ms)
+        found = await self._session.metadata.await_topic(topic, self._options.max_block_ms, create=True)
         partitions = tuple(TopicPartition(topic, view.partition) for view in found.partitions)
         self._partitions[topic] = partitions
         return partitions
@@ -280,16 +294,28 @@ class Producer:
             )
         return partitions[partition]
 
-    async def _attend(self, target: TopicPartition, batch: PendingBatch) -> None:
-        """A batch was begun or filled: tell partitioner and sender, and let the sender run."""
+    def _attend(self, target: TopicPartition) -> None:
+        """A batch was begun or filled: tell partitioner and sender, and let the sender run soon."""
         self._accumulator.attention = False
         self._partitioner.on_new_batch(target.topic, target.partition)
         self._sender.wake()
-        await asyncio.sleep(0)
+        self._owes_a_turn = True
+
+    def _timestamp(self, given_ms: int | None) -> int:
+        if given_ms is None:
+            return self._clock.wall_ms()
+        if not isinstance(given_ms, int) or not 0 <= given_ms <= _MAX_TIMESTAMP_MS:
+            raise GlasslogError(
+                ErrorCode.INVALID_TIMESTAMP,
+                f"timestamp_ms={given_ms!r} is not a whole number of milliseconds since 1970",
+            )
+        return given_ms
 
     def _check_size(self, content_bytes: int, headers: Headers) -> None:
         size_bytes = content_bytes + _RECORD_OVERHEAD_BYTES
         for name, content in headers:
+            if not isinstance(name, str) or not isinstance(content, bytes | None):
+                raise TypeError(f"header {name!r} must be a str with bytes or None, not {content!r:.40}")
             size_bytes += len(name.encode()) + len(content or b"") + 10
         if size_bytes > self._options.max_request_size:
             raise GlasslogError(
@@ -343,6 +369,13 @@ def _to_bytes(what: str, value: object, serializer: Serializer | None) -> bytes 
     raise TypeError(
         f"a record's {what} must be bytes or None, not {type(value).__name__}: set {what}_serializer"
     )
+
+
+def _check_bytes(what: str, kinds: set[type]) -> None:
+    """Serializers are not used: only bytes will do."""
+    wrong = sorted(kind.__name__ for kind in kinds if not issubclass(kind, bytes))
+    if wrong:
+        raise TypeError(f"a record's {what} must be bytes, not {wrong[0]}")
 
 
 def _accumulator_options(options: ProducerOptions) -> AccumulatorOptions:

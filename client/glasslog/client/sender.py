@@ -4,6 +4,7 @@ Refuses to know records and partitioning, and decides nothing about order and re
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,8 +26,12 @@ from glasslog.v1.broker_pb2 import (
     ProduceResponse,
 )
 
+_LOG = logging.getLogger(__name__)
+
 _SUSPECT_MS = 500
 """After so long without an answer it is worth asking whether the leader is still the leader."""
+
+_NEVER_MS = 1 << 62
 
 _LEADER_ERRORS = frozenset(
     {
@@ -64,9 +69,10 @@ class ProducerStats:
 
 @dataclass(slots=True, kw_only=True)
 class _Sent:
-    """A request under way."""
+    """A request under way. ``expires_ms`` is when the first of its batches is to be given up."""
 
     sent_ms: int
+    expires_ms: int
     batches: tuple[PendingBatch, ...]
 
 
@@ -164,16 +170,19 @@ class Sender:
             self._take_answers(now_ms)
             self._notice_new_leaders(now_ms)
             self._check_silent_brokers(now_ms)
+            self._give_up_late_batches(now_ms)
             self._accumulator.expire(now_ms)
             self._identify_if_needed()
             self._send_ready(now_ms)
             self.settle()
+            self._note_silence(now_ms)
             await self._sleep(now_ms)
 
     async def _sleep(self, now_ms: int) -> None:
         deadline_ms = self._accumulator.next_deadline_ms(now_ms)
-        if any(link.sent for link in self._links.values()):
-            deadline_ms = min(deadline_ms or now_ms + _SUSPECT_MS, now_ms + _SUSPECT_MS)
+        expires_ms = min((sent.expires_ms for link in self._links.values() for sent in link.sent.values()), default=None)
+        if expires_ms is not None:
+            deadline_ms = min(deadline_ms or expires_ms, expires_ms, now_ms + _SUSPECT_MS)
         if deadline_ms is None:
             await self._wake.wait()
             return
@@ -215,7 +224,9 @@ class Sender:
             return
         for batch in batches:
             self._sent_to[batch.partition] = (node_id, self._metadata.view.leader_epoch(batch.partition))
-        link.sent[self._correlation_id] = _Sent(sent_ms=now_ms, batches=batches)
+        link.sent[self._correlation_id] = _Sent(
+            sent_ms=now_ms, expires_ms=self._expires_ms(batches), batches=batches
+        )
         future = link.stream.submit(self._correlation_id, message)
         future.add_done_callback(partial(self._on_answer, link, self._correlation_id))
 
@@ -298,7 +309,13 @@ class Sender:
         )
         if self._busy_since_ms is not None:
             self._longest_silence_ms = max(self._longest_silence_ms, now_ms - self._busy_since_ms)
-        self._busy_since_ms = now_ms if self._accumulator.unfinished_batches else None
+            self._busy_since_ms = now_ms
+
+    def _note_silence(self, now_ms: int) -> None:
+        """Nothing is left to be sent, be it that all was given up: whatever silence there was is over."""
+        if self._busy_since_ms is not None and not self._accumulator.unfinished_batches:
+            self._longest_silence_ms = max(self._longest_silence_ms, now_ms - self._busy_since_ms)
+            self._busy_since_ms = None
 
     def settle(self) -> None:
         """Tell everybody who waits for what has been decided."""
@@ -306,7 +323,11 @@ class Sender:
         for batch in finished:
             self._count(batch)
             for callback in [*batch.callbacks, *batch.watchers]:
-                callback()
+                try:
+                    callback()
+                except Exception:
+                    # A user's: it must not end the sending, nor keep the outcome from those who wait.
+                    _LOG.exception("a callback for a batch of %s failed", batch.partition)
             batch.callbacks.clear()
             batch.watchers.clear()
         if finished and self._accumulator.has_room:
@@ -349,6 +370,23 @@ class Sender:
                 link.stream.abandon("it does not answer, and another broker leads now")
             else:
                 self._metadata.request_update()
+
+    def _give_up_late_batches(self, now_ms: int) -> None:
+        """``delivery_timeout_ms`` holds for batches under way too, be their request as young as it may."""
+        for link in self._links.values():
+            for sent in link.sent.values():
+                if now_ms < sent.expires_ms:
+                    continue
+                late = [batch for batch in sent.batches if now_ms >= self._expires_ms((batch,))]
+                sent.batches = tuple(batch for batch in sent.batches if batch not in late)
+                sent.expires_ms = self._expires_ms(sent.batches)
+                for batch in late:
+                    error = TransportError(f"broker {link.broker.node_id} has not answered yet")
+                    self._accumulator.on_error(batch, error, now_ms=now_ms)
+
+    def _expires_ms(self, batches: Sequence[PendingBatch]) -> int:
+        created_ms = min((batch.created_ms for batch in batches), default=_NEVER_MS)
+        return created_ms + self._options.delivery_timeout_ms
 
     # --- the producer id --------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class Session:
     async def close(self) -> None:
         """Idempotent."""
         self._state = "closed"
+        self.metadata.end(GlasslogError(ErrorCode.INVALID_REQUEST, f"the {self.name} is closed"))
         await self.scope.close()
         await self.connections.close()
 
@@ -64,4 +65,5 @@ class Session:
 
     def _fail(self, error: GlasslogError) -> None:
         self.failure = error
+        self.metadata.end(error)
         self.on_failure(error)

@@ -1,0 +1,76 @@
+"""Appending to a log, against bare ``os.write`` of the same bytes to a file: what checks and indexes cost.
+
+Into the page cache; nothing is synced. Knows the log alone, no broker.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from glasslog.common.runtime.production.files import OsFileSystem
+from glasslog.log.config import LogConfig
+from glasslog.log.log import Log
+from glasslog.log.records import NewRecord, encode_batch
+
+from benchmarks.measuring import scratch_folder
+from benchmarks.report import Figure, Line
+
+_RECORD_BYTES = 100
+_SIZES = (("16 KB", 16_000), ("1 MB", 1_000_000))
+_ROUND_BYTES = 24_000_000
+_ROUNDS, _QUICK_ROUNDS = 9, 3
+
+
+def run(*, quick: bool) -> Sequence[Line]:
+    """Both ways in turns, the median of several rounds, for two sizes of batches."""
+    rounds = _QUICK_ROUNDS if quick else _ROUNDS
+    return [line for name, size_bytes in _SIZES for line in _compare(name, size_bytes, rounds)]
+
+
+def _compare(name: str, size_bytes: int, rounds: int) -> list[Line]:
+    batch = _batch_of(size_bytes)
+    count = _ROUND_BYTES // len(batch)
+    bare, log = [], []
+    for _ in range(rounds):
+        with scratch_folder() as folder:
+            bare.append(_write_bare(folder, bytes(batch), count))
+        with scratch_folder() as folder:
+            log.append(_append(folder, batch, count))
+    bare_us, log_us = (statistics.median(times) / count * 1e6 for times in (bare, log))
+    return [
+        Figure(what=f"append of {name}", value=log_us, unit="us", note=f"os.write: {bare_us:.1f} us"),
+        Figure(what=f"append of {name} / os.write", value=log_us / bare_us, unit="times"),
+    ]
+
+
+def _batch_of(size_bytes: int) -> bytearray:
+    value = bytes(_RECORD_BYTES)
+    record: NewRecord = (1_700_000_000_000, None, value, ())
+    per_record = len(encode_batch([record] * 1_000)) // 1_000
+    return bytearray(encode_batch([record] * (size_bytes // per_record)))
+
+
+def _write_bare(folder: Path, batch: bytes, count: int) -> float:
+    descriptor = os.open(folder / "bare", os.O_CREAT | os.O_WRONLY)
+    try:
+        started = time.perf_counter()
+        for _ in range(count):
+            os.write(descriptor, batch)
+        return time.perf_counter() - started
+    finally:
+        os.close(descriptor)
+
+
+def _append(folder: Path, batch: bytearray, count: int) -> float:
+    log = Log.open(
+        files=OsFileSystem(), directory=str(folder / "bench-0"), config=LogConfig(), clean_shutdown=True
+    )
+    try:
+        started = time.perf_counter()
+        for _ in range(count):
+            log.append_as_leader(batch, leader_epoch=0, now_ms=1_700_000_000_000)
+        return time.perf_counter() - started
+    finally:
+        log.close()

@@ -1,0 +1,79 @@
+"""What several benchmarks need: percentiles, other processes' memory and processor time, a cluster to use up.
+
+Refuses to know what is measured.
+"""
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from glasslog.client.cli.local.cluster import LocalCluster
+from glasslog.client.cli.local.state import NodeState
+
+_PROC = Path("/proc")
+HAS_PROC = (_PROC / "self" / "status").exists()
+NO_PROC = "needs /proc, which this system does not have"
+_USER_FIELD, _SYSTEM_FIELD = 11, 12
+"""In ``/proc/PID/stat``, counted after the command's name, which may hold anything."""
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The smallest of the values that so many percent of them are not above."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
+
+
+def resident_mb(node: NodeState) -> float:
+    """Memory of a node that is in RAM, in MB of 10^6 bytes. Only where ``HAS_PROC``."""
+    for line in (_PROC / str(_pid(node)) / "status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ValueError(f"{node.name}: its /proc entry does not tell VmRSS")
+
+
+def processor_ms(nodes: Sequence[NodeState]) -> float:
+    """Processor time that the nodes have used so far, user and system, in ms. Only where ``HAS_PROC``."""
+    ticks = 0
+    for node in nodes:
+        text = (_PROC / str(_pid(node)) / "stat").read_text(encoding="utf-8", errors="replace")
+        fields = text.rpartition(")")[2].split()
+        ticks += int(fields[_USER_FIELD]) + int(fields[_SYSTEM_FIELD])
+    return ticks * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="glasslog-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def stopped_cluster() -> Iterator[LocalCluster]:
+    """A cluster that was not started; whatever the block leaves of it is stopped and removed."""
+    with scratch_folder() as folder:
+        cluster = LocalCluster(folder)
+        try:
+            yield cluster
+        finally:
+            if cluster.is_running():
+                cluster.down()
+
+
+@contextmanager
+def running_cluster() -> Iterator[LocalCluster]:
+    """Three controllers and three brokers as ``glasslog local up`` starts them."""
+    with stopped_cluster() as cluster:
+        cluster.up()
+        yield cluster
+
+
+def _pid(node: NodeState) -> int:
+    assert node.process is not None, f"{node.name} does not run"
+    return node.process.pid
