@@ -145,7 +145,7 @@ def _coordinating_partition(cluster: MemoryCluster) -> int:
 
 
 def test_the_first_record_makes_its_topic() -> None:
-    """A producer to a missing topic once waited a minute and gave up, although topics may create themselves."""
+    """A producer to a missing topic once waited a minute, although topics may create themselves."""
 
     async def main() -> None:
         async with MemoryCluster(brokers=1, controllers=1) as cluster:
