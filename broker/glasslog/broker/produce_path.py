@@ -93,7 +93,7 @@ class ProducePath:
             if high_watermark > before:
                 replicas.on_high_watermark(partition)
         # A repeated batch may not be replicated yet either: it waits as the first one does.
-        if acks == ACKS_ALL and not info.duplicate and info.last_offset >= high_watermark:
+        if acks == ACKS_ALL and info.last_offset >= high_watermark:
             waits.append((number, partition, info.last_offset + 1))
         return ProducePartitionResult(
             partition=each.partition,

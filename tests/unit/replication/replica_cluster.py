@@ -172,6 +172,15 @@ class ReplicaCluster:
                 delta.replay(offset, 1, record)
         self.nodes[node_id].manager.apply_metadata(delta, delta.apply())
 
+    def catch_up_all(self) -> None:
+        """Nobody is behind any more."""
+        self.behind.clear()
+        for node_id in list(self._seen):
+            if node_id in self.nodes:
+                self.catch_up(node_id)
+            else:
+                del self._seen[node_id]
+
     def image_of(self) -> PartitionImage:
         found = self.image.partition_by_id(TOPIC_ID, 0)
         assert found is not None

@@ -22,9 +22,9 @@ from glasslog.common.ids import NO_NODE, BrokerEpoch, NodeId, TopicId
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld, memory_runtime
 from glasslog.common.runtime.protocols import Buffer, FrameConnection
-from kafka.protocol.metadata import ApiVersionsResponse
 
-from tests.unit.replication.replica_cluster import TOPIC_ID, ReplicaCluster, batch
+from tests.unit.replication.kafka_oracle import API_VERSIONS_RESPONSE
+from tests.unit.replication.replica_cluster import TOPIC_ID, ReplicaCluster, batch, until
 
 ADDRESS = "localhost:9092"
 
@@ -90,9 +90,14 @@ def test_api_versions_tells_what_is_served() -> None:
         await asyncio.sleep(0.1)
         assert client.numbers() == [0, 2, 3, 4]
         for version, frame in zip((0, 2, 3, 4), client.frames, strict=True):
-            answer = ApiVersionsResponse.decode(frame[4:], version=version)
-            ranges = [(each.api_key, each.min_version, each.max_version) for each in answer.api_keys]
-            assert (answer.error_code, ranges) == (0, [(7, 0, 1), (18, 0, 4)])
+            answer = API_VERSIONS_RESPONSE.decode(frame[4:], version=version).to_dict()
+            assert (answer["error_code"], answer["api_keys"]) == (
+                0,
+                [
+                    {"api_key": 7, "min_version": 0, "max_version": 1},
+                    {"api_key": 18, "min_version": 0, "max_version": 4},
+                ],
+            )
 
     talk(story, api(7, lambda call: None))
 
@@ -101,9 +106,11 @@ def test_a_version_of_api_versions_from_the_future_is_answered_in_version_0() ->
     async def story(connection: FrameConnection, client: Client) -> None:
         connection.send((header(18, 99, 1),))
         await asyncio.sleep(0.1)
-        answer = ApiVersionsResponse.decode(client.frames[0][4:], version=0)
-        assert answer.error_code == ErrorCode.UNSUPPORTED_VERSION
-        assert [each.api_key for each in answer.api_keys] == [18]
+        answer = API_VERSIONS_RESPONSE.decode(client.frames[0][4:], version=0).to_dict()
+        assert answer == {
+            "error_code": ErrorCode.UNSUPPORTED_VERSION,
+            "api_keys": [{"api_key": 18, "min_version": 0, "max_version": 4}],
+        }
 
     talk(story)
 
@@ -271,10 +278,9 @@ class FetchClient(Client):
         return found
 
     async def ask(self, call: FetchCall) -> FetchAnswer:
-        self.send(call)
         count = len(self.frames)
-        while len(self.frames) == count:
-            await asyncio.sleep(0.001)
+        self.send(call)
+        await until(lambda: len(self.frames) > count)
         return self.answers()[-1]
 
 

@@ -350,7 +350,7 @@ class Partition:
             # An epoch that this log has not: everything after the last one that it has before it is foreign.
             target = diverging.end_offset if own_epoch < 0 else own_end
         target = min(target, before)
-        pass
+        log.truncate_to(max(target, 0))
         # A leader that appended nothing left an epoch that begins at the end, and that nobody else knows.
         log.epochs.truncate_from_end(log.log_end_offset)
         self._after_truncation(before)
