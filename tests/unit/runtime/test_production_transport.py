@@ -165,6 +165,31 @@ def test_a_message_above_the_limit_is_refused() -> None:
     _run(body)
 
 
+def test_a_stream_without_a_connection_can_be_closed() -> None:
+    """A broker's session stream was moved away from a dead controller while it was still connecting.
+
+    gRPC left the writer of the cancelled call waiting for ever, ``close`` waited for it, and the broker
+    never opened a session at the new controller: it was fenced for good, and could not be stopped either.
+    """
+
+    async def main(runtime: Runtime) -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            channel = runtime.transport.dial(f"127.0.0.1:{silent.getsockname()[1]}")
+            stream = channel.stream("/test.Service/Method")
+            sending = asyncio.create_task(stream.send(b"hello"))
+            for _ in range(20):  # until the writer waits inside gRPC
+                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                await stream.close()
+            with pytest.raises(TransportError):
+                await sending
+            await channel.close()
+
+    run(main)
+
+
 def test_health_and_reflection_are_served_for_named_services() -> None:
     async def body(runtime: Runtime) -> None:
         name = "grpc.health.v1.Health"

@@ -83,6 +83,9 @@ class ClientStream:
         self._closed = True
         self._call.cancel()
         pending = [task for task in (self._writing, self._reading) if task is not None]
+        for task in pending:
+            # gRPC wakes neither of its own accord when the call was cancelled before it had a connection.
+            task.cancel()
         if pending:
             await asyncio.wait(pending)
             _look_at(pending)
