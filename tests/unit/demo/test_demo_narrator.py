@@ -44,8 +44,23 @@ def test_a_killed_controller() -> None:
     assert narrator.killed(101, 1.0) == "controller-1, the active controller killed (SIGKILL)"
     assert narrator.observe(snapshot(2, (1, 2, 3), controller=-1), 1.2) == []
     assert narrator.observe(snapshot(2, (1, 2, 3), controller=102), 1.9) == [
-        "active controller: nobody -> controller-2 0.90 s after the kill"
+        "active controller: controller-1 -> controller-2 0.90 s after the kill"
     ]
+    assert narrator.observe(snapshot(2, (1, 2, 3), controller=101), 2.0) == []
+
+
+def test_a_broker_that_lags_behind_tells_no_news() -> None:
+    """Any broker answers; one that had not heard of the election yet once moved the leader back and forth."""
+    narrator = Narrator(NAMES)
+
+    def at(leader: int, leader_epoch: int, partition_epoch: int) -> Snapshot:
+        view = PartitionView(leader, leader_epoch, (1, 2, 3), (1, 2, 3), partition_epoch)
+        return Snapshot(partitions={0: view}, controller=101)
+
+    narrator.observe(at(2, 0, 0), 0.0)
+    assert len(narrator.observe(at(1, 1, 1), 1.0)) == 1
+    assert narrator.observe(at(2, 0, 0), 1.1) == []
+    assert narrator.observe(at(1, 1, 1), 1.2) == []
 
 
 def test_the_first_snapshot_tells_nothing_and_no_snapshot_is_not_in_sync() -> None:

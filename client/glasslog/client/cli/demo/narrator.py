@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PartitionView:
-    """One partition as an administrator sees it; leader -1 is none."""
+    """One partition as an administrator sees it; leader -1 is none, ``partition_epoch`` counts changes."""
 
     leader: int
     leader_epoch: int
     isr: tuple[int, ...]
     replicas: tuple[int, ...]
+    partition_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +72,26 @@ class Narrator:
 
     def observe(self, snapshot: Snapshot, now: float) -> list[str]:
         """What is new since the last snapshot."""
-        last, self._last = self._last, snapshot
+        last = self._last
+        snapshot = snapshot if last is None else self._without_old_news(last, snapshot)
+        self._last = snapshot
         if last is None:
             return []
         told = self._leaders(last, snapshot, now)
         told += self._controller(last, snapshot, now)
         return told + self._rejoined(snapshot, now)
+
+    def _without_old_news(self, last: Snapshot, snapshot: Snapshot) -> Snapshot:
+        """Brokers learn one after the other and any of them answers: what another knew better stays."""
+        partitions = {
+            number: old
+            if (old := last.partitions.get(number)) and old.partition_epoch > new.partition_epoch
+            else new
+            for number, new in snapshot.partitions.items()
+        }
+        dead = [fault.node_id for fault in self._faults.values() if fault.restarted_at is None]
+        known = snapshot.controller >= 0 and snapshot.controller not in dead
+        return Snapshot(partitions=partitions, controller=snapshot.controller if known else last.controller)
 
     def _leaders(self, last: Snapshot, snapshot: Snapshot, now: float) -> list[str]:
         told = []
@@ -98,7 +113,7 @@ class Narrator:
         return f" after {now - fault.killed_at:.2f} s"
 
     def _controller(self, last: Snapshot, snapshot: Snapshot, now: float) -> list[str]:
-        if snapshot.controller in (last.controller, -1):
+        if snapshot.controller == last.controller:
             return []
         before = "nobody" if last.controller < 0 else self.name(last.controller)
         since = self._since_last_fault(now)

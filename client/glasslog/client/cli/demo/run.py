@@ -266,7 +266,9 @@ class _Run:
                 raise
             return
         partitions = {
-            p.partition: PartitionView(p.leader, p.leader_epoch, tuple(p.isr), tuple(p.replicas))
+            p.partition: PartitionView(
+                p.leader, p.leader_epoch, tuple(p.isr), tuple(p.replicas), p.partition_epoch
+            )
             for p in topic.partitions
         }
         self._snapshot = Snapshot(partitions=partitions, controller=cluster.controller_id)
