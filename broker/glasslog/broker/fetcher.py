@@ -30,7 +30,7 @@ from glasslog.broker.partition.fetch_session_handler import FetchSessionHandler
 from glasslog.broker.partition.partition import Following, Partition
 from glasslog.broker.partition.reads import PartitionAsk, PartitionKey
 from glasslog.broker.replicas import Replicas
-from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import BrokerEpoch, NodeId, Offset
 from glasslog.common.runtime.protocols import FrameConnection, TransportError
 
@@ -87,7 +87,13 @@ class _Line:
             self.connection.close()
             self.closed.set()
             return
-        self._fetcher.on_answer(number, answer)
+        try:
+            self._fetcher.on_answer(number, answer)
+        except InvariantViolation as error:
+            # Here it would only cost the connection: the broker has to stop.
+            self._fetcher.on_fatal(error)
+            self.connection.close()
+            self.closed.set()
 
     def on_closed(self, error: Exception | None) -> None:
         self.closed.set()
@@ -268,6 +274,10 @@ class LeaderFetcher:
 
     # --- the answer ---
 
+    def on_fatal(self, error: InvariantViolation) -> None:
+        """A broken invariant was met."""
+        self._replicas.on_fatal(error)
+
     def on_answer(self, number: int, answer: FetchAnswer) -> None:
         """Apply an answer and ask on."""
         is_current = self._session.on_response(number, session_id=answer.session_id, error=answer.error)
@@ -316,7 +326,9 @@ class LeaderFetcher:
 
     def _append(self, followed: _Followed, answer: PartitionAnswer) -> None:
         size_bytes = followed.partition.append_from_leader(
-            answer.records, leader_high_watermark=Offset(answer.high_watermark)
+            answer.records,
+            leader_high_watermark=Offset(answer.high_watermark),
+            now_ms=self._runtime.clock.wall_ms(),
         )
         followed.failures = 0
         if size_bytes:

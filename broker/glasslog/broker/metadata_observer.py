@@ -113,6 +113,8 @@ class MetadataObserver:
 
         Raises ``InvariantViolation`` when committed metadata can not be what it is, and ``GlasslogError``
         (INCONSISTENT_CLUSTER_ID) when the controllers belong to another cluster.
+
+        FENCED_LEADER_EPOCH is an answer, not a failure: it told the newer epoch and perhaps its leader.
         """
         backoff = self._controllers.new_backoff()
         while True:
@@ -124,7 +126,8 @@ class MetadataObserver:
                 if error.code in _FATAL:
                     raise
                 _log.debug("metadata fetch from controller %d: %s", voter.node_id, error)
-                self._controllers.on_failure(voter)
+                if error.code is not ErrorCode.FENCED_LEADER_EPOCH:
+                    self._controllers.on_failure(voter)
                 await self._controllers.pause(backoff)
             else:
                 self._controllers.on_success(voter)
@@ -165,7 +168,12 @@ class MetadataObserver:
             return
         self._log.on_batches(answer.records)
         self._log.on_high_watermark(Offset(answer.high_watermark))
-        self._apply(self._log.take_committed())
+        batches = self._log.take_committed()
+        try:
+            self._apply(batches)
+        except GlasslogError as error:
+            # Half applied, and never handed out again: a broker that went on would lack it for good.
+            raise InvariantViolation(f"committed metadata can not be applied: {error}") from error
 
     async def _relieve(self) -> None:
         """A tail that outgrew its bound is dropped and fetched again after a pause."""

@@ -32,7 +32,7 @@ from glasslog.broker.requests import (
     ProducePartitionResult,
     ProduceRequest,
 )
-from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, Offset, TopicPartition
 from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
 from glasslog.common.runtime.protocols import Buffer, Runtime
@@ -49,7 +49,8 @@ class ReplicaManager:
 
     ``directories`` are open and are closed with it.  ``broker_epoch`` says which registration is in force, -1
     before there is one: until the metadata shows it, nothing leads or follows here, since older metadata may
-    name this broker as a leader that it can not be any more.
+    name this broker as a leader that it can not be any more.  ``on_fatal`` is told of a broken invariant met
+    outside of ``run``: it must stop the node.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ReplicaManager:
         directories: Sequence[LogDirectory],
         alter_partition: AlterPartitionSender,
         broker_epoch: Callable[[], BrokerEpoch],
+        on_fatal: Callable[[InvariantViolation], None] | None = None,
     ) -> None:
         self._runtime = runtime
         self._config = config
@@ -75,6 +77,8 @@ class ReplicaManager:
         self._is_caught_up = False
         self._replicas.propose = self._isr_changes.propose
         self._replicas.on_disk_failure = self._on_disk_failure
+        if on_fatal is not None:
+            self._replicas.on_fatal = on_fatal
 
     # --- life ---
 

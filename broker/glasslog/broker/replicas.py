@@ -15,7 +15,7 @@ from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.broker.partition.partition import Partition
 from glasslog.broker.partition.purgatory import DelayedOperation, Purgatory
 from glasslog.broker.partition.reads import PartitionKey
-from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId, TopicPartition
 from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import Runtime
@@ -30,7 +30,8 @@ MAX_WAITING_REQUESTS = 50_000
 class Replicas:
     """Every partition of this broker by name and by topic id. Lives on the event loop.
 
-    ``propose`` takes an ISR change to the controller; ``on_disk_failure`` hears of a disk that refused.
+    ``propose`` takes an ISR change to the controller; ``on_disk_failure`` hears of a disk that refused;
+    ``on_fatal`` of a broken invariant met where no task would die of it: it must stop the node.
     """
 
     def __init__(self, *, runtime: Runtime, config: NodeConfig) -> None:
@@ -42,6 +43,7 @@ class Replicas:
         self.purgatory: Purgatory[Partition] = Purgatory(max_operations=MAX_WAITING_REQUESTS)
         self.propose: Callable[[Partition, IsrProposal], None] = _ignore_proposal
         self.on_disk_failure: Callable[[Partition, GlasslogError], None] = _ignore_failure
+        self.on_fatal: Callable[[InvariantViolation], None] = _log_fatal
         self._by_name: dict[TopicPartition, Partition] = {}
         self._by_key: dict[PartitionKey, Partition] = {}
         self._touched: dict[Partition, None] = {}
@@ -134,10 +136,13 @@ class Replicas:
 
     def _wake_readers(self) -> None:
         touched, self._touched = self._touched, {}
-        for partition in touched:
-            ledger = partition.ledger
-            self.purgatory.appended.on_readable(partition, total_bytes=ledger.appended)
-            self.purgatory.committed.on_readable(partition, total_bytes=ledger.committed)
+        try:
+            for partition in touched:
+                ledger = partition.ledger
+                self.purgatory.appended.on_readable(partition, total_bytes=ledger.appended)
+                self.purgatory.committed.on_readable(partition, total_bytes=ledger.committed)
+        except InvariantViolation as error:
+            self.on_fatal(error)
 
     # --- waiting ---
 
@@ -156,7 +161,10 @@ class Replicas:
 
     def _expire(self) -> None:
         self._timer = None
-        self.purgatory.expire(self.runtime.clock.now_ms())
+        try:
+            self.purgatory.expire(self.runtime.clock.now_ms())
+        except InvariantViolation as error:
+            self.on_fatal(error)
         deadline_ms = self.purgatory.next_deadline_ms()
         if deadline_ms is not None:
             self._arm(deadline_ms)
@@ -172,6 +180,10 @@ class Replicas:
 
 def _ignore_proposal(partition: Partition, proposal: IsrProposal) -> None:
     _LOGGER.warning("%s: nobody takes ISR change %s to the controller", partition.name, proposal)
+
+
+def _log_fatal(error: InvariantViolation) -> None:
+    _LOGGER.critical("replication met a broken invariant: %s", error)
 
 
 def _ignore_failure(partition: Partition, error: GlasslogError) -> None:

@@ -273,6 +273,7 @@ class BrokerServer:
             directories=directories,
             alter_partition=self._isr_changes,
             broker_epoch=self._broker_epoch,
+            on_fatal=self._on_fatal,
         )
 
     def _new_coordinator(self, replicas: ReplicaManager) -> GroupCoordinator:
@@ -327,6 +328,7 @@ class BrokerServer:
             transport=transport,
             apis=replicas.kafka_apis(),
             max_request_bytes=config.socket_request_max_bytes,
+            on_fatal=self._on_fatal,
         )
         grpc = await transport.listen(self._addresses[GRPC].address, services)
         try:

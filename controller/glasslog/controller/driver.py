@@ -276,10 +276,11 @@ class Controller:
             self._woken.clear()
             if self._failure is not None:
                 raise self._failure
-            self._armed_ms = self._next_deadline_ms()
+            self._armed_ms, armed_at_ms = self._next_deadline_ms(), self._clock.now_ms()
             await self._sleep(self._armed_ms)
             if self._armed_ms is not None:
-                self._forgive_stall(self._clock.now_ms() - self._armed_ms)
+                # What was overdue before the sleep (the log had refused) is no sign of a stall.
+                self._forgive_stall(self._clock.now_ms() - max(self._armed_ms, armed_at_ms))
             if not self._fence_expired():
                 await asyncio.sleep(_RETRY_MS / 1000)
 

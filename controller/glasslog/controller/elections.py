@@ -72,12 +72,15 @@ def changed(
 
     The last ISR stays when ``isr`` is empty: its members have every acknowledged record, whoever else leads
     may lose some. A leader that may go on goes on; otherwise the first active ISR member in the order of
-    the assignment leads; otherwise, if ``unclean``, the first active replica, alone in the ISR; otherwise
-    nobody.
+    the assignment leads; either with the active members only. Otherwise, if ``unclean``, the first active
+    replica leads, alone in the ISR; otherwise nobody.
     """
     isr = isr or partition.isr
     leader = _elect(partition, isr, is_active)
-    if leader == NO_NODE and unclean:
+    if leader != NO_NODE:
+        # Members that died together with the last leader are kept while nobody leads, and no longer.
+        isr = tuple(filter(is_active, isr))
+    elif unclean:
         leader = next(filter(is_active, partition.replicas), NO_NODE)
         isr = isr if leader == NO_NODE else (leader,)
     if leader == partition.leader and isr == partition.isr:

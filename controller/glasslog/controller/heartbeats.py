@@ -178,8 +178,9 @@ class Heartbeats:
         match broker.stream:
             case Open():
                 return True
-            case Awaited():
-                return broker.active
+            case Awaited(since_ms=since_ms):
+                # Unheard, it is known from the metadata only: after an outage of everything, a ghost.
+                return broker.active and broker.last_contact_ms > since_ms
             case Broken():
                 return False
 

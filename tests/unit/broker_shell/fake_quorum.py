@@ -203,6 +203,9 @@ class FakeQuorum:
         if node_id != self.leader_id:
             answer.error_code = ErrorCode.NOT_LEADER_OR_FOLLOWER
             return answer
+        if 0 <= message.current_leader_epoch < self.epoch:
+            answer.error_code = ErrorCode.FENCED_LEADER_EPOCH
+            return answer
         if self.diverging:
             answer.diverging_epoch.CopyFrom(self.diverging.pop(0))
             return answer

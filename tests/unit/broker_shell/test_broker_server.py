@@ -6,9 +6,16 @@ from dataclasses import dataclass, field
 
 import pytest
 from glasslog.broker.endpoints import broker_listeners, endpoints_to_register
+from glasslog.broker.kafka import fetch_api
+from glasslog.broker.kafka.codec import Reader
+from glasslog.broker.kafka.fetch import API_KEY, VERSION, FetchCall
+from glasslog.broker.kafka.headers import encode_request_header
+from glasslog.broker.partition.purgatory import Deadlines
+from glasslog.broker.requests import Consumer, FetchPartition, FetchRequest
 from glasslog.broker.server import BrokerServer
 from glasslog.common.config import parse
 from glasslog.common.errors import ConfigError, ErrorCode, GlasslogError, InvariantViolation, StorageError
+from glasslog.common.ids import Offset, TopicPartition
 from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
@@ -187,6 +194,63 @@ def test_a_broken_invariant_met_by_a_request_stops_the_broker(monkeypatch: pytes
         channel = started.world.runtime("client").transport.dial(f"{HOST}:{server.ports['GRPC']}")
         with pytest.raises((GlasslogError, TransportError)):
             await channel.unary("/glasslog.v1.Broker/ListOffsets", b"", timeout_ms=1_000)
+        with pytest.raises(InvariantViolation, match="backwards"):
+            await task
+
+    run(scenario)
+
+
+class Silent:
+    """Speaks Kafka's protocol to the broker and does not care for the answers."""
+
+    def on_frame(self, frame: memoryview) -> None: ...
+
+    def on_closed(self, error: Exception | None) -> None: ...
+
+
+def test_a_broken_invariant_met_by_a_kafka_request_stops_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised inside the handler of a frame it only closed that connection, and the broker limped on."""
+
+    def broken(reader: Reader) -> FetchCall:
+        raise InvariantViolation("the log went backwards")
+
+    async def scenario(started: Started) -> None:
+        _, task = await started.ready()
+        monkeypatch.setattr(fetch_api, "decode_request", broken)
+        transport = started.world.runtime("client").transport
+        connection = await transport.dial_frames(
+            f"{HOST}:9092", Silent(), timeout_ms=1_000, max_frame_bytes=1 << 20
+        )
+        connection.send((encode_request_header(API_KEY, VERSION, correlation_id=1, client_id="test"),))
+        with pytest.raises(InvariantViolation, match="backwards"):
+            await task
+
+    run(scenario)
+
+
+def test_a_broken_invariant_met_by_a_timer_stops_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised inside a callback of the event loop it was logged, and the broker limped on."""
+
+    def broken(self: object, now_ms: int) -> int:
+        raise InvariantViolation("the log went backwards")
+
+    async def scenario(started: Started) -> None:
+        server, task = await started.ready()
+        started.quorum.create_topic("t", [1])
+        await server.observer.wait_for(lambda image: "t" in image.topic_ids)
+        monkeypatch.setattr(Deadlines, "expire", broken)
+        assert server.replicas is not None
+        server.replicas.fetch(
+            FetchRequest(
+                reader=Consumer(),
+                max_wait_ms=100,
+                min_bytes=1,
+                max_bytes=1_000,
+                partitions=(
+                    FetchPartition(partition=TopicPartition("t", 0), fetch_offset=Offset(0), max_bytes=1_000),
+                ),
+            )
+        )
         with pytest.raises(InvariantViolation, match="backwards"):
             await task
 

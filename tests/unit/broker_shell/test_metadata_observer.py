@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from glasslog.broker.metadata_observer import MetadataObserver
-from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
+from glasslog.common.errors import ConfigError, ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import NodeId, Offset
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
@@ -111,6 +111,27 @@ def test_a_new_leader_is_followed_within_milliseconds() -> None:
     observe(scenario)
 
 
+def test_a_leader_that_names_a_newer_epoch_is_asked_again_and_nobody_else() -> None:
+    """Told the new epoch by its leader itself, the observer took that for a failure and went elsewhere.
+
+    When the next controller in turn was frozen, that cost seconds of a failover.
+    """
+
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        for frozen in ("c2", "c3"):
+            quorum.world.network.pause_host(frozen)
+        quorum.create_topic("first", [1])
+        quorum.elect(1)
+        async with asyncio.timeout(0.1):
+            await observer.wait_for(lambda image: "first" in image.topic_ids)
+        quorum.elect(1)
+        quorum.create_topic("second", [1])
+        async with asyncio.timeout(0.1):
+            await observer.wait_for(lambda image: "second" in image.topic_ids)
+
+    observe(scenario)
+
+
 def test_a_leader_of_an_old_epoch_is_left() -> None:
     async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
         quorum.elect(2)
@@ -161,3 +182,23 @@ def test_another_clusters_controllers_are_refused() -> None:
     error = caught.value.exceptions[0]
     assert isinstance(error, GlasslogError)
     assert error.code is ErrorCode.INCONSISTENT_CLUSTER_ID
+
+
+def test_metadata_that_a_part_of_the_broker_can_not_take_in_stops_the_node() -> None:
+    """A topic's setting from a newer controller made replication raise; it was taken for a bad answer.
+
+    The records were not asked for again: the broker went on for good with metadata that lacked them.
+    """
+
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        def refuse(delta: MetadataDelta, image: MetadataImage) -> None:
+            if "odd" in image.topic_ids:
+                raise ConfigError("topic: unknown key")
+
+        observer.subscribe(refuse)
+        quorum.create_topic("odd", [1])
+        await asyncio.sleep(5)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        observe(scenario)
+    assert caught.group_contains(InvariantViolation, match="unknown key")

@@ -307,6 +307,21 @@ def test_fencing_is_tried_again_when_the_log_refuses() -> None:
     play(body)
 
 
+def test_a_log_that_refuses_is_not_taken_for_a_stall(caplog: pytest.LogCaptureFixture) -> None:
+    """A fencing that had to wait made its own deadline seem missed, and every other session was prolonged."""
+
+    async def body(world: World) -> None:
+        epochs = await three_brokers(world)
+        sessions = {each: world.controller.open_session(NodeId(each), epochs[each]) for each in epochs}
+        world.log.refusal = GlasslogError(ErrorCode.THROTTLING_QUOTA_EXCEEDED, "full")
+        sessions[1].close()
+        await asyncio.sleep(1)
+        assert "fencing has to wait" in caplog.text
+        assert "stood still" not in caplog.text
+
+    play(body)
+
+
 def test_a_controller_that_was_paused_itself_does_not_fence_for_what_it_did_not_hear() -> None:
     """A suspended machine wakes: every session seems to have run out, the heartbeats still in the sockets."""
 

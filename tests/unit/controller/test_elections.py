@@ -61,6 +61,19 @@ def test_two_brokers_that_die_together_do_not_inherit_from_each_other(bench: Ben
     assert [bench.partition("t", index).leader_epoch for index in (0, 1)] == [1, 1]
 
 
+def test_who_is_still_away_does_not_count_as_in_sync_with_the_leader_that_is_back(bench: Bench) -> None:
+    """Both replicas died together and stayed in the ISR, as they must while nobody leads.
+
+    The first one back led with the dead one in its ISR, and nothing was acknowledged until that had been
+    silent for the whole replica.lag.time.max.ms.
+    """
+    bench.create_on("t", (1, 2))
+    bench.fence(1, 2)
+    assert (bench.partition("t").leader, bench.partition("t").isr) == (NO_NODE, (1, 2))
+    bench.heartbeat(2)
+    assert (bench.partition("t").leader, bench.partition("t").isr) == (2, (2,))
+
+
 def test_leaderships_stay_where_they_went_when_a_broker_returns(bench: Bench) -> None:
     bench.create_on("t", (1, 2))
     bench.fence(1)

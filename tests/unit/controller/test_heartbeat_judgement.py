@@ -167,6 +167,19 @@ def test_who_may_be_replaced_by_a_namesake(heartbeats: Heartbeats) -> None:
     assert not heartbeats.is_alive(NodeId(99), 0)
 
 
+def test_a_broker_that_nobody_heard_since_the_take_over_may_be_replaced() -> None:
+    """A cluster whose power failed came back to its own ghosts.
+
+    The new controller took every broker of the old metadata for alive, and refused the restarted ones for the
+    whole session timeout as impostors.
+    """
+    heartbeats = new()
+    heartbeats.begin([registered(A), registered(B)], 1_000)
+    heartbeats.contact(B, EPOCH, 1_001)
+    assert not heartbeats.is_alive(A, 1_002)
+    assert heartbeats.is_alive(B, 1_002)
+
+
 def test_a_forgotten_broker_is_nobody(heartbeats: Heartbeats) -> None:
     heartbeats.forget(A, 1_000)
     assert not heartbeats.session_opened(A, EPOCH, 1_000)

@@ -9,6 +9,7 @@ from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import (
     CommitRequest,
     CommittedOffset,
+    GroupDescription,
     GroupLimits,
     JoinRequest,
     MemberIdentity,
@@ -37,6 +38,7 @@ class Storage:
         self.batches: list[tuple[int, bytes]] = []
         self.end = 0
         self.failure: ErrorCode | None = None
+        self.read_failure: ErrorCode | None = None
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -56,6 +58,8 @@ class Storage:
         return Offset(0)
 
     def read(self, partition: int, offset: Offset, max_bytes: int) -> bytes:
+        if self.read_failure is not None:
+            raise GlasslogError(self.read_failure)
         return next((data for base, data in self.batches if base >= offset), b"")
 
 
@@ -185,5 +189,109 @@ def test_giving_a_partition_up_answers_everybody_who_waits() -> None:
             assert (await join).error is ErrorCode.NOT_COORDINATOR
             assert coordinator.heartbeat(identity) is ErrorCode.NOT_COORDINATOR
             assert coordinator.committed("g", None) is ErrorCode.NOT_COORDINATOR
+
+    run_virtual(main())
+
+
+def test_a_member_that_dies_right_after_a_slow_store_expires_in_time() -> None:
+    """The timer was armed for the rebalance, minutes away, while the assignment was being replicated.
+
+    Nothing told it that the group had become stable, so a member that died then was kept, with its
+    partitions unread, until the rebalance timeout instead of its session timeout.
+    """
+
+    async def main() -> None:
+        storage = Storage()
+        async with running(storage) as coordinator:
+            await coordinator.join(join_request(""))
+            joined = await coordinator.join(join_request("m"))
+            storage.gate.clear()
+            sync = SyncRequest(group_id="g", generation_id=joined.generation_id, member_id="m")
+            syncing = asyncio.create_task(coordinator.sync(sync))
+            await asyncio.sleep(0.1)
+            storage.gate.set()
+            assert (await syncing).error is ErrorCode.NONE
+            await asyncio.sleep(1.1)
+            described = coordinator.describe("g")
+            assert isinstance(described, GroupDescription)
+            assert described.state == "Empty"
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("failure", [ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.CORRUPT_MESSAGE])
+def test_a_partition_that_can_not_be_read_takes_only_its_own_groups_away(failure: ErrorCode) -> None:
+    """A failed disk under one partition of __consumer_offsets ended the whole broker's coordinator."""
+
+    async def main() -> None:
+        storage = Storage()
+        storage.read_failure = failure
+        coordinator = GroupCoordinator(runtime=memory_runtime(), limits=LIMITS, storage=storage)
+        task = asyncio.create_task(coordinator.run())
+        coordinator.on_elected(0, 1)
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        assert coordinator.describe("g") is ErrorCode.NOT_COORDINATOR
+        storage.read_failure = None
+        coordinator.on_elected(0, 1)
+        await asyncio.sleep(0.01)
+        assert isinstance(coordinator.describe("g"), GroupDescription)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    run_virtual(main())
+
+
+def test_a_name_too_long_for_the_log_fails_its_own_commit_only() -> None:
+    """A topic name of 40,000 bytes does not fit Kafka's 16-bit lengths: encoding it ended the broker."""
+
+    async def main() -> None:
+        async with running(Storage()) as coordinator:
+            identity = await join_alone(coordinator)
+            monster = TopicPartition("t" * 40_000, 0)
+            offsets = ((monster, CommittedOffset(offset=Offset(1))),)
+            bad = coordinator.commit(CommitRequest(identity=identity, offsets=offsets))
+            refused, stored = await asyncio.gather(bad, coordinator.commit(commit_request(identity, 5)))
+            assert refused == ((monster, ErrorCode.INVALID_COMMIT_OFFSET_SIZE),)
+            assert stored == ((P0, ErrorCode.NONE),)
+
+    run_virtual(main())
+
+
+def test_commits_that_wait_together_make_batches_of_bounded_size() -> None:
+    """Five hundred commits of many partitions were joined into one batch of any size."""
+
+    async def main() -> None:
+        storage = Storage()
+        async with running(storage) as coordinator:
+            identity = await join_alone(coordinator)
+            before = len(storage.batches)
+            many = tuple(
+                (TopicPartition("t" * 200, number), CommittedOffset(offset=Offset(1)))
+                for number in range(1_000)
+            )
+            request = CommitRequest(identity=identity, offsets=many)
+            outcomes = await asyncio.gather(*(coordinator.commit(request) for _ in range(20)))
+            assert all(error is ErrorCode.NONE for outcome in outcomes for _, error in outcome)
+            sizes = [len(data) for _, data in storage.batches[before:]]
+            assert max(sizes) < 2 << 20
+            assert len(sizes) < 20
+
+    run_virtual(main())
+
+
+def test_a_commit_larger_than_any_batch_may_be_is_refused() -> None:
+    async def main() -> None:
+        storage = Storage()
+        async with running(storage) as coordinator:
+            identity = await join_alone(coordinator)
+            huge = tuple(
+                (TopicPartition("t" * 30_000, number), CommittedOffset(offset=Offset(1)))
+                for number in range(400)
+            )
+            outcome = await coordinator.commit(CommitRequest(identity=identity, offsets=huge))
+            assert {error for _, error in outcome} == {ErrorCode.INVALID_COMMIT_OFFSET_SIZE}
+            assert coordinator.heartbeat(identity) is ErrorCode.NONE
 
     run_virtual(main())

@@ -405,3 +405,91 @@ def test_leaving_names_each_outcome(bench: Bench) -> None:
     outcomes = bench.shard.leave("g", (LeavingMember(member_id="x"), LeavingMember(member_id="a")), 0)
     assert outcomes == (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.NONE)
     assert bench.shard.leave("other", (LeavingMember(member_id="x"),), 0) == (ErrorCode.UNKNOWN_MEMBER_ID,)
+
+
+def replayed(bench: Bench, now_ms: int = 0) -> Bench:
+    """A new coordinator that has read everything the old one stored."""
+    standby = Bench()
+    for record in bench.log:
+        standby.shard.replay(record, now_ms)
+    return standby
+
+
+def test_a_static_member_that_came_back_is_known_to_the_next_coordinator(bench: Bench) -> None:
+    """Its new id was kept in memory only: after a failover the log still named the old one.
+
+    The new coordinator then took the living member for a fenced one, which a client does not survive.
+    """
+    bench.join("", new_member_id="a1", group_instance_id="i", protocols=(("range", b"x"),))
+    bench.sync("a1", 1, {"a1": b"p0"})
+    bench.hold = True
+    again = bench.join("", new_member_id="a2", group_instance_id="i", protocols=(("range", b"x"),))
+    assert again not in bench.answers, "answered before the log has the new id"
+    bench.hold = False
+    bench.drain()
+    assert bench.answer(again, JoinResponse).member_id == "a2"
+    standby = replayed(bench)
+    back = MemberIdentity(group_id="g", generation_id=1, member_id="a2", group_instance_id="i")
+    assert standby.shard.heartbeat(back, 0) is ErrorCode.NONE
+    assert standby.answer(standby.sync("a2", 1), SyncResponse).assignment == b"p0"
+
+
+def test_a_static_member_whose_new_id_could_not_be_stored_is_told_to_try_again(bench: Bench) -> None:
+    bench.join("", new_member_id="a1", group_instance_id="i", protocols=(("range", b"x"),))
+    bench.sync("a1", 1, {"a1": b"p0"})
+    bench.hold = True
+    again = bench.join("", new_member_id="a2", group_instance_id="i", protocols=(("range", b"x"),))
+    bench.store(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+    bench.hold = False
+    bench.drain()
+    assert bench.answer(again, JoinResponse).error is ErrorCode.COORDINATOR_NOT_AVAILABLE
+    third = bench.join("", new_member_id="a3", group_instance_id="i", protocols=(("range", b"x"),))
+    assert bench.answer(third, JoinResponse).member_id == "a3"
+    assert bench.answer(bench.sync("a3", 1), SyncResponse).assignment == b"p0"
+
+
+def test_a_rebalance_that_begins_while_a_new_id_is_stored_takes_the_member_along(bench: Bench) -> None:
+    bench.join("", new_member_id="a1", group_instance_id="i", protocols=(("range", b"x"),))
+    bench.sync("a1", 1, {"a1": b"p0"})
+    bench.hold = True
+    again = bench.join("", new_member_id="a2", group_instance_id="i", protocols=(("range", b"x"),))
+    other = bench.newcomer("b")
+    assert other not in bench.answers
+    bench.hold = False
+    bench.drain()
+    assert bench.answer(again, JoinResponse).generation_id == 2
+    assert bench.answer(other, JoinResponse).generation_id == 2
+
+
+def test_sessions_begin_when_the_partition_is_loaded_not_when_a_record_is_read(bench: Bench) -> None:
+    """A log that took longer to read than a session lasts made every group of it rebalance at once."""
+    generation = bench.stable("a")
+    standby = replayed(bench, now_ms=0)
+    standby.shard.on_loaded(60_000)
+    standby.advance(60_000)
+    assert standby.heartbeat("a", generation) is ErrorCode.NONE
+    standby.advance(61_001)
+    assert standby.heartbeat("a", generation) is ErrorCode.UNKNOWN_MEMBER_ID
+
+
+def test_newcomers_that_never_come_back_leave_no_group(bench: Bench) -> None:
+    """Every group id that was ever named in a first join stayed in memory for good."""
+    bench.join("", new_member_id="x")
+    assert bench.shard.group_ids() == ("g",)
+    bench.advance(1001)
+    assert bench.shard.group_ids() == ()
+    bench.join("", new_member_id="y")
+    assert bench.shard.leave("g", (LeavingMember(member_id="y"),), bench.now) == (ErrorCode.NONE,)
+    assert bench.shard.group_ids() == ()
+
+
+def test_of_two_that_claim_one_place_the_earlier_is_fenced_even_before_it_is_stored(bench: Bench) -> None:
+    bench.join("", new_member_id="a1", group_instance_id="i", protocols=(("range", b"x"),))
+    bench.sync("a1", 1, {"a1": b"p0"})
+    bench.hold = True
+    second = bench.join("", new_member_id="a2", group_instance_id="i", protocols=(("range", b"x"),))
+    third = bench.join("", new_member_id="a3", group_instance_id="i", protocols=(("range", b"x"),))
+    bench.hold = False
+    bench.drain()
+    assert bench.answer(second, JoinResponse).error is ErrorCode.FENCED_INSTANCE_ID
+    assert bench.answer(third, JoinResponse).error is ErrorCode.NONE

@@ -170,6 +170,29 @@ def test_single_voter_leads_at_once_and_remembers() -> None:
     run_virtual(main, timeout_ms=30_000)
 
 
+def test_a_single_voter_may_be_killed_at_any_moment_of_its_election() -> None:
+    """It wrote its new epoch's first entry before its vote was on disk.
+
+    Killed between the two it found a log of an epoch that its quorum-state did not know, and refused to start
+    ever again.
+    """
+
+    async def main() -> None:
+        quorum = Quorum(MemoryWorld(seed=14, blocking_delay_ms=20), size=1)
+        for lived_ms in range(0, 150, 5):
+            quorum.start(1)
+            await asyncio.sleep(lived_ms / 1000)
+            assert not quorum.members[1].task.done(), quorum.members[1].task.exception()
+            await quorum.kill(1)
+        quorum.start(1)
+        leader = await quorum.leader()
+        leader.node.propose([b"x"])
+        await until(lambda: leader.recorder.values == [b"x"])
+        await quorum.stop_all()
+
+    run_virtual(main, timeout_ms=30_000)
+
+
 def test_calm_under_drops_and_duplicates() -> None:
     """Lost and doubled calls delay commits, but do not make leadership flap."""
 

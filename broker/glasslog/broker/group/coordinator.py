@@ -7,7 +7,7 @@ stored, answers who waits, and arms one timer. It refuses to know how the log is
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -38,8 +38,13 @@ from glasslog.log.records import decode_records, encode_batch
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_Row = tuple[int, bytes, bytes | None, tuple[()]]
 _LOAD_CHUNK_BYTES = 1 << 20
 _MAX_APPENDS_A_BATCH = 500
+_FULL_BATCH_BYTES = 1 << 20
+"""A batch that has reached this size is sent before more appends join it."""
+_MAX_APPEND_BYTES = 8 << 20
+"""Of one group's metadata, or of one commit."""
 
 
 class OffsetsStorage(Protocol):
@@ -70,6 +75,39 @@ class _Serving:
     appends: "asyncio.Queue[Append]"
     tasks: "list[asyncio.Task[None]]"
     loaded: bool = False
+
+
+class _Batch:
+    """Appends that go to the log together. One that can not be stored is refused alone, not with the rest."""
+
+    def __init__(self, *, wall_ms: int) -> None:
+        self.rows: list[_Row] = []
+        self._outcomes: list[tuple[int, ErrorCode]] = []
+        self._wall_ms = wall_ms
+        self._size_bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._outcomes) < _MAX_APPENDS_A_BATCH and self._size_bytes < _FULL_BATCH_BYTES
+
+    def add(self, append: Append) -> None:
+        try:
+            encoded = [encode(record) for record in append.records]
+        except GlasslogError as error:
+            self._outcomes.append((append.token, error.code))
+            return
+        size_bytes = sum(len(key) + len(value or b"") for key, value in encoded)
+        if size_bytes > _MAX_APPEND_BYTES:
+            self._outcomes.append((append.token, ErrorCode.INVALID_COMMIT_OFFSET_SIZE))
+            return
+        self._size_bytes += size_bytes
+        self.rows += [(self._wall_ms, key, value, ()) for key, value in encoded]
+        self._outcomes.append((append.token, ErrorCode.NONE))
+
+    def outcomes(self, stored: ErrorCode) -> Iterator[tuple[int, ErrorCode]]:
+        """How each append ended, in order, if the rows ended so."""
+        for token, refusal in self._outcomes:
+            yield token, stored if refusal is ErrorCode.NONE else refusal
 
 
 class GroupCoordinator:
@@ -151,16 +189,30 @@ class GroupCoordinator:
     # --- one partition ---
 
     async def _serve(self, serving: _Serving) -> None:
-        await self._load(serving)
+        try:
+            await self._load(serving)
+        except GlasslogError as error:
+            self._give_up(serving, error)
+            return
         while True:
-            batch = [await serving.appends.get()]
-            while not serving.appends.empty() and len(batch) < _MAX_APPENDS_A_BATCH:
-                batch.append(serving.appends.get_nowait())
-            error = await self._store(serving.partition, batch)
+            first = await serving.appends.get()
+            batch = _Batch(wall_ms=self._runtime.clock.wall_ms())
+            batch.add(first)
+            while batch.has_room and not serving.appends.empty():
+                batch.add(serving.appends.get_nowait())
+            stored = await self._store(serving.partition, batch.rows)
             now = self._runtime.clock.now_ms()
-            for append in batch:
-                serving.shard.on_stored(append.token, error, now)
+            for token, outcome in batch.outcomes(stored):
+                serving.shard.on_stored(token, outcome, now)
             self._drain(serving)
+            # What was stored may have begun sessions that end before the timer is due.
+            self._wake.set()
+
+    def _give_up(self, serving: _Serving, error: GlasslogError) -> None:
+        """Its log can not be read: others must not suffer; the next change of the partition tries again."""
+        logger.error("groups of partition %d can not be coordinated: %s", serving.partition, error)
+        serving.tasks.clear()
+        self.on_resigned(serving.partition)
 
     async def _load(self, serving: _Serving) -> None:
         started = self._runtime.clock.now_ms()
@@ -174,9 +226,11 @@ class GroupCoordinator:
                         self._replay(serving, record.key, record.value)
                 offset = Offset(header.next_offset)
             await asyncio.sleep(0)
+        now = self._runtime.clock.now_ms()
+        serving.shard.on_loaded(now)
         serving.loaded = True
         self._wake.set()
-        took = self._runtime.clock.now_ms() - started
+        took = now - started
         logger.info(
             "coordinating groups of partition %d: %d records read in %d ms", serving.partition, records, took
         )
@@ -191,9 +245,9 @@ class GroupCoordinator:
         if not isinstance(change, Unknown):
             serving.shard.replay(change, self._runtime.clock.now_ms())
 
-    async def _store(self, partition: int, appends: list[Append]) -> ErrorCode:
-        wall = self._runtime.clock.wall_ms()
-        rows = [(wall, *encode(record), ()) for append in appends for record in append.records]
+    async def _store(self, partition: int, rows: list[_Row]) -> ErrorCode:
+        if not rows:
+            return ErrorCode.NONE
         try:
             await self._storage.append(partition, bytes(encode_batch(rows)))
         except GlasslogError as error:

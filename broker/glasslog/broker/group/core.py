@@ -66,6 +66,12 @@ class GroupShard:
             deadline = group.next_deadline_ms()
             if deadline is not None and deadline <= now_ms:
                 self._rebalance.expire(group, now_ms)
+                self._forget_if_never_was(group)
+
+    def _forget_if_never_was(self, group: Group) -> None:
+        """A group that nobody has really joined leaves no trace."""
+        if not (group.members or group.pending or group.generation_id):
+            self._groups.pop(group.group_id, None)
 
     # --- loading ---
 
@@ -77,6 +83,12 @@ class GroupShard:
                 self._groups.pop(record.group_id, None)
             else:
                 self._groups[record.group_id] = restored(record.group_id, record.value, now_ms)
+
+    def on_loaded(self, now_ms: int) -> None:
+        """Everything is replayed: sessions begin now, since nobody could send a heartbeat before."""
+        for group in self._groups.values():
+            for member in group.members.values():
+                member.session_deadline_ms = now_ms + member.session_timeout_ms
 
     def _replay_offset(self, record: GroupLogRecord) -> None:
         if not isinstance(record, OffsetRecord):
@@ -105,8 +117,7 @@ class GroupShard:
             return
         group = self._groups.setdefault(request.group_id, Group(group_id=request.group_id))
         self._rebalance.join(group, request, waiter, now_ms)
-        if not (group.members or group.pending or group.generation_id):
-            del self._groups[request.group_id]  # refused at once: a group that never was
+        self._forget_if_never_was(group)
 
     def _join_error(self, request: JoinRequest) -> ErrorCode:
         if not request.group_id:
@@ -173,7 +184,9 @@ class GroupShard:
         group = self._groups.get(group_id)
         if group is None:
             return tuple(ErrorCode.UNKNOWN_MEMBER_ID for _ in members)
-        return tuple(self._leave_one(group, member, now_ms) for member in members)
+        outcomes = tuple(self._leave_one(group, member, now_ms) for member in members)
+        self._forget_if_never_was(group)
+        return outcomes
 
     def _leave_one(self, group: Group, member: LeavingMember, now_ms: int) -> ErrorCode:
         member_id = member.member_id

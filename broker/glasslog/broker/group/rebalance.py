@@ -91,10 +91,30 @@ class Rebalance:
         if group.leader == old.member_id:
             group.leader = member.member_id
         if group.state is GroupState.STABLE and unchanged:
-            self._answer_join(group, member, waiter)
+            self._store_replacement(group, member, waiter, now_ms)
             return
         member.join_waiter = waiter
         self.prepare(group, now_ms)
+
+    def _store_replacement(self, group: Group, member: Member, waiter: int, now_ms: int) -> None:
+        """Answer once the log has the new id: the next coordinator would take it for a fenced one."""
+        assignments = {each.member_id: each.assignment for each in group.members.values()}
+        record = GroupRecord(group_id=group.group_id, value=group.value(assignments, now_ms))
+
+        def stored(error: ErrorCode, then_ms: int) -> None:
+            if error is not ErrorCode.NONE:
+                self._refuse_join(waiter, member.member_id, error)
+            elif group.members.get(member.member_id) is not member:
+                is_replaced = member.group_instance_id in group.static_ids
+                gone = ErrorCode.FENCED_INSTANCE_ID if is_replaced else ErrorCode.UNKNOWN_MEMBER_ID
+                self._refuse_join(waiter, member.member_id, gone)
+            elif group.state is GroupState.PREPARING_REBALANCE and member.join_waiter is None:
+                member.join_waiter = waiter
+                self._maybe_complete(group, then_ms)
+            else:
+                self._answer_join(group, member, waiter)
+
+        self._effects.append((record,), stored)
 
     def _fence(self, member: Member) -> None:
         if member.join_waiter is not None:

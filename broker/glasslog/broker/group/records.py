@@ -9,13 +9,14 @@ import struct
 from dataclasses import dataclass
 
 from glasslog.broker.group.types import CommittedOffset
-from glasslog.common.errors import StorageError
+from glasslog.common.errors import ErrorCode, GlasslogError, StorageError
 from glasslog.common.ids import LeaderEpoch, Offset, TopicPartition
 
 _OFFSET_KEY_VERSIONS = (0, 1)
 _GROUP_KEY_VERSION = 2
 _OFFSET_VALUE_VERSION = 3
 _GROUP_VALUE_VERSION = 3
+_MAX_TEXT_BYTES = 0x7FFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ GroupLogRecord = OffsetRecord | GroupRecord
 
 
 def encode(record: GroupLogRecord) -> tuple[bytes, bytes | None]:
-    """Key and value of one record."""
+    """Key and value of one record. Raises INVALID_COMMIT_OFFSET_SIZE for a name longer than 32,767 bytes."""
     match record:
         case OffsetRecord():
             key = struct.pack(">h", 1) + _text(record.group_id) + _text(record.partition.topic)
@@ -174,6 +175,11 @@ def _read_member(reader: "_Reader", version: int) -> MemberRecord:
 
 def _text(value: str) -> bytes:
     data = value.encode()
+    if len(data) > _MAX_TEXT_BYTES:
+        raise GlasslogError(
+            ErrorCode.INVALID_COMMIT_OFFSET_SIZE,
+            f"a name of {len(data)} bytes can not be stored; at most {_MAX_TEXT_BYTES} fit",
+        )
     return struct.pack(">h", len(data)) + data
 
 

@@ -18,6 +18,7 @@ from glasslog.broker.kafka.headers import (
     decode_rest,
     encode_response_header,
 )
+from glasslog.common.errors import InvariantViolation
 from glasslog.common.runtime.protocols import Buffer, FrameConnection, Peer, TransportError
 
 _LOGGER = logging.getLogger(__name__)
@@ -94,11 +95,13 @@ class KafkaConnection:
         apis: Mapping[int, Api],
         refuse_version: Callable[[RequestCall], bool],
         on_end: Callable[["KafkaConnection"], None],
+        on_fatal: Callable[[InvariantViolation], None],
     ) -> None:
         self._connection = connection
         self._apis = apis
         self._refuse_version = refuse_version
         self._on_end = on_end
+        self._on_fatal = on_fatal
         self._calls: deque[RequestCall] = deque()
         self._is_closed = False
         self._is_full = False
@@ -112,6 +115,10 @@ class KafkaConnection:
             self._dispatch(Reader(frame))
         except MalformedFrame as error:
             self.refuse(f"malformed request: {error}")
+        except InvariantViolation as error:
+            # Here it would only cost the connection: the broker has to stop.
+            self._on_fatal(error)
+            self.refuse(f"internal error: {error}")
 
     def _dispatch(self, reader: Reader) -> None:
         header = decode_fixed_part(reader)

@@ -5,13 +5,16 @@ another API means handing in one more ``Api``.
 Source: Kafka's ``ApiVersionsResponse.json`` (KIP-35, KIP-511).
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from struct import Struct
 
 from glasslog.broker.kafka.codec import INT16, INT32, unsigned_varint
 from glasslog.broker.kafka.connection import Api, KafkaConnection, RequestCall
-from glasslog.common.errors import ErrorCode
+from glasslog.common.errors import ErrorCode, InvariantViolation
 from glasslog.common.runtime.protocols import FrameConnection, FrameHandler, Listener, Transport
+
+_LOGGER = logging.getLogger(__name__)
 
 API_VERSIONS_KEY = 18
 API_VERSIONS_MAX = 4
@@ -21,12 +24,27 @@ MAX_CONNECTIONS = 10_000
 """Open connections; more are closed at once."""
 
 
-class KafkaListener:
-    """Serves ``apis`` and ApiVersions. ``max_request_bytes`` bounds one frame."""
+def _log_fatal(error: InvariantViolation) -> None:
+    _LOGGER.critical("a request met a broken invariant: %s", error)
 
-    def __init__(self, *, transport: Transport, apis: Sequence[Api], max_request_bytes: int) -> None:
+
+class KafkaListener:
+    """Serves ``apis`` and ApiVersions. ``max_request_bytes`` bounds one frame.
+
+    ``on_fatal`` is told of a broken invariant met while serving: it must stop the node.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        apis: Sequence[Api],
+        max_request_bytes: int,
+        on_fatal: Callable[[InvariantViolation], None] = _log_fatal,
+    ) -> None:
         self._transport = transport
         self._max_request_bytes = max_request_bytes
+        self._on_fatal = on_fatal
         versions = Api(
             key=API_VERSIONS_KEY,
             name="ApiVersions",
@@ -57,7 +75,11 @@ class KafkaListener:
     def accept(self, connection: FrameConnection) -> FrameHandler:
         """A client has connected."""
         handler = KafkaConnection(
-            connection, apis=self._apis, refuse_version=self._refuse_version, on_end=self._forget
+            connection,
+            apis=self._apis,
+            refuse_version=self._refuse_version,
+            on_end=self._forget,
+            on_fatal=self._on_fatal,
         )
         if len(self._connections) >= MAX_CONNECTIONS:
             handler.refuse(f"{MAX_CONNECTIONS} connections are open already")

@@ -331,11 +331,11 @@ class Partition:
 
     # --- the follower ---
 
-    def append_from_leader(self, records: Buffer, *, leader_high_watermark: Offset) -> int:
+    def append_from_leader(self, records: Buffer, *, leader_high_watermark: Offset, now_ms: int) -> int:
         """Take in an answer of the leader, perhaps without records; returns how many bytes were appended."""
         size_bytes = len(records)
         if size_bytes:
-            self.log.append_as_follower(records)
+            self.log.append_as_follower(records, now_ms=now_ms)
         self._high_watermark = max(self._high_watermark, min(leader_high_watermark, self.log_end_offset))
         return size_bytes
 

@@ -74,11 +74,14 @@ class Duties:
             await self._fulfil(ready)
 
     async def _fulfil(self, ready: Ready) -> None:
+        if ready.hard_state is not None:
+            await self._runtime.blocking(partial(self._file.write, ready.hard_state))
         self._write(ready)
         self._dispatch(ready.messages)
         for notice in ready.notices:
             await self._tell(notice)
-        await self._make_durable(ready)
+        if ready.needs_sync:
+            await self._sync()
         self._dispatch(ready.messages_after_sync)
 
     # --- the disk -------------------------------------------------------------------------------------------
@@ -108,15 +111,11 @@ class Duties:
             case _:
                 assert_never(append)
 
-    async def _make_durable(self, ready: Ready) -> None:
-        blocking = self._runtime.blocking
-        if ready.hard_state is not None:
-            await blocking(partial(self._file.write, ready.hard_state))
-        if ready.needs_sync:
-            # Proposals made meanwhile are in the core already, but not in the log.
-            end_offset = self._log.end_offset
-            await self._log.sync(blocking)
-            self._core.on_synced(end_offset)
+    async def _sync(self) -> None:
+        # Proposals made meanwhile are in the core already, but not in the log.
+        end_offset = self._log.end_offset
+        await self._log.sync(self._runtime.blocking)
+        self._core.on_synced(end_offset)
 
     # --- messages -------------------------------------------------------------------------------------------
 

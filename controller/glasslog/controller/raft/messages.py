@@ -256,12 +256,13 @@ Notice: TypeAlias = Committed | LeaderReady | LeaderChanged
 class Ready:
     """The shell's duties, in this order; all are done before the next ``take_ready``.
 
-    1. ``truncate_to``: cut the log, if set.
-    2. ``appends``: write these to the log.
-    3. ``messages``: may leave at once, before anything is synced.
-    4. ``notices``: tell the state machine, in order; what was committed is in the log by now.
-    5. ``hard_state``: make it durable, if set; sync the log if it was changed; report with ``on_synced``.
-    6. ``messages_after_sync``: they depend on 5.
+    1. ``hard_state``: make it durable, if set, before the log can hold anything of its epoch.
+    2. ``truncate_to``: cut the log, if set.
+    3. ``appends``: write these to the log.
+    4. ``messages``: may leave at once, before the log is synced.
+    5. ``notices``: tell the state machine, in order; what was committed is in the log by now.
+    6. Sync the log if it was changed; report with ``on_synced``.
+    7. ``messages_after_sync``: they depend on 1 and 6.
     """
 
     truncate_to: int | None
