@@ -113,6 +113,15 @@ class MemoryCluster:
         life.task.cancel()
         await asyncio.gather(life.task, return_exceptions=True)
 
+    async def ended(self, name: str, *, within_ms: int = 10_000) -> BaseException | None:
+        """Wait for a node to end by itself, which is no failure then; returns what it ended with."""
+        life = self._lives[name]
+        life.is_dying = True
+        done, _ = await asyncio.wait({life.task}, timeout=within_ms / 1000)
+        assert done, f"{name} still runs after {within_ms} ms"
+        self.world.kill(name)
+        return None if life.task.cancelled() else life.task.exception()
+
     async def stop(self, name: str, *, within_ms: int = 15_000) -> None:
         """As by SIGTERM; returns when the process has ended in order."""
         life = self._lives[name]
@@ -160,6 +169,7 @@ class MemoryCluster:
             "cluster.id": CLUSTER_ID,
             "controller.quorum.voters": ",".join(voters),
             "log.dirs": "data",
+            "offsets.topic.replication.factor": str(min(3, len(self.broker_names))),
         }
         if name in self.broker_names:
             values |= {

@@ -51,7 +51,7 @@ class CoordinatorFinder:
             raise GlasslogError(ErrorCode.INVALID_GROUP_ID, "a group's id can not be empty")
         image = self._metadata.image
         if image.topic(OFFSETS_TOPIC) is None:
-            image = await self._create(image)
+            image = await self._create()
         topic = image.topic(OFFSETS_TOPIC)
         if topic is None:
             raise _not_available(f"{OFFSETS_TOPIC} is being created")
@@ -62,13 +62,13 @@ class CoordinatorFinder:
             raise _not_available(f"{OFFSETS_TOPIC}-{partition.partition} has no leader now")
         return Coordinator(node_id=partition.leader, endpoint=endpoint)
 
-    async def _create(self, image: MetadataImage) -> MetadataImage:
-        alive = sum(1 for broker in image.brokers.values() if broker.active)
+    async def _create(self) -> MetadataImage:
         topic = NewTopic(
             name=OFFSETS_TOPIC,
             partitions=self._partitions,
-            # Fewer brokers than wanted is better than no groups at all; more replicas can be added later.
-            replication_factor=max(1, min(self._replication_factor, alive)),
+            # Refused until enough brokers are there: a consumer that comes early must not leave every group's
+            # offsets on one replica for ever (KAFKA-3959).
+            replication_factor=self._replication_factor,
             configs=_OFFSETS_TOPIC_CONFIGS,
         )
         outcomes = await self._admin.create_automatically([topic])

@@ -213,7 +213,7 @@ class NodeConfig:
     )
     offsets_topic_replication_factor: int = setting(
         "offsets.topic.replication.factor",
-        "of __consumer_offsets; fewer when fewer brokers are alive at its creation",
+        "of __consumer_offsets, which is made when so many brokers are there",
         default=3,
         minimum=1,
     )

@@ -10,6 +10,8 @@ from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.runtime.protocols import Buffer
 from glasslog.log.batch import (
     COMPRESSION_MASK,
+    HEADER_BYTES,
+    MIN_RECORD_BYTES,
     NO_TIMESTAMP,
     BatchHeader,
     Compression,
@@ -114,6 +116,11 @@ def _check_leader_batch(header: BatchHeader, checks: LeaderChecks) -> None:
         raise GlasslogError(
             ErrorCode.INVALID_RECORD,
             f"{header.record_count} records do not fill offsets 0 to {header.last_offset_delta}",
+        )
+    body_bytes = header.size_bytes - HEADER_BYTES
+    if not header.attributes & COMPRESSION_MASK and header.record_count * MIN_RECORD_BYTES > body_bytes:
+        raise GlasslogError(
+            ErrorCode.INVALID_RECORD, f"{header.record_count} records do not fit in {body_bytes} bytes"
         )
 
 

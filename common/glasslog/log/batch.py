@@ -19,6 +19,9 @@ HEADER_BYTES = 61
 LENGTH_PREFIX_BYTES = 12
 """Base offset and batch length: what ``batch_length`` does not count."""
 
+MIN_RECORD_BYTES = 7
+"""No record is smaller: its length, attributes, two deltas, and the lengths of key, value and headers."""
+
 ATTRIBUTES_POSITION = 21
 CRC_POSITION = 17
 NO_TIMESTAMP = -1

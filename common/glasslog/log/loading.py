@@ -96,8 +96,12 @@ class Folder:
             self.remove(file_name(self.snapshot_offsets.pop(), SNAPSHOT_SUFFIX))
         self.sync()
 
-    def load_producers(self, segments: list[Segment]) -> ProducerStates:
-        """The newest usable snapshot, and every batch after it."""
+    def load_producers(self, segments: list[Segment], *, now_ms: int) -> ProducerStates:
+        """The newest usable snapshot, and every batch after it.
+
+        How long ago these were appended is not known, only how old their records say they are: they count as
+        appended at ``now_ms`` (wall clock), since to forget a producer too early would double its retries.
+        """
         states, offset = ProducerStates(), segments[0].base_offset
         while self.snapshot_offsets:
             name = file_name(self.snapshot_offsets[-1], SNAPSHOT_SUFFIX)
@@ -111,7 +115,7 @@ class Folder:
             offset = self.snapshot_offsets[-1]
             break
         for header in headers_from(segments, offset):
-            states.replay(header)
+            states.replay(header, now_ms=now_ms)
         return states
 
 

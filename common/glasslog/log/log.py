@@ -98,6 +98,7 @@ class Log:
         producers: ProducerStates,
         limit: RecoveryLimit,
         recovery: RecoveryReport,
+        now_ms: int,
     ) -> None:
         self._folder = folder
         self._segments = segments
@@ -111,7 +112,7 @@ class Log:
         self._folder_changes = 0
         self._folder_changes_synced = 0
         self._failure: str | None = None
-        self._last_expiry_ms = 0
+        self._last_expiry_ms = now_ms
         self.config = folder.config
         self.log_start_offset = segments[0].base_offset
         self.recovery_point = 0
@@ -139,18 +140,17 @@ class Log:
         folder = scan_folder(files, directory, config)
         limit = RecoveryLimit.load(files, directory, checkpointed=recovery_point)
         if not folder.segment_offsets:
-            log = cls._create(folder, limit, log_start_offset)
+            log = cls._create(folder, limit, log_start_offset, now_ms=now_ms)
         else:
-            log = cls._load(folder, limit, clean_shutdown=clean_shutdown)
+            log = cls._load(folder, limit, clean_shutdown=clean_shutdown, now_ms=now_ms)
             log._start_at(log_start_offset)
         log._producers.expire(now_ms=now_ms, expiration_ms=config.producer_id_expiration_ms)
-        log._last_expiry_ms = now_ms
         for segment in log._segments:
             segment.release()
         return log
 
     @classmethod
-    def _create(cls, folder: Folder, limit: RecoveryLimit, log_start_offset: int) -> "Log":
+    def _create(cls, folder: Folder, limit: RecoveryLimit, log_start_offset: int, *, now_ms: int) -> "Log":
         folder.remove_snapshots(above=-1)
         epochs = LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
         if folder.files.exists(folder.path_of(LEADER_EPOCH_FILE)):
@@ -166,12 +166,13 @@ class Log:
             producers=ProducerStates(),
             limit=limit,
             recovery=RecoveryReport(),
+            now_ms=now_ms,
         )
         log.recovery_point = log_start_offset
         return log
 
     @classmethod
-    def _load(cls, folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool) -> "Log":
+    def _load(cls, folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_ms: int) -> "Log":
         segments = open_clean(folder) if clean_shutdown else None
         epochs = load_epochs(folder)
         report, recovery_point = RecoveryReport(), limit.recovery_point
@@ -191,9 +192,10 @@ class Log:
             folder=folder,
             segments=segments,
             epochs=epochs,
-            producers=folder.load_producers(segments),
+            producers=folder.load_producers(segments, now_ms=now_ms),
             limit=limit,
             recovery=report,
+            now_ms=now_ms,
         )
         log.recovery_point = recovery_point
         # A killed process may have left segments whose names nobody has synced yet.
@@ -274,6 +276,10 @@ class Log:
         checks = LeaderChecks(self.config.max_message_bytes, origin_is_client, now_ms)
         first_offset = self._active.next_offset
         plan = plan_leader_append(data, self._producers, first_offset=first_offset, checks=checks)
+        if plan.batches and plan.batches[-1].last_offset - first_offset > MAX_RELATIVE_OFFSET:
+            raise GlasslogError(
+                ErrorCode.INVALID_RECORD, f"more than {MAX_RELATIVE_OFFSET} offsets in one request"
+            )
         if plan.duplicate is not None:
             known = plan.duplicate
             return AppendInfo(known.first_offset, known.last_offset, known.timestamp, duplicate=True)
@@ -287,19 +293,22 @@ class Log:
             self._epochs.assign(leader_epoch, first_offset)
         return self._write(data, plan)
 
-    def append_as_follower(self, data: Buffer) -> AppendInfo:
+    def append_as_follower(self, data: Buffer, *, now_ms: int = 0) -> AppendInfo:
         """Append what a leader numbered; offsets must go on from ``log_end_offset`` (gaps are allowed).
 
-        Raises ``CorruptBatch``, and nothing is appended, or ``StorageError``.
+        ``now_ms`` is wall-clock time: by it, and not by their records' age, producers expire here as they do
+        with the leader; 0 where there are none.  Raises ``CorruptBatch``, and nothing is appended, or
+        ``StorageError``.
         """
         self._check_usable()
+        self._maybe_expire_producers(now_ms)
         plan = plan_follower_append(data, log_end_offset=self._active.next_offset)
         for header in plan.batches:
             if header.partition_leader_epoch > self._epochs.latest_epoch:
                 self._epochs.assign(header.partition_leader_epoch, header.base_offset)
         info = self._write(data, plan)
         for header in plan.batches:
-            self._producers.replay(header)
+            self._producers.replay(header, now_ms=now_ms)
         return info
 
     def _write(self, data: Buffer, plan: Plan) -> AppendInfo:
@@ -471,7 +480,7 @@ class Log:
         self._folder_changes_synced = self._folder_changes
         self._epochs.truncate_from_end(self.log_end_offset)
         if len(self._producers):
-            self._producers = self._folder.load_producers(self._segments)
+            self._producers = self._folder.load_producers(self._segments, now_ms=self._last_expiry_ms)
 
     def _forget_warm(self, segment: Segment) -> None:
         if segment in self._warm:

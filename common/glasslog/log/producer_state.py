@@ -69,7 +69,10 @@ class ProducerStates:
         return self._entries.get(producer_id)
 
     def replay(self, header: BatchHeader, *, now_ms: int = 0) -> None:
-        """Learn from a batch that is in the log, without checking it; no-op for one without a producer."""
+        """Learn from a batch that is in the log, without checking it; no-op for one without a producer.
+
+        ``now_ms``: see ``with_batch``.
+        """
         if header.producer_id >= 0:
             current = self._entries.get(header.producer_id)
             self._entries[header.producer_id] = with_batch(current, header, now_ms=now_ms)
@@ -91,8 +94,12 @@ class ProducerStates:
 
 
 def with_batch(current: ProducerEntry | None, header: BatchHeader, *, now_ms: int) -> ProducerEntry:
-    """The entry after ``header``'s batch; another epoch starts with an empty memory."""
-    timestamp = max(header.max_timestamp, now_ms)
+    """The entry after ``header``'s batch; another epoch starts with an empty memory.
+
+    ``now_ms`` is when it was appended, 0 if nobody knows: then its records must tell, which producers date as
+    they please.
+    """
+    timestamp = now_ms or header.max_timestamp
     same_epoch = current is not None and current.producer_epoch == header.producer_epoch
     batches = current.batches if current is not None and same_epoch else ()
     if header.base_sequence >= 0 and not header.is_control:

@@ -16,6 +16,7 @@ from glasslog.log.batch import (
     HEADER_BYTES,
     LENGTH_PREFIX_BYTES,
     MAGIC,
+    MIN_RECORD_BYTES,
     NO_SEQUENCE,
     NO_TIMESTAMP,
     BatchHeader,
@@ -36,7 +37,6 @@ RecordTuple = tuple[int, int, bytes | None, bytes | None, Headers]
 """What comes out: offset, timestamp in milliseconds, key, value, headers."""
 
 _NO_LIMIT = 1 << 62
-_MIN_RECORD_BYTES = 7
 _MAX_VARINT_SHIFT = 63
 _CACHED_VARINTS = 8192
 """Every length and delta of one or two encoded bytes is cached."""
@@ -139,33 +139,43 @@ class BatchBuilder:
         return self.extend_many(((timestamp, key, value, headers),)) == 1
 
     def extend_many(self, records: Iterable[NewRecord]) -> int:
-        """Add records until one does not fit; returns how many were added."""
+        """Add records until one does not fit; returns how many were added.
+
+        Raises ``TypeError`` for what is not bytes; nothing is added then.
+        """
         varints, join, add = _VARINTS, b"".join, self._parts.append
         count = first = self.record_count
         size_bytes, max_bytes = self.size_bytes, self._max_bytes
         last_timestamp, timestamp_part = self._timestamp, self._timestamp_part
         last_key, key_part = self._key, self._key_part
-        for timestamp, key, value, headers in records:
-            if timestamp != last_timestamp or not count:
-                timestamp_part = self._note_timestamp(timestamp, is_first=not count)
-                last_timestamp = timestamp
-            if key is not last_key:
-                key_part = b"\x01" if key is None else varints[len(key)] + key
-                last_key = key
-            if headers or value is None:
-                tail = _encode_tail(value, headers)
-                body = join((timestamp_part, varints[count], key_part, tail))
-            else:
-                body = join((timestamp_part, varints[count], key_part, varints[len(value)], value, b"\0"))
-            length = len(body)
-            prefix = varints[length]
-            size_bytes += length + len(prefix)
-            if size_bytes > max_bytes and count:
-                size_bytes -= length + len(prefix)
-                break
-            add(prefix)
-            add(body)
-            count += 1
+        parts_before, max_timestamp_before = len(self._parts), self._max_timestamp
+        try:
+            for timestamp, key, value, headers in records:
+                if timestamp != last_timestamp or not count:
+                    timestamp_part = self._note_timestamp(timestamp, is_first=not count)
+                    last_timestamp = timestamp
+                if key is not last_key:
+                    key_part = b"\x01" if key is None else varints[len(key)] + key
+                    last_key = key
+                if headers or value is None:
+                    tail = _encode_tail(value, headers)
+                    body = join((timestamp_part, varints[count], key_part, tail))
+                else:
+                    body = join((timestamp_part, varints[count], key_part, varints[len(value)], value, b"\0"))
+                length = len(body)
+                prefix = varints[length]
+                size_bytes += length + len(prefix)
+                if size_bytes > max_bytes and count:
+                    size_bytes -= length + len(prefix)
+                    break
+                add(prefix)
+                add(body)
+                count += 1
+        except BaseException:
+            # Something in it is no bytes: what was added before must not stay there uncounted.
+            del self._parts[parts_before:]
+            self._max_timestamp = max_timestamp_before
+            raise
         self._timestamp, self._timestamp_part = last_timestamp, timestamp_part
         self._key, self._key_part = last_key, key_part
         self.record_count, self.size_bytes = count, size_bytes
@@ -277,7 +287,7 @@ def decode_fast(
     body = memoryview(buffer)[position + HEADER_BYTES : position + header.size_bytes]
     data = decompress(header.compression, body, max_bytes=max_bytes)
     where = f"batch at position {position} (base offset {header.base_offset})"
-    if header.record_count * _MIN_RECORD_BYTES > len(data):
+    if header.record_count * MIN_RECORD_BYTES > len(data):
         raise CorruptBatch(f"{where}: {header.record_count} records do not fit in {len(data)} bytes")
     try:
         records = _decode_body(data, header)

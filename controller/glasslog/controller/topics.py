@@ -54,7 +54,7 @@ def create_topics(context: Context, request: CreateTopicsRequest) -> Decision[Cr
             if topic.name in repeated:
                 raise GlasslogError(ErrorCode.INVALID_REQUEST, f"topic {topic.name!r} is named twice")
             _check_name(context.image, topic.name, names, internal=request.internal)
-            assignment = _assignment(context, topic, partitions_left, internal=request.internal)
+            assignment = _assignment(context, topic, partitions_left)
             _check_configs(topic)
         except GlasslogError as error:
             results.append(_refused(topic.name, error))
@@ -94,18 +94,18 @@ def _check_configs(topic: NewTopic) -> None:
         raise GlasslogError(ErrorCode.INVALID_CONFIG, f"topic {topic.name!r}: {error}") from error
 
 
-def _assignment(context: Context, topic: NewTopic, partitions_left: int, *, internal: bool) -> Assignment:
+def _assignment(context: Context, topic: NewTopic, partitions_left: int) -> Assignment:
     if topic.assignments:
         assignment = _explicit(context.image, topic)
         _check_count(topic, len(assignment), partitions_left, context.settings.max_partitions_per_request)
         return assignment
-    return _automatic(context, topic, partitions_left, internal=internal)
+    return _automatic(context, topic, partitions_left)
 
 
 # --- automatic assignment ---
 
 
-def _automatic(context: Context, topic: NewTopic, partitions_left: int, *, internal: bool) -> Assignment:
+def _automatic(context: Context, topic: NewTopic, partitions_left: int) -> Assignment:
     settings = context.settings
     partitions = settings.num_partitions if topic.partitions == BROKER_DEFAULT else topic.partitions
     _check_count(topic, partitions, partitions_left, settings.max_partitions_per_request)
@@ -118,9 +118,6 @@ def _automatic(context: Context, topic: NewTopic, partitions_left: int, *, inter
             f"topic {topic.name!r} asks for {replication_factor} replicas; at least 1 is needed",
         )
     racks = {broker.broker_id: broker.rack for broker in context.image.brokers.values() if broker.active}
-    if internal:
-        # The cluster's own topics must come into being with whoever is there.
-        replication_factor = max(1, min(replication_factor, len(racks)))
     if replication_factor > len(racks):
         raise GlasslogError(
             ErrorCode.INVALID_REPLICATION_FACTOR,

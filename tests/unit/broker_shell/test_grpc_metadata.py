@@ -271,7 +271,7 @@ def test_the_first_group_brings_the_offsets_topic() -> None:
         (request,) = broker.quorum.topics_created
         (topic,) = request.topics
         assert (topic.name, topic.partitions, request.internal) == ("__consumer_offsets", 50, True)
-        assert topic.replication_factor == 2, "as many as there are brokers, at most what is configured"
+        assert topic.replication_factor == 3, "what is configured, never fewer"
         assert topic.configs["cleanup.policy"] == "compact"
         await broker.coordinators.find("another", listener=GRPC_LISTENER)
         assert len(broker.quorum.topics_created) == 1
