@@ -350,7 +350,7 @@ class Accumulator:
         head = queue.waiting[0]
         return (
             head.ordinal != _UNSENT
-            or self.flushing
+            or self.flushing > 0
             or len(queue.waiting) > 1
             or head.size_bytes >= self._record_bytes
             or now_ms >= head.created_ms + self._options.linger_ms

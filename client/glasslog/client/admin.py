@@ -465,4 +465,5 @@ def _missing(code: int) -> str:
 def _raise_for(number: int, what: str, message: str) -> None:
     code = error_of(number)
     if code is not ErrorCode.NONE:
-        raise GlasslogError(code, f"{what}: {message or code.name}")
+        # Most of what brokers say names the topic already.
+        raise GlasslogError(code, message if what in message else f"{what}: {message or code.name}")

@@ -33,7 +33,8 @@ _MAX_BUFFERED_BYTES = 2_097_152
 """Per partition: nothing more is fetched while so much waits to be handed out."""
 
 _ITERATION_WAIT_MS = 1_000
-_CLOSE_TIMEOUT_MS = 5_000
+_AUTO_COMMIT_TIMEOUT_MS = 5_000
+"""Short, since a rebalance and ``close`` wait for it, and the next one says the same and more."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -128,9 +129,10 @@ class Consumer:
             raise GlasslogError(
                 ErrorCode.INVALID_GROUP_ID, "subscribing needs a group_id; without a group use assign"
             )
-        self._subscription.topics = tuple(dict.fromkeys([topics] if isinstance(topics, str) else topics))
+        wanted = tuple(dict.fromkeys([topics] if isinstance(topics, str) else topics))
+        self._session.metadata.add_topics(wanted)
+        self._subscription.topics = wanted
         self._listener = listener or self._listener
-        self._session.metadata.add_topics(self._subscription.topics)
         self._membership.subscribe(self._subscription.topics)
         self._fetcher.arrived.set()
 
@@ -145,9 +147,10 @@ class Consumer:
     async def unsubscribe(self) -> None:
         """Give up everything and leave the group."""
         if self._membership is not None and self._subscription.topics:
+            await self._end_joining()
             await self._give_up(lambda state: state.position)
             await self._membership.leave("unsubscribed")
-            self._membership.needs_join = False
+            self._membership.subscribe(())
         self._subscription.topics = ()
         self._take_over(())
 
@@ -238,7 +241,8 @@ class Consumer:
                 self._membership.polled_ms = self._clock.now_ms()
                 await self._rejoin_if_needed(self._membership, deadline_ms)
                 self._auto_commit_if_due(self._membership)
-            found = find()
+            # Records of partitions that are being given up would be another member's too.
+            found = find() if self._joining is None else None
             if found is not None:
                 self._fetcher.wake()
                 return found
@@ -248,6 +252,9 @@ class Consumer:
             await self._wait(left_ms)
 
     async def _wait(self, longest_ms: int) -> None:
+        if self._membership is not None:
+            # To wait here is to poll: the membership hears of it between heartbeats.
+            longest_ms = min(longest_ms, self._options.heartbeat_interval_ms)
         if self._auto_commit:
             longest_ms = min(longest_ms, max(1, self._next_commit_ms - self._clock.now_ms()))
         timer = asyncio.get_running_loop().call_later(longest_ms / 1_000, self._fetcher.arrived.set)
@@ -387,7 +394,7 @@ class Consumer:
         self, membership: Membership, positions: Mapping[TopicPartition, OffsetAndMetadata]
     ) -> None:
         try:
-            await self._commit_quietly(membership, positions, self._options.default_api_timeout_ms)
+            await self._commit_quietly(membership, positions)
         finally:
             self._committing = None
 
@@ -395,11 +402,10 @@ class Consumer:
         self,
         membership: Membership,
         positions: Mapping[TopicPartition, OffsetAndMetadata],
-        timeout_ms: int,
     ) -> None:
         """A commit that fails costs nothing but records that are delivered again."""
         try:
-            await membership.commit(positions, timeout_ms=timeout_ms)
+            await membership.commit(positions, timeout_ms=_AUTO_COMMIT_TIMEOUT_MS)
             for partition, position in positions.items():
                 self._committed_upto[partition] = position.offset
         except GlasslogError as error:
@@ -433,6 +439,13 @@ class Consumer:
             self._joining = None
             self._fetcher.arrived.set()
 
+    async def _end_joining(self) -> None:
+        if self._joining is not None:
+            self._joining.cancel()
+            await asyncio.wait({self._joining})
+            # A task that had not begun yet could not say so itself.
+            self._joining = None
+
     async def _give_up(self, offset_of: OffsetOf) -> None:
         """Commit and let go of all partitions."""
         owned, membership = self.assignment, self._membership
@@ -442,14 +455,15 @@ class Consumer:
                     await self._listener.on_lost(owned)
             else:
                 if self._auto_commit:
-                    await self._commit_quietly(membership, self._uncommitted(offset_of), _CLOSE_TIMEOUT_MS)
+                    await self._commit_quietly(membership, self._uncommitted(offset_of))
                 if self._listener is not None:
                     await self._listener.on_revoked(owned)
         self._take_over(())
 
     def _take_over(self, partitions: Iterable[TopicPartition]) -> None:
+        partitions = tuple(partitions)
+        self._session.metadata.add_topics(partition.topic for partition in partitions)
         self._subscription.assign(partitions, has_group=self._membership is not None)
-        self._session.metadata.add_topics(partition.topic for partition in self.assignment)
         self._iterated = None
         self._committed_upto.clear()
         self._fetcher.wake()
@@ -459,9 +473,7 @@ class Consumer:
         if not self._session.is_open:
             return
         try:
-            if self._joining is not None:
-                self._joining.cancel()
-                await asyncio.wait({self._joining})
+            await self._end_joining()
             if self._membership is not None and self._session.failure is None:
                 await self._give_up(offset_of)
                 if self._subscription.topics:

@@ -32,6 +32,11 @@ class _Probe:
             self.answer.set_result(False)
 
 
+async def all_speak_kafka(runtime: Runtime, addresses: Sequence[str]) -> bool:
+    """Whether Kafka's protocol is answered at every address."""
+    return all([await _speaks_kafka(runtime, address) for address in addresses])
+
+
 async def explain_unreachable(
     runtime: Runtime, addresses: Sequence[str], reasons: Mapping[str, str]
 ) -> GlasslogError:

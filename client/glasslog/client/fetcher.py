@@ -212,7 +212,8 @@ class Fetcher:
                 self._back_off(item.state, now_ms)
         for result in response.partitions:
             asked = sent.asked.get((result.topic, result.partition))
-            if asked is None or asked.state.version != asked.version:
+            if asked is None or self._subscription.find(asked.state.partition, asked.version) is None:
+                # Sought elsewhere meanwhile, or given up, perhaps to be given back with another state.
                 continue
             if result.error_code:
                 self._on_error(asked.state, result, now_ms)

@@ -96,9 +96,9 @@ class Membership:
         self._session.scope.spawn(self._beat(), "consumer heartbeat")
 
     def subscribe(self, topics: tuple[str, ...]) -> None:
-        """Take part with these topics from the next join on."""
+        """Take part with these topics from the next join on; without any, no more."""
         self._topics = topics
-        self.needs_join = True
+        self.needs_join = bool(topics)
 
     # --- joining ----------------------------------------------------------------------------------------
 
@@ -182,6 +182,8 @@ class Membership:
         )
         match code:
             case ErrorCode.NONE:
+                # Whoever waited for the others in a poll did not neglect to poll.
+                self.polled_ms = self._session.runtime.clock.now_ms()
                 self._state = Joined(
                     generation_id=joined.generation_id, protocol_name=joined.protocol_name, watched=watched
                 )
@@ -247,8 +249,8 @@ class Membership:
                 continue
             silent_ms = self._session.runtime.clock.now_ms() - self.polled_ms
             if silent_ms > self._options.max_poll_interval_ms:
-                await self.leave(f"not polled for {silent_ms} ms")
                 self._expel()
+                await self.leave(f"not polled for {silent_ms} ms")
                 continue
             self._look_for_missing_topics(state)
             await self._beat_once(state)
@@ -280,7 +282,8 @@ class Membership:
             self.needs_join = True
             self._on_change()
         elif code in _EXPELLED:
-            if code is not ErrorCode.ILLEGAL_GENERATION:
+            if code is ErrorCode.UNKNOWN_MEMBER_ID:
+                # A fenced static member keeps its id: under a new one it would fence its successor.
                 self._member_id = ""
             self._expel()
 
@@ -294,11 +297,15 @@ class Membership:
             self._session.metadata.request_update()
 
     async def leave(self, reason: str) -> None:
-        """Tell the coordinator, so that the others need not wait for the session to end. Best effort."""
+        """Tell the coordinator, so that the others need not wait for the session to end. Best effort.
+
+        A static member only falls silent.
+        """
+        self._state = Outside()
         if not self._member_id or self._options.group_instance_id:
             return
         member = LeaveGroupRequest.Member(member_id=self._member_id, reason=reason)
-        self._member_id, self._state = "", Outside()
+        self._member_id = ""
         try:
             await self._coordinator.call(
                 "LeaveGroup",
@@ -317,11 +324,11 @@ class Membership:
         """Store positions, one commit after the other. Raises when the group went on without this member."""
         if not offsets:
             return
-        if self._topics and isinstance(self._state, Outside):
-            # Without generation and member the broker would take it for the commit of a simple reader.
-            code = ErrorCode.UNKNOWN_MEMBER_ID if self.lost else ErrorCode.REBALANCE_IN_PROGRESS
-            raise GlasslogError(code, _commit_failure(self._options.group_id, code))
         async with self._committing:
+            if self._topics and isinstance(self._state, Outside):
+                # Without generation and member the broker would take it for the commit of a simple reader.
+                code = ErrorCode.UNKNOWN_MEMBER_ID if self.lost else ErrorCode.REBALANCE_IN_PROGRESS
+                raise GlasslogError(code, _commit_failure(self._options.group_id, code))
             request = OffsetCommitRequest(
                 group_id=self._options.group_id,
                 generation_id=self.generation_id,

@@ -18,7 +18,7 @@ from glasslog.client.cluster import (
     with_leader_hint,
 )
 from glasslog.client.connections import Connections, error_of
-from glasslog.client.diagnose import explain_unreachable
+from glasslog.client.diagnose import all_speak_kafka, explain_unreachable
 from glasslog.client.options import ClientOptions
 from glasslog.client.tasks import TaskScope
 from glasslog.common.errors import ErrorCode, GlasslogError
@@ -69,22 +69,26 @@ class ClusterMetadata:
         """Read metadata once. Raises when no broker answered within ``bootstrap_timeout_ms``, saying why."""
         self._scope.spawn(self._run(), "metadata")
         self.request_update()
-        try:
-            async with asyncio.timeout(self._options.bootstrap_timeout_ms / 1_000):
-                await self._await_refresh(0)
-        except TimeoutError:
-            raise await explain_unreachable(
-                self._runtime, self._options.bootstrap_servers, dict(self._reasons)
-            ) from None
+        addresses, limit_ms = self._options.bootstrap_servers, self._options.bootstrap_timeout_ms
+        early_ms = min(_FIRST_ATTEMPT_MS, limit_ms)
+        for wait_ms in (early_ms, limit_ms - early_ms):
+            try:
+                async with asyncio.timeout(wait_ms / 1_000):
+                    return await self._await_refresh(0)
+            except TimeoutError:
+                if await all_speak_kafka(self._runtime, addresses):
+                    # The cluster need not come up first: it is there, and patience changes no port.
+                    break
+        raise await explain_unreachable(self._runtime, addresses, dict(self._reasons))
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Have ``listener`` called after every refresh, on the event loop."""
         self._listeners.append(listener)
 
     def add_topics(self, topics: Iterable[str]) -> None:
-        """Keep these topics in the view from now on."""
+        """Keep these topics in the view from now on. Raises INVALID_TOPIC_EXCEPTION, and keeps none then."""
         before = len(self._topics)
-        self._topics.update(dict.fromkeys(topics))
+        self._topics.update(dict.fromkeys([_checked_name(topic) for topic in topics]))
         if len(self._topics) != before:
             self.request_update()
 
@@ -242,6 +246,13 @@ class ClusterMetadata:
         limit = self._runtime.clock.now_ms() - _SHUNNED_MS
         self._failed_at = {address: at for address, at in self._failed_at.items() if at > limit}
         return sorted(in_turn, key=lambda address: self._failed_at.get(address, 0))
+
+
+def _checked_name(topic: object) -> str:
+    """A name that a request can carry; which of these are valid is for brokers to say."""
+    if isinstance(topic, str) and topic and topic.isprintable():
+        return topic
+    raise GlasslogError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic!r} is not a valid topic name")
 
 
 def view_of(response: MetadataResponse) -> ClusterView:

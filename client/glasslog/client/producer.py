@@ -313,9 +313,8 @@ class Producer:
 
     def _check_size(self, content_bytes: int, headers: Headers) -> None:
         size_bytes = content_bytes + _RECORD_OVERHEAD_BYTES
-        for name, content in headers:
-            if not isinstance(name, str) or not isinstance(content, bytes | None):
-                raise TypeError(f"header {name!r} must be a str with bytes or None, not {content!r:.40}")
+        for header in headers:
+            name, content = _checked(header)
             size_bytes += len(name.encode()) + len(content or b"") + 10
         if size_bytes > self._options.max_request_size:
             raise GlasslogError(
@@ -369,6 +368,13 @@ def _to_bytes(what: str, value: object, serializer: Serializer | None) -> bytes 
     raise TypeError(
         f"a record's {what} must be bytes or None, not {type(value).__name__}: set {what}_serializer"
     )
+
+
+def _checked(header: object) -> tuple[str, bytes | None]:
+    match header:
+        case (str() as name, bytes() | None as content):
+            return name, content
+    raise TypeError(f"header {header!r:.60} must be a tuple of a str and bytes or None")
 
 
 def _check_bytes(what: str, kinds: set[type]) -> None:

@@ -180,7 +180,9 @@ class Sender:
 
     async def _sleep(self, now_ms: int) -> None:
         deadline_ms = self._accumulator.next_deadline_ms(now_ms)
-        expires_ms = min((sent.expires_ms for link in self._links.values() for sent in link.sent.values()), default=None)
+        expires_ms = min(
+            (sent.expires_ms for link in self._links.values() for sent in link.sent.values()), default=None
+        )
         if expires_ms is not None:
             deadline_ms = min(deadline_ms or expires_ms, expires_ms, now_ms + _SUSPECT_MS)
         if deadline_ms is None:

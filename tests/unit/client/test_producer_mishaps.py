@@ -99,15 +99,16 @@ def test_a_callback_that_raises_harms_nobody_else(caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"headers": (("h", "text"),)}, "header 'h'"),
-        ({"headers": ((b"h", b"x"),)}, "header b'h'"),
+        ({"headers": (("h", "text"),)}, r"header \('h', 'text'\) must"),
+        ({"headers": ((b"h", b"x"),)}, r"header \(b'h', b'x'\) must"),
+        ({"headers": {"h": b"x"}}, "header 'h' must"),
         ({"timestamp_ms": 1.5}, "timestamp_ms=1.5"),
         ({"timestamp_ms": -7}, "timestamp_ms=-7"),
         ({"timestamp_ms": 1 << 63}, "timestamp_ms="),
     ],
 )
 def test_a_record_that_can_not_be_encoded_is_refused_alone(wrong: dict[str, object], complaint: str) -> None:
-    """A header's content was text: ``send`` raised, yet left an empty batch behind. When that came to be
+    """A header's content was text, say: ``send`` raised, yet left an empty batch behind. When that came to be
     sent, nobody could, and the whole producer stopped.
     """
 
@@ -185,7 +186,7 @@ def test_a_stall_that_outlives_its_records_is_told_whole() -> None:
     """
 
     async def scene(broker: FakeBroker, make: Make) -> None:
-        async with make(delivery_timeout_ms=2_000) as producer:
+        async with make(delivery_timeout_ms=2_000, batch_size=1) as producer:
             await (await producer.send("t", b"0", partition=0))
             broker.faults["Produce"] = [ErrorCode.NOT_LEADER_OR_FOLLOWER] * 10_000
             waiting = []
@@ -266,5 +267,21 @@ def test_a_cancelled_send_has_queued_nothing() -> None:
                     await sending
                 await producer.send("t", b"%d" % n, partition=0)
         assert broker.values("t", 0) == [b"%d" % n for n in range(20)]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("topic", [None, 7, b"t", "", "\ud800"])
+def test_what_is_no_topic_name_is_refused_alone(topic: object) -> None:
+    """A script had the topic from an unset variable. ``None`` went into every request for metadata from then
+    on, which could not be encoded: the whole client stopped.
+    """
+
+    async def scene(broker: FakeBroker, make: Make) -> None:
+        async with make(max_block_ms=1_000) as producer:
+            with pytest.raises(GlasslogError, match="topic name") as caught:
+                await producer.send(topic, b"x")  # type: ignore[arg-type]  # wrong on purpose
+            assert caught.value.code is ErrorCode.INVALID_TOPIC_EXCEPTION
+            await (await producer.send("t", b"y", partition=0))
 
     play(scene)
