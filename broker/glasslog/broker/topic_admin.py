@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from glasslog.broker.controller_channel import CONTROLLER_SERVICE, ControllerCalls
 from glasslog.broker.metadata_observer import MetadataView
-from glasslog.broker.topic_names import is_internal, problem_with_name
 from glasslog.broker.wire_errors import error_code_of
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import ZERO_TOPIC_ID, NodeId, TopicId
 from glasslog.common.runtime.protocols import Clock
+from glasslog.common.topic_names import is_internal, name_problem
 from glasslog.metadata.image import MetadataImage
 from glasslog.v1 import controller_pb2 as pb
 
@@ -66,7 +66,7 @@ class TopicAdmin:
         internal: bool = False,
     ) -> tuple[TopicOutcome, ...]:
         """One outcome for each topic, in their order. Raises ``GlasslogError`` when nobody could be asked."""
-        refused = _refusals((topic.name for topic in topics), problem_with_name)
+        refused = _refusals((topic.name for topic in topics), name_problem)
         deadline_ms = self._clock.now_ms() + (timeout_ms if timeout_ms > 0 else _DEFAULT_TIMEOUT_MS)
         wanted = [topic for topic in topics if topic.name not in refused]
         outcomes: tuple[TopicOutcome, ...] = ()
@@ -125,7 +125,7 @@ class TopicAdmin:
             return
 
 
-def _refusals(names: Iterable[str], problem: Callable[[str], str]) -> dict[str, TopicOutcome]:
+def _refusals(names: Iterable[str], problem: Callable[[str], str | None]) -> dict[str, TopicOutcome]:
     """Names that are refused here, each once. Raises INVALID_REQUEST for too many names."""
     refused: dict[str, TopicOutcome] = {}
     seen: set[str] = set()

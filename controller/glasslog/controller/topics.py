@@ -12,6 +12,7 @@ from dataclasses import replace
 from glasslog.common.errors import ConfigError, ErrorCode, GlasslogError, require
 from glasslog.common.ids import METADATA_TOPIC_ID, NO_NODE, ZERO_TOPIC_ID, LeaderEpoch, NodeId, PartitionEpoch
 from glasslog.common.node_config import check_topic_overrides
+from glasslog.common.topic_names import INTERNAL_TOPICS, can_collide, collision_key, name_problem
 from glasslog.controller.decision import Context, Decision
 from glasslog.controller.placement import place
 from glasslog.controller.requests import (
@@ -24,7 +25,6 @@ from glasslog.controller.requests import (
     DeleteTopicsResponse,
     NewTopic,
 )
-from glasslog.controller.topic_names import INTERNAL_TOPICS, can_collide, collision_key, name_problem
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.records import (
     ConfigChange,

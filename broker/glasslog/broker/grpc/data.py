@@ -19,10 +19,10 @@ from glasslog.broker.requests import (
     ProducePartitionResult,
     ProduceRequest,
 )
-from glasslog.broker.topic_names import is_internal
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import LeaderEpoch, Offset, TopicPartition
 from glasslog.common.runtime.protocols import Buffer
+from glasslog.common.topic_names import is_internal
 from glasslog.v1 import broker_pb2 as pb
 
 MAX_PARTITIONS_PER_REQUEST = 20_000

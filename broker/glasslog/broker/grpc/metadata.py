@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from glasslog.broker.metadata_observer import MetadataView
 from glasslog.broker.topic_admin import MAX_TOPICS_PER_REQUEST, NewTopic, TopicAdmin, TopicOutcome
-from glasslog.broker.topic_names import is_internal, problem_with_name
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.common.runtime.protocols import Peer
+from glasslog.common.topic_names import is_internal, name_problem
 from glasslog.metadata.image import BrokerImage, MetadataImage, PartitionImage, TopicImage
 from glasslog.v1 import broker_pb2 as pb
 from glasslog.v1 import controller_pb2
@@ -62,7 +62,7 @@ class MetadataHandlers:
         missing = [
             NewTopic(name=name)
             for name in names
-            if name not in image.topic_ids and not problem_with_name(name) and not is_internal(name)
+            if name not in image.topic_ids and not name_problem(name) and not is_internal(name)
         ]
         if not missing:
             return {}
@@ -152,7 +152,7 @@ def _topic(
 
 
 def _unknown(name: str) -> ErrorCode:
-    if problem_with_name(name):
+    if name_problem(name):
         return ErrorCode.INVALID_TOPIC_EXCEPTION
     return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 

@@ -14,6 +14,12 @@ MAX_LENGTH = 249
 INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state"})
 """The cluster's own, which brokers create when they are first needed."""
 
+
+def is_internal(name: str) -> bool:
+    """Whether the topic belongs to the cluster itself: clients may read it, not write or delete it."""
+    return name in INTERNAL_TOPICS
+
+
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]+")
 
 
