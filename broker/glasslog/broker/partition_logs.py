@@ -70,6 +70,11 @@ class PartitionLogs:
     def __len__(self) -> int:
         return len(self._stored)
 
+    @property
+    def has_directory(self) -> bool:
+        """Whether any data directory is still in use."""
+        return bool(self._directories)
+
     # --- the start ---
 
     async def recover(self) -> None:

@@ -32,7 +32,7 @@ from glasslog.broker.requests import (
     ProducePartitionResult,
     ProduceRequest,
 )
-from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
+from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, Offset, TopicPartition
 from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
 from glasslog.common.runtime.protocols import Buffer, Runtime
@@ -75,6 +75,7 @@ class ReplicaManager:
         self._fetch_path = FetchPath(self._replicas)
         self._fetch_api = FetchApi(replicas=self._replicas, path=self._fetch_path)
         self._is_caught_up = False
+        self._out_of_directories = asyncio.Event()
         self._replicas.propose = self._isr_changes.propose
         self._replicas.on_disk_failure = self._on_disk_failure
         if on_fatal is not None:
@@ -87,9 +88,14 @@ class ReplicaManager:
         await self._logs.recover()
 
     async def run(self) -> None:
-        """Fetch, checkpoint, shrink ISRs, remove files; until cancelled."""
+        """Fetch, checkpoint, shrink ISRs, remove files; until cancelled.
+
+        Raises ``StorageError`` when the last data directory has failed: a broker that went on without any
+        would keep its leaderships and serve none of them.
+        """
         config = self._config
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._until_no_directory_is_left(), name="watch over the data directories")
             group.create_task(self._fetchers.run(), name="fetchers")
             group.create_task(self._logs.remove_retired(), name="removal of deleted partitions")
             for name, interval_ms, work in (
@@ -376,6 +382,10 @@ class ReplicaManager:
                 if proposal is not None:
                     self._replicas.propose(partition, proposal)
 
+    async def _until_no_directory_is_left(self) -> None:
+        await self._out_of_directories.wait()
+        raise StorageError("no data directory is left: see the failures above")
+
     async def _shrink_isrs(self) -> None:
         now_ms = self._runtime.clock.now_ms()
         for partition, state in self._replicas.leaders():
@@ -390,7 +400,7 @@ class ReplicaManager:
         return {each.name: int(each.high_watermark) for each in self._replicas if each.is_online}
 
     def _on_disk_failure(self, partition: Partition, error: GlasslogError) -> None:
-        """A disk refused: all that lies on it goes offline, nothing else."""
+        """A disk refused: all that lies on it goes offline, and the broker with the last one."""
         self._replicas.counters.log_directory_failures += 1
         for name in self._logs.fail_directory_of(partition.name, str(error)):
             lost = self._replicas.find(name)
@@ -398,6 +408,8 @@ class ReplicaManager:
                 self._fetchers.remove(lost)
                 lost.go_offline(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
                 self._replicas.on_role_changed(lost, ErrorCode.KAFKA_STORAGE_ERROR)
+        if not self._logs.has_directory:
+            self._out_of_directories.set()
 
 
 async def _every(interval_ms: int, work: Callable[[], Awaitable[None]]) -> None:
