@@ -10,9 +10,9 @@ from struct import Struct
 from struct import error as struct_error
 from typing import NamedTuple
 
-from crc32c import crc32c
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.runtime.protocols import Buffer
+from glasslog.log.checksum import crc32c
 
 MAGIC = 2
 HEADER_BYTES = 61

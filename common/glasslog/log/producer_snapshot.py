@@ -9,8 +9,8 @@ Source: Kafka's ``ProducerStateManager`` (``ProducerSnapshot``).
 from struct import Struct
 from struct import error as struct_error
 
-from crc32c import crc32c
 from glasslog.log.batch import NO_SEQUENCE
+from glasslog.log.checksum import crc32c
 from glasslog.log.producer_state import ProducedBatch, ProducerEntry, ProducerStates
 
 _VERSION = 1

@@ -8,7 +8,6 @@ import asyncio
 import ctypes
 import gc
 import os
-import platform
 import signal
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -33,22 +32,25 @@ def prepare_process() -> None:
     """Set the allocator and gRPC's environment; harmless when repeated, and where glibc is not."""
     for name, default in _ENVIRONMENT.items():
         os.environ.setdefault(name, default)
-    if platform.libc_ver()[0] != "glibc":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    libc = _glibc()
+    if libc is not None:
         for option, value in _MALLOC_OPTIONS:
-            mallopt(ctypes.c_int(option), ctypes.c_int(value))
+            libc.mallopt(ctypes.c_int(option), ctypes.c_int(value))
 
 
 def settle_process() -> None:
     """Give back what starting up left unused; keep what stays out of the collector's rounds. Call it once."""
     gc.collect()
     gc.freeze()
-    if platform.libc_ver()[0] == "glibc":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, if it is the one whose allocator has these options."""
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
 
 
 def production_runtime(
