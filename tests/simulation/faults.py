@@ -1,8 +1,7 @@
 """Faults drawn from a seed: what happens to which node and when, never more than the guarantees bear.
 
-Killed processes keep what they wrote, so any number may die.  A broker does not sync what it appends: only
-one at a time may lose power, and only while every replica is in sync and nothing else goes on.  Controllers
-sync, so any of them may.  Refuses to know clients.
+Killed processes keep what they wrote, so any number may die.  Controllers sync, so any of them may lose
+power; for brokers see ``power``.  Refuses to know clients.
 """
 
 import asyncio
@@ -18,6 +17,7 @@ from glasslog.metadata.image import PartitionImage
 
 from tests.simulation.history import History
 from tests.simulation.invariants import Invariants
+from tests.simulation.power import PowerGuard
 from tests.support.memory_cluster import MemoryCluster
 
 _STOP_WITHIN_MS = 40_000
@@ -50,6 +50,7 @@ class Faults:
         self._clients = tuple(clients)
         self._ending: set[str] = set()
         self._is_over = False
+        self._power = PowerGuard(cluster)
         self._active: list[asyncio.Task[None]] = []
         self._nodes = (*cluster.controller_names, *cluster.broker_names)
         self._episodes: tuple[tuple[int, Episode], ...] = (
@@ -137,7 +138,7 @@ class Faults:
     # --- deaths -----------------------------------------------------------------------------------------
 
     async def _kill(self, name: str, *, power_loss: Keep | None = None) -> bool:
-        if not self._cluster.is_alive(name):
+        if not self._cluster.is_alive(name) or self._power.is_needed(name):
             return False
         self._invariants.check()
         self._note(f"kill {name} {power_loss or ''}")
@@ -174,7 +175,7 @@ class Faults:
 
     async def _stop_any(self) -> None:
         name = self._any()
-        if not self._cluster.is_alive(name):
+        if not self._cluster.is_alive(name) or self._power.is_needed(name):
             return
         self._note(f"stop {name}")
         self._ending.add(name)
@@ -197,30 +198,18 @@ class Faults:
         self._start(name)
 
     async def _broker_loses_power(self) -> None:
-        """Only with everybody in sync; then it must be back in every ISR before this happens again."""
-        if not self._may_lose_power():
+        """Only with everybody in sync and nothing else going on; see ``PowerGuard``."""
+        if self._network.drop_probability or len(self._active) > 1 or not self._power.may_lose_power():
             return
         name = self._random.choice(self._cluster.broker_names)
         keep: Keep = self._random.choice(("none", "torn"))
+        self._power.watch(name)
         await self._kill(name, power_loss=keep)
         if not self._random.randrange(4):
             self._note(f"{name} gets an empty disk")
             self._cluster.world.disk(name).wipe()
         await self._pass(1, self._random.choice((50, 2_000)))
         self._start(name)
-
-    def _may_lose_power(self) -> bool:
-        if len(self._cluster.broker_names) == 1:
-            return False
-        if self._cluster.world.network.drop_probability or len(self._active) > 1:
-            return False
-        if not all(map(self._cluster.is_alive, self._nodes)) or self._cluster.active_controller() == "":
-            return False
-        image = self._cluster.controller(self._cluster.active_controller()).controller.committed
-        placed = [each for topic in image.topics.values() for each in topic.partitions]
-        if any(len(each.isr) < len(each.replicas) for each in placed):
-            return False
-        return all(self._cluster.broker(name).status().is_ready for name in self._cluster.broker_names)
 
     async def _everybody_dies(self) -> None:
         for name in self._nodes:
@@ -235,7 +224,7 @@ class Faults:
     async def _disk_fails(self) -> None:
         """A disk refuses once: the node bears it, or ends rather than limp on; then it is restarted."""
         name = self._any()
-        if not self._cluster.is_alive(name):
+        if not self._cluster.is_alive(name) or self._power.is_needed(name):
             return
         operation: Operation = self._random.choice(("pwrite", "sync"))
         self._note(f"{operation} fails on {name}")
