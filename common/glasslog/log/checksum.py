@@ -1,9 +1,9 @@
 """CRC-32C, by the extension module inside the ``crc32c`` package.
 
 The package's own front door looks up its version through ``importlib.metadata``, mail parser and all: a
-megabyte and 20 ms for every node, where a controller may have fifty in all. The extension alone needs neither.
-Should a later package be laid out differently, its front door is taken after all. Refuses to know what is
-summed.
+megabyte and 20 ms for every node, where a controller may have fifty in all. The extension alone needs none
+of that. Should a later package be laid out differently, its front door is taken after all. Refuses to know
+what is summed.
 """
 
 from collections.abc import Callable
