@@ -124,7 +124,7 @@ class ProducerIdsAllocated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoOp:
-    """A new quorum leader's first entry, so that entries of earlier epochs can be committed."""
+    """Says nothing: only moves the log on (KIP-835)."""
 
 
 MetadataRecord = (

@@ -424,7 +424,7 @@ Global___ProducerIdsRecord: _TypeAlias = ProducerIdsRecord  # noqa: Y015
 
 @_typing.final
 class NoOpRecord(_message.Message):
-    """Written by a new leader so that earlier epochs' entries can be committed."""
+    """Says nothing: only moves the log on (KIP-835)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

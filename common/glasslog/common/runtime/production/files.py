@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Sequence
+from itertools import count
 
 from glasslog.common.runtime.protocols import Buffer, File, FileLock
 
@@ -16,6 +17,9 @@ _CLOSED = 2**31 - 1
 
 _FILE_MODE = 0o644
 _TEMPORARY_SUFFIX = ".tmp"
+_TEMPORARY_NAMES = 64
+"""More than threads that write at one time, and as many leftovers as crashes can make of one file."""
+_serials = count()
 # Not every Unix has fdatasync.
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
@@ -101,7 +105,8 @@ class OsFileSystem:
             return file.read()
 
     def write_atomic(self, path: str, data: bytes) -> None:
-        temporary = path + _TEMPORARY_SUFFIX
+        # Several threads may replace the same file: each one its own, or one publishes what another began.
+        temporary = f"{path}.{next(_serials) % _TEMPORARY_NAMES}{_TEMPORARY_SUFFIX}"
         descriptor = os.open(temporary, os.O_CLOEXEC | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
         file = OsFile(descriptor)
         try:
