@@ -135,20 +135,26 @@ class Invariants:
 
     def _check_in_sync(self, name: str, partition: Partition, state: LeaderState) -> None:
         """A member of the ISR, in the life the leader knows, holds everything below the high watermark."""
-        for member, replica in self._members(partition, state):
+        for member, replica in self._members(name, partition, state):
             if replica.log_end_offset < state.high_watermark:
                 raise Violated(
                     f"{partition.name}: {member} is in the ISR {state.isr} of {name}, ends at "
                     f"{replica.log_end_offset}, high watermark {state.high_watermark}"
                 )
 
-    def _members(self, partition: Partition, state: LeaderState) -> Iterator[tuple[str, Partition]]:
+    def _members(
+        self, leader: str, partition: Partition, state: LeaderState
+    ) -> Iterator[tuple[str, Partition]]:
+        """Not those whose new registration took them out of the ISR before the leader heard of it."""
+        registered = self._cluster.broker(leader).observer.image.brokers
         for member in self._cluster.broker_names:
             follower = state.followers.get(broker_id(member))
             if follower is None or follower.node_id not in state.isr or not self._cluster.is_alive(member):
                 continue
-            server = self._cluster.broker(member)
+            server, known = self._cluster.broker(member), registered.get(follower.node_id)
             if server.replicas is None or server.status().broker_epoch != follower.broker_epoch:
+                continue
+            if known is None or known.broker_epoch != follower.broker_epoch:
                 continue
             replica = server.replicas.find(partition.name)
             if replica is not None and replica.is_online and replica.key == partition.key:

@@ -6,9 +6,10 @@ replication.  A directory that fails takes only its own logs along.  Source: Kaf
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from glasslog.common.errors import GlasslogError, StorageError
 from glasslog.common.ids import METADATA_TOPIC, NO_BROKER_EPOCH, Offset, TopicId, TopicPartition
@@ -20,6 +21,8 @@ from glasslog.log.log import Log, PendingFlush
 from glasslog.metadata.image import MetadataImage
 
 _LOGGER = logging.getLogger(__name__)
+
+_Write = Callable[[Mapping[TopicPartition, int]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +37,24 @@ class StoredLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokenLog:
-    """A log that could not be opened: its folder stays as it is."""
+    """A log that could not be opened: its folder stays as it is, and so does what the checkpoints say of it.
+
+    Without its recovery point the next recovery would take damage for the torn end of a write.
+    """
 
     directory: LogDirectory
     topic_id: TopicId | None
     reason: str
+    high_watermark: int = 0
+    recovery_point: int = 0
+
+
+class _Reached(NamedTuple):
+    """How far a log has come, to be written to a checkpoint while it is still the log of that name."""
+
+    name: TopicPartition
+    stored: StoredLog | BrokenLog
+    offset: int
 
 
 def log_config(node: NodeConfig, topic: TopicConfig) -> LogConfig:
@@ -65,7 +81,7 @@ class PartitionLogs:
         self._stored: dict[TopicPartition, StoredLog | BrokenLog] = {}
         self._unflushable: set[TopicPartition] = set()
         self._retired: asyncio.Queue[tuple[LogDirectory, str]] = asyncio.Queue()
-        self._written: dict[str, Mapping[TopicPartition, int]] = {}
+        self._written: dict[str, dict[TopicPartition, int]] = {}
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -86,15 +102,23 @@ class PartitionLogs:
             for name in directory.partitions():
                 if name.topic == METADATA_TOPIC:
                     continue
-                stored = await self._recover(
-                    directory, name, recovery_points.get(name, 0), log_starts.get(name, 0)
+                await self._recover(
+                    directory,
+                    name,
+                    recovery_point=recovery_points.get(name, 0),
+                    log_start_offset=log_starts.get(name, 0),
+                    high_watermark=Offset(high_watermarks.get(name, 0)),
                 )
-                if isinstance(stored, Log):
-                    self._keep(directory, name, stored, Offset(high_watermarks.get(name, 0)))
 
     async def _recover(
-        self, directory: LogDirectory, name: TopicPartition, recovery_point: int, log_start_offset: int
-    ) -> Log | None:
+        self,
+        directory: LogDirectory,
+        name: TopicPartition,
+        *,
+        recovery_point: int,
+        log_start_offset: int,
+        high_watermark: Offset,
+    ) -> None:
         def open_log() -> Log:
             return Log.open(
                 files=self._runtime.files,
@@ -107,13 +131,18 @@ class PartitionLogs:
             )
 
         try:
-            return await self._runtime.blocking(open_log)
+            log = await self._runtime.blocking(open_log)
         except GlasslogError as error:
             _LOGGER.error("%s can not be opened, the partition stays offline: %s", name, error)
             self._stored[name] = BrokenLog(
-                directory=directory, topic_id=_topic_id(directory, name), reason=str(error)
+                directory=directory,
+                topic_id=_topic_id(directory, name),
+                reason=str(error),
+                high_watermark=high_watermark,
+                recovery_point=recovery_point,
             )
-            return None
+        else:
+            self._keep(directory, name, log, high_watermark)
 
     def _keep(self, directory: LogDirectory, name: TopicPartition, log: Log, high_watermark: Offset) -> None:
         if name in self._stored:
@@ -152,6 +181,7 @@ class PartitionLogs:
             )
         directory = min(self._directories, key=self._load_of)
         try:
+            self._check_vacant(directory, name)
             log = Log.open(
                 files=self._runtime.files,
                 directory=directory.create_partition(name, topic_id),
@@ -169,6 +199,12 @@ class PartitionLogs:
         self._stored[name] = stored
         return stored
 
+    def _check_vacant(self, directory: LogDirectory, name: TopicPartition) -> None:
+        """``StorageError`` for a folder that could not be removed: its records are of another topic."""
+        path = directory.partition_path(name)
+        if self._runtime.files.exists(path):
+            raise StorageError(f"{path}: a deleted topic of this name is still there")
+
     def _load_of(self, directory: LogDirectory) -> int:
         return sum(stored.directory is directory for stored in self._stored.values())
 
@@ -182,6 +218,8 @@ class PartitionLogs:
         """Forget the log of ``name``: its folder is renamed now and removed by ``remove_retired``."""
         stored = self._stored.pop(name, None)
         self._unflushable.discard(name)
+        # The checkpoints do not say any more what was written last.
+        self._written.clear()
         if stored is None:
             return
         if isinstance(stored, StoredLog):
@@ -228,23 +266,55 @@ class PartitionLogs:
             known = self._stored[each]
             if isinstance(known, StoredLog):
                 known.log.abandon()
-                self._stored[each] = BrokenLog(directory=directory, topic_id=known.topic_id, reason=reason)
+                self._stored[each] = BrokenLog(
+                    directory=directory,
+                    topic_id=known.topic_id,
+                    reason=reason,
+                    high_watermark=known.high_watermark,
+                    recovery_point=known.log.recovery_point,
+                )
         return lost
 
     # --- checkpoints ---
 
     async def checkpoint_high_watermarks(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Write the high watermarks of every directory that changed."""
+        """Write the high watermarks of every directory that changed.
+
+        A log that ``offsets`` does not name, since nobody uses it yet or can, keeps the one it has.
+        """
+        known = [
+            _Reached(name, stored, int(offsets.get(name, stored.high_watermark)))
+            for name, stored in self._stored.items()
+        ]
         for directory in list(self._directories):
-            values = self._in(directory, offsets)
-            key = f"{directory.path} high watermarks"
-            if self._written.get(key) == values:
-                continue
-            try:
-                await self._runtime.blocking(partial(directory.write_high_watermarks, values))
-                self._written[key] = values
-            except StorageError as error:
-                _LOGGER.error("high watermarks are not written: %s", error)
+            values = [each for each in known if each.stored.directory is directory]
+            await self._checkpoint(directory, "high watermarks", values, directory.write_high_watermarks)
+
+    async def _checkpoint(
+        self, directory: LogDirectory, what: str, values: list[_Reached], write: _Write
+    ) -> None:
+        """Write ``values`` unless the file says so already, without logs that are retired meanwhile.
+
+        A namesake of such a log must not inherit what was true of it, not even after a crash.
+        """
+
+        def current() -> dict[TopicPartition, int]:
+            return {each.name: each.offset for each in values if self._is_kept(each)}
+
+        key = f"{directory.path} {what}"
+        written = self._written.get(key)
+        try:
+            while written != (written := current()):
+                await self._runtime.blocking(lambda: write(current()))
+        except StorageError as error:
+            self._written.pop(key, None)
+            _LOGGER.error("%s are not written: %s", what, error)
+        else:
+            self._written[key] = written
+
+    def _is_kept(self, reached: _Reached) -> bool:
+        stored = self._stored.get(reached.name)
+        return stored is not None and stored.topic_id == reached.stored.topic_id
 
     async def flush_closed_segments(self) -> None:
         """Sync the logs that have begun a new segment since, and write how far each is durable."""
@@ -270,35 +340,22 @@ class PartitionLogs:
                 log.fail_flush(pending, error)
 
     async def _checkpoint_recovery_points(self, directory: LogDirectory) -> None:
-        values = {
-            name: stored.log.recovery_point
+        values = [
+            _Reached(name, stored, _recovery_point(stored))
             for name, stored in self._stored.items()
-            if isinstance(stored, StoredLog) and stored.directory is directory
-        }
-        key = f"{directory.path} recovery points"
-        if self._written.get(key) == values:
-            return
-        try:
-            await self._runtime.blocking(lambda: directory.write_recovery_points(values))
-            self._written[key] = values
-        except StorageError as error:
-            _LOGGER.error("recovery points are not written: %s", error)
-
-    def _in(
-        self, directory: LogDirectory, offsets: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, int]:
-        return {
-            name: offset
-            for name, offset in offsets.items()
-            if (stored := self._stored.get(name)) is not None and stored.directory is directory
-        }
+            if stored.directory is directory
+        ]
+        await self._checkpoint(directory, "recovery points", values, directory.write_recovery_points)
 
     # --- the end ---
 
     async def close(
         self, *, high_watermarks: Mapping[TopicPartition, int], broker_epoch: int = NO_BROKER_EPOCH
     ) -> None:
-        """Sync and close every log; a directory where that succeeds need not be recovered next time."""
+        """Sync and close every log; a directory where that succeeds need not be recovered next time.
+
+        One that holds a log which could not be opened does: nobody has recovered that.
+        """
         await self.checkpoint_high_watermarks(high_watermarks)
         for directory in self._directories:
             if await self._close_logs(directory):
@@ -315,20 +372,22 @@ class PartitionLogs:
         is_clean = True
         recovery_points: dict[TopicPartition, int] = {}
         for name, stored in self._stored.items():
-            if stored.directory is not directory or isinstance(stored, BrokenLog):
+            if stored.directory is not directory:
                 continue
             try:
-                await self._runtime.blocking(stored.log.close)
-                recovery_points[name] = stored.log.recovery_point
+                if isinstance(stored, StoredLog):
+                    await self._runtime.blocking(stored.log.close)
+                else:
+                    is_clean = False
             except StorageError as error:
                 _LOGGER.error("%s did not close: %s", name, error)
                 is_clean = False
-        if is_clean:
-            try:
-                await self._runtime.blocking(lambda: directory.write_recovery_points(recovery_points))
-            except StorageError as error:
-                _LOGGER.error("recovery points are not written: %s", error)
-                return False
+            recovery_points[name] = _recovery_point(stored)
+        try:
+            await self._runtime.blocking(lambda: directory.write_recovery_points(recovery_points))
+        except StorageError as error:
+            _LOGGER.error("recovery points are not written: %s", error)
+            return False
         return is_clean
 
     def abandon(self) -> None:
@@ -338,6 +397,10 @@ class PartitionLogs:
                 stored.log.abandon()
         for directory in [*self._directories, *self._failed]:
             directory.abandon()
+
+
+def _recovery_point(stored: StoredLog | BrokenLog) -> int:
+    return stored.recovery_point if isinstance(stored, BrokenLog) else stored.log.recovery_point
 
 
 def _topic_id(directory: LogDirectory, name: TopicPartition) -> TopicId | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from glasslog.broker.partition.leader_state import LeaderState
-from glasslog.broker.partition.partition import Partition
+from glasslog.broker.partition.partition import Offline, Partition
 from glasslog.broker.partition.purgatory import DelayedProduce
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import (
@@ -124,8 +124,13 @@ class ProducePath:
         deadline_ms = replicas.runtime.clock.now_ms() + max(request.timeout_ms, 0)
         operation = DelayedProduce(len(waits), deadline_ms=deadline_ms, on_done=on_done)
         for index, (_, partition, required_offset) in enumerate(waits):
-            replicas.purgatory.produces.watch(partition, required_offset, operation, index)
-        replicas.park(operation)
+            if isinstance(partition.role, Offline):
+                # A later partition of this very request met the end of the disk that both lie on.
+                operation.complete_partition(index, partition.role.error)
+            else:
+                replicas.purgatory.produces.watch(partition, required_offset, operation, index)
+        if not operation.is_done:
+            replicas.park(operation)
 
 
 def _failed(

@@ -205,3 +205,15 @@ def test_leader_and_fetcher_agree_on_what_is_fetched(steps: list[tuple[str, int,
                     session = session_of(context)
                     handler.on_response(number, session_id=session.session_id, error=ErrorCode.NONE)
                     assert session.partitions == wanted
+
+
+def test_a_partition_asked_for_anew_is_mentioned_again() -> None:
+    """A fetcher that has two requests under way drops an answer that does not fit its log any more, and with
+    it a high watermark that the leader then counted as told: the follower's stood still until the next one.
+    """
+    session = session_of(open_with(cache(), full()))
+    told = Told(5, 0)
+    assert session.is_news(key(0), told, has_records=False, has_failed=False)
+    assert not session.is_news(key(0), told, has_records=False, has_failed=False)
+    session.update({key(0): ask(5)}, ())
+    assert session.is_news(key(0), told, has_records=False, has_failed=False)

@@ -6,16 +6,21 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from glasslog.broker.partition.partition import Following, Offline
+from glasslog.broker.partition.reads import PartitionAsk
 from glasslog.broker.requests import (
+    ACKS_ALL,
     ACKS_LEADER,
     ACKS_NONE,
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
+    Follower,
     IsolationLevel,
     ListOffsetsPartition,
+    ProducePartition,
+    ProduceRequest,
 )
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import NO_NODE, Offset, TopicId, TopicPartition
+from glasslog.common.ids import NO_NODE, BrokerEpoch, NodeId, Offset, TopicId, TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.metadata.records import ConfigChange, ResourceType
@@ -412,6 +417,77 @@ def test_partitions_spread_over_log_dirs_and_a_failed_disk_takes_only_its_own() 
         assert cluster.nodes[1].manager.count_offline() == 2
 
     play(story, brokers=(1,), log_dirs="/data1,/data2")
+
+
+def test_a_disk_that_fails_in_the_middle_of_a_request_answers_all_of_it() -> None:
+    """The second partition's write took the disk and the first partition offline, and only then did the
+    request begin to wait for the first one's replicas: nobody was left to answer before its deadline.
+    """
+
+    async def story(cluster: ReplicaCluster) -> None:
+        cluster.create(replicas=(1, 2), partitions=4)
+        first, second = TopicPartition("t", 0), TopicPartition("t", 2)
+        assert cluster.partition(1, first).log.directory == "/data1/t-0"
+        await cluster.kill(2)
+        cluster.world.disk("b1").fail_next("pwrite", "/data1/t-2/*", OSError(errno.EIO, "bad disk"))
+        request = ProduceRequest(
+            acks=ACKS_ALL,
+            timeout_ms=60_000,
+            partitions=tuple(
+                ProducePartition(partition=name, records=batch("a")) for name in (first, second)
+            ),
+        )
+        async with asyncio.timeout(1):
+            results = await cluster.nodes[1].manager.produce(request)
+        assert [result.error for result in results] == [ErrorCode.KAFKA_STORAGE_ERROR] * 2
+
+    play(story, brokers=(1, 2), log_dirs="/data1,/data2")
+
+
+def test_a_fetch_of_a_former_incarnation_says_nothing() -> None:
+    """While the leader had not yet heard of a follower's new registration, a request of the old one that was
+    still on its way undid what the new one had said: a follower that had lost its tail in a power loss
+    counted as having it again, and the high watermark went beyond what it holds (KIP-903).
+    """
+
+    async def story(cluster: ReplicaCluster) -> None:
+        cluster.create(replicas=(1, 2))
+        await cluster.produced(1, batch("a"))
+        epoch = cluster.nodes[2].broker_epoch
+        await cluster.kill(2)
+        await cluster.produced(1, batch("b"), acks=ACKS_LEADER)
+        leader, now_ms = cluster.partition(1), cluster.nodes[1].runtime.clock.now_ms()
+
+        def fetch(offset: int, broker_epoch: int) -> bool:
+            follower = Follower(replica_id=NodeId(2), broker_epoch=BrokerEpoch(broker_epoch))
+            return leader.on_follower_fetch(follower, PartitionAsk(offset, 1, -1, -1, 0), now_ms=now_ms)
+
+        assert not fetch(0, epoch + 5)
+        with pytest.raises(GlasslogError) as refused:
+            fetch(2, epoch)
+        assert refused.value.code is ErrorCode.STALE_BROKER_EPOCH
+        assert leader.high_watermark == 1
+        assert fetch(2, epoch + 5)
+
+    play(story, brokers=(1, 2))
+
+
+def test_a_consumer_at_a_new_leader_gets_inherited_records_when_they_are_committed() -> None:
+    """Waiting fetches counted only what the new leader appended itself: a consumer that came between the
+    election and the first fetch of a follower waited out its whole long poll for records that were there.
+    """
+
+    async def story(cluster: ReplicaCluster) -> None:
+        cluster.create(replicas=(1, 2, 3))
+        await cluster.produced(1, batch("a"))
+        await cluster.kill(1)
+        cluster.elect(2, (2, 3))
+        assert cluster.partition(2).high_watermark == 0
+        async with asyncio.timeout(1):
+            result = await cluster.fetched(2, 0, max_wait_ms=60_000)
+        assert len(result.records) == len(batch("a"))
+
+    play(story)
 
 
 def test_bad_requests_leave_no_trace() -> None:

@@ -55,8 +55,14 @@ class FetchSession:
         self._told: dict[PartitionKey, Told] = {}
 
     def update(self, asks: Mapping[PartitionKey, PartitionAsk], forgotten: Sequence[PartitionKey]) -> None:
-        """Take in an incremental request."""
-        self.partitions.update(asks)
+        """Take in an incremental request; what it asks for otherwise is mentioned again in any case.
+
+        A fetcher with several requests under way may have dropped an answer that no longer fitted its log.
+        """
+        for key, ask in asks.items():
+            if self.partitions.get(key) != ask:
+                self._told.pop(key, None)
+                self.partitions[key] = ask
         for key in forgotten:
             self.partitions.pop(key, None)
             self._told.pop(key, None)

@@ -15,6 +15,7 @@ from glasslog.broker.partition.reads import PartitionAsk, ReadOutcome
 from glasslog.broker.requests import ACKS_ALL, DivergingEpoch, Follower
 from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
 from glasslog.common.ids import (
+    NO_BROKER_EPOCH,
     NO_LEADER_EPOCH,
     NO_NODE,
     LeaderEpoch,
@@ -202,6 +203,9 @@ class Partition:
             eligible=eligible,
             now_ms=now_ms,
         )
+        if state.high_watermark < state.epoch_start_offset:
+            # Consumers that wait here must notice when what this log had before is committed.
+            self.ledger.on_append(state.epoch_start_offset, 1)
         self.role = state
         state.advance_high_watermark(leader_end_offset=Offset(log.log_end_offset), now_ms=now_ms)
         return state
@@ -293,9 +297,18 @@ class Partition:
         return known
 
     def on_follower_fetch(self, follower: Follower, ask: PartitionAsk, *, now_ms: int) -> bool:
-        """Note how far a follower is, after ``check_fetch``; True when the high watermark advanced."""
+        """Note how far a follower is, after ``check_fetch``; True when the high watermark advanced.
+
+        STALE_BROKER_EPOCH for a request that an earlier incarnation has left behind.
+        """
         state = self.leader()
         known = self.check_replica(follower.replica_id)
+        if NO_BROKER_EPOCH < follower.broker_epoch < known.broker_epoch:
+            raise GlasslogError(
+                ErrorCode.STALE_BROKER_EPOCH,
+                f"{self.name}: broker {follower.replica_id} has fetched with broker epoch "
+                f"{known.broker_epoch} since it had {follower.broker_epoch}",
+            )
         advanced = state.on_follower_fetch(
             known,
             fetch_offset=Offset(ask.fetch_offset),
