@@ -16,7 +16,7 @@ from glasslog.broker.partition.isr import (
 from glasslog.broker.partition.leader_state import AfterOutcome, LeaderState
 from glasslog.broker.partition.partition import Partition
 from glasslog.broker.replicas import Replicas
-from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,7 +41,17 @@ class IsrChanges:
             self._carry(partition, state, proposal), name=f"ISR change of {partition.name}"
         )
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, InvariantViolation):
+            self._replicas.on_fatal(error)
+        elif error is not None:
+            _LOGGER.error("%s failed", task.get_name(), exc_info=error)
 
     async def _carry(self, partition: Partition, state: LeaderState, proposal: IsrProposal) -> None:
         is_expand = isinstance(state.isr_state, PendingExpand)

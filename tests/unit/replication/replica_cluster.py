@@ -20,7 +20,7 @@ from glasslog.broker.requests import (
     ProduceRequest,
 )
 from glasslog.common.config import parse
-from glasslog.common.errors import ErrorCode
+from glasslog.common.errors import ErrorCode, InvariantViolation
 from glasslog.common.ids import (
     BrokerEpoch,
     LeaderEpoch,
@@ -92,6 +92,9 @@ class ReplicaCluster:
         self._log: list[tuple[Offset, MetadataRecord]] = []
         self.isr_changes: list[tuple[int, tuple[int, ...]]] = []
         self.isr_error = ErrorCode.NONE
+        self.isr_violation: InvariantViolation | None = None
+        """What asking for an ISR change runs into."""
+        self.fatal: list[InvariantViolation] = []
 
     # --- the controller ---
 
@@ -227,6 +230,7 @@ class ReplicaCluster:
             directories=directories,
             alter_partition=self.submitter(node_id),
             broker_epoch=lambda: epoch,
+            on_fatal=self.fatal.append,
         )
         await manager.start()
         listener = KafkaListener(
@@ -381,6 +385,8 @@ class IsrGrants:
     ) -> AlterPartitionOutcome:
         cluster = self._cluster
         await asyncio.sleep(0.002)
+        if cluster.isr_violation is not None:
+            raise cluster.isr_violation
         known = cluster.image.partition_by_id(topic_id, partition)
         assert known is not None
         error = cluster.isr_error

@@ -19,7 +19,7 @@ from glasslog.broker.requests import (
     ProducePartition,
     ProduceRequest,
 )
-from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import NO_NODE, BrokerEpoch, NodeId, Offset, TopicId, TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
@@ -39,6 +39,7 @@ def play(story: Story, *, brokers: tuple[int, ...] = (1, 2, 3), **settings: str)
             await cluster.start(node_id)
         await story(cluster)
         await cluster.stop_all()
+        assert cluster.fatal == []
 
     run_virtual(main, timeout_ms=120_000)
 
@@ -224,6 +225,22 @@ def test_a_repeated_batch_is_acknowledged_only_when_replicated() -> None:
         assert cluster.values(1) == ["a", "b"]
 
     play(story)
+
+
+def test_a_broken_invariant_in_an_isr_change_stops_the_broker() -> None:
+    """It died with its task: the broker limped on, and the partition never changed its ISR again."""
+
+    async def story(cluster: ReplicaCluster) -> None:
+        cluster.create(replicas=(1, 2))
+        await cluster.produced(1, batch("a"))
+        cluster.isr_violation = InvariantViolation("an ISR that can not be")
+        cluster.world.network.partition("b1", "b2")
+        await cluster.produced(1, batch("b"), acks=1)
+        await until(lambda: bool(cluster.fatal))
+        assert cluster.fatal == [cluster.isr_violation]
+        cluster.fatal.clear()
+
+    play(story, replica_lag_time_max_ms="500")
 
 
 def test_a_silent_follower_leaves_the_isr_and_returns() -> None:
