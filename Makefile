@@ -45,6 +45,12 @@ format: .venv/.dev ## format the code and fix what the linter can fix
 stubs: .venv/.dev ## generate proto/glasslog/v1/*_pb2.py and .pyi from the .proto files
 	@$(BIN)/python proto/generate.py
 
+SEEDS ?= 20
+
+.PHONY: sim
+sim: .venv/.dev ## run whole clusters under random faults in memory; SEEDS=100 for more
+	@$(BIN)/python -m tests.simulation.run 1-$(SEEDS)
+
 .PHONY: bench
 bench: .venv/.runtime ## run the benchmarks; a table at the end
 	@$(BIN)/python -m benchmarks

@@ -61,7 +61,8 @@ def create(
             }
         )
     else:
-        shape = f"{created.partitions} partitions, replication factor {created.replication_factor}"
+        plural = "" if created.partitions == 1 else "s"
+        shape = f"{created.partitions} partition{plural}, replication factor {created.replication_factor}"
         print(f"Created topic {created.name}: {shape}.")
 
 
