@@ -47,7 +47,7 @@ class RequestStream(Generic[Answer]):
         """Queue a request; the caller bounds how many are under way. Fails at once on a broken stream."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if self.broken is not None:
-            future.set_exception(self.broken)
+            _fail(future, self.broken)
         else:
             self._pending[correlation_id] = future
             self._outbox.put_nowait(request)
@@ -69,7 +69,7 @@ class RequestStream(Generic[Answer]):
         pending, self._pending = self._pending, {}
         for future in pending.values():
             if not future.done():
-                future.set_exception(error)
+                _fail(future, error)
         current = asyncio.current_task()
         for task in (self._reader, self._writer):
             if task is not current:
@@ -137,6 +137,12 @@ class Connections:
         if channel is None:
             channel = self._channels[address] = self._transport.dial(address)
         return channel
+
+
+def _fail(future: "asyncio.Future[Answer]", error: GlasslogError) -> None:
+    """Tell whoever waits. If that is nobody any more, because the client is closing, it is no news either."""
+    future.set_exception(error)
+    future.exception()
 
 
 def error_of(code: int) -> ErrorCode:
