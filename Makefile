@@ -49,7 +49,7 @@ SEEDS ?= 20
 
 .PHONY: sim
 sim: .venv/.dev ## run whole clusters under random faults in memory; SEEDS=100 for more
-	@$(BIN)/python -m tests.simulation.run 1-$(SEEDS)
+	@$(BIN)/glasslog simulate --seeds 1-$(SEEDS)
 
 .PHONY: bench
 bench: .venv/.runtime ## run the benchmarks; a table at the end

@@ -12,8 +12,7 @@ from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.protocols import Runtime
-
-from tests.support.memory_cluster import MemoryCluster
+from glasslog.simulator.cluster import MemoryCluster
 
 TOPIC = "orders"
 PARTITIONS = 3

@@ -5,8 +5,7 @@ import errno
 
 from glasslog.common.errors import StorageError
 from glasslog.common.runtime.memory.loop import run_virtual
-
-from tests.support.memory_cluster import MemoryCluster
+from glasslog.simulator.cluster import MemoryCluster
 
 
 def test_a_leader_whose_only_disk_failed_makes_way_for_another() -> None:

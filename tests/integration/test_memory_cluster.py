@@ -10,10 +10,9 @@ from glasslog.common.ids import OFFSETS_TOPIC
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.log.batch import iterate_batches
 from glasslog.log.records import decode_records
+from glasslog.simulator.cluster import MemoryCluster, broker_id
 from glasslog.v1 import broker_pb2 as pb
 from glasslog.v1 import controller_pb2
-
-from tests.support.memory_cluster import MemoryCluster, broker_id
 
 Scenario = Callable[[MemoryCluster], Awaitable[None]]
 

@@ -1,7 +1,7 @@
 """Random schedules of faults for whole clusters, each from a seed, checked all along and in the end.
 
 GLASSLOG_SEEDS in the environment says how many seeds are tried.  A failing one is told by its number:
-``python -m tests.simulation.run -v SEED`` shows what happened.
+``glasslog simulate --seed N`` runs it again.
 """
 
 import logging
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.common.ids import Offset
+from glasslog.simulator.run import Outcome, run_seed
 
-from tests.simulation.run import Outcome, run_seed
 from tests.source_tree import ROOT
 
 SEEDS = int(os.environ.get("GLASSLOG_SEEDS", "10"))
@@ -43,7 +43,7 @@ def test_a_cluster_keeps_its_promises_under_faults_and_recovers(seed: int) -> No
 def trace_hash(seed: int, hash_seed: str) -> str:
     """The trace of a run in a process of its own."""
     code = (
-        "import logging; logging.disable(); from tests.simulation.run import run_seed; "
+        "import logging; logging.disable(); from glasslog.simulator.run import run_seed; "
         f"print(run_seed({seed}, faulty_ms={SHORT_MS}).trace_hash)"
     )
     done = subprocess.run(

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from glasslog.common.ids import TopicPartition
-
-from tests.simulation.history import History, Polled, Sent, check
+from glasslog.simulator.checker.history import History, Polled, Sent, check
 
 PARTITION = TopicPartition("t", 0)
 ALL = [(0, "a"), (1, "b"), (2, "c"), (3, "d")]

@@ -36,7 +36,13 @@ COMMANDS: Mapping[str, _Entry] = {
         "demo",
         "Kill a leader, prove that nothing was lost.",
     ),
+    "simulate": _Entry(
+        "glasslog.simulator.command",
+        "simulate",
+        "Run whole clusters under faults in one process, from a seed.",
+    ),
 }
+"""By name, so that nothing here depends on the parts that other shares bring."""
 
 
 class _LazyGroup(click.Group):

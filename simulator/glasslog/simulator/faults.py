@@ -14,11 +14,10 @@ from glasslog.common.errors import StorageError
 from glasslog.common.runtime.memory.content import Keep
 from glasslog.common.runtime.memory.files import Operation
 from glasslog.metadata.image import PartitionImage
-
-from tests.simulation.history import History
-from tests.simulation.invariants import Invariants
-from tests.simulation.power import PowerGuard
-from tests.support.memory_cluster import MemoryCluster
+from glasslog.simulator.checker.history import History
+from glasslog.simulator.cluster import MemoryCluster
+from glasslog.simulator.invariants import Invariants
+from glasslog.simulator.power import PowerGuard
 
 _STOP_WITHIN_MS = 40_000
 _FAILOVER_MS = 3_000

@@ -10,8 +10,7 @@ import asyncio
 
 from glasslog.common.ids import BrokerEpoch
 from glasslog.metadata.image import MetadataImage
-
-from tests.support.memory_cluster import MemoryCluster, broker_id
+from glasslog.simulator.cluster import MemoryCluster, broker_id
 
 _LOOK_EVERY_S = 0.005
 

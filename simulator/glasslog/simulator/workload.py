@@ -17,10 +17,9 @@ from glasslog.client.producer import Producer
 from glasslog.client.types import ConsumerRecord, RecordMetadata
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
-
-from tests.simulation.history import History, Polled, Sent
-from tests.simulation.invariants import Invariants, Violated
-from tests.support.memory_cluster import MemoryCluster
+from glasslog.simulator.checker.history import History, Polled, Sent
+from glasslog.simulator.cluster import MemoryCluster
+from glasslog.simulator.invariants import Invariants, Violated
 
 TOPIC = "kept"
 GROUP = "readers"

@@ -1,7 +1,7 @@
 """A whole cluster in one virtual-time loop: real controllers and brokers on an in-memory network and disks.
 
 Starts, kills, restarts, pauses and stops nodes by name (``broker-1``, ``controller-2``), and speaks the raw
-client RPC. A node that ends by itself fails the test. It refuses to know what a test wants to see.
+client RPC. A node that ends by itself is a failure. It refuses to know what a run wants to see.
 """
 
 import asyncio

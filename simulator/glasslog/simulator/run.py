@@ -1,24 +1,21 @@
 """One simulated run from one seed: a cluster, clients, faults, then healing and the verdict.
 
-Refuses to know what counts as which anomaly (``history``) and which faults there are (``faults``).
-``python -m tests.simulation.run SEED...`` runs seeds by hand and prints one line for each.
+Refuses to know what counts as which anomaly (``history``), which faults there are (``faults``), and how a
+run is asked for and shown (``command``).
 """
 
 import asyncio
-import logging
-import sys
 from dataclasses import dataclass
 from random import Random
 
 from glasslog.common.ids import OFFSETS_TOPIC
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
-
-from tests.simulation.faults import Faults
-from tests.simulation.history import History, check
-from tests.simulation.invariants import Invariants, Violated, differing_replicas
-from tests.simulation.workload import TOPIC, Load, Workload
-from tests.support.memory_cluster import MemoryCluster
+from glasslog.simulator.checker.history import History, check
+from glasslog.simulator.cluster import MemoryCluster
+from glasslog.simulator.faults import Faults
+from glasslog.simulator.invariants import Invariants, Violated, differing_replicas
+from glasslog.simulator.workload import TOPIC, Load, Workload
 
 FAULTY_MS = 20_000
 _CHECK_EVERY_S = 0.05
@@ -196,48 +193,3 @@ async def _watch(cluster: MemoryCluster, invariants: Invariants) -> None:
         if cluster.failures:
             raise BaseExceptionGroup("nodes failed", cluster.failures)
         invariants.check()
-
-
-class _TimedFormatter(logging.Formatter):
-    """Virtual seconds before each line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        try:
-            now = asyncio.get_running_loop().time()
-        except RuntimeError:
-            now = 0.0
-        return f"{now:.6f} {record.name.removeprefix('glasslog.')}: {record.getMessage()}"
-
-
-def _log_everything() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_TimedFormatter())
-    logging.basicConfig(level=logging.DEBUG, handlers=[handler])
-
-
-def main(arguments: list[str]) -> int:
-    """Run the seeds given, as numbers or ranges ``FIRST-LAST``; 1 when one of them failed.
-
-    With ``-v`` first the nodes' logs and the history go to standard error.
-    """
-    failed, verbose = 0, arguments[:1] == ["-v"]
-    if verbose:
-        _log_everything()
-    else:
-        logging.disable()
-    for argument in arguments[verbose:]:
-        first, _, last = argument.partition("-")
-        for seed in range(int(first), int(last or first) + 1):
-            outcome = run_seed(seed)
-            verdict = outcome.failure or "good"
-            failed += bool(outcome.failure)
-            if verbose:
-                print(*outcome.lines, sep="\n", file=sys.stderr)
-            counts = f"{outcome.acknowledged} of {outcome.records} acknowledged"
-            recovery = f"recovered in {outcome.recovery_ms} ms"
-            print(f"seed {seed}: {counts}, {recovery}, {outcome.trace_hash[:8]}, {verdict}", flush=True)
-    return int(failed > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

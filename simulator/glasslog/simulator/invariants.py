@@ -12,8 +12,7 @@ from glasslog.common.ids import NO_NODE, TopicPartition
 from glasslog.controller.raft.roles import Leader
 from glasslog.log.batch import iterate_batches
 from glasslog.metadata.image import MetadataImage, PartitionImage
-
-from tests.support.memory_cluster import MemoryCluster, broker_id
+from glasslog.simulator.cluster import MemoryCluster, broker_id
 
 PartitionKey = tuple[bytes, int]
 

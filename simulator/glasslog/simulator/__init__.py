@@ -1,0 +1,1 @@
+"""Whole clusters in one process on virtual time: any fault, any seed, replayed exactly."""

@@ -1,0 +1,1 @@
+"""What clients did and saw, and whether it keeps the promises."""
