@@ -17,7 +17,8 @@ from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
 from glasslog.common.runtime.protocols import Runtime
 from glasslog.log.config import LogConfig
 from glasslog.log.directory import LogDirectory
-from glasslog.log.log import Log, PendingFlush
+from glasslog.log.flushing import PendingFlush
+from glasslog.log.log import Log
 from glasslog.metadata.image import MetadataImage
 
 _LOGGER = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ This module knows file names, what a crash can leave behind and how far the data
 how an open log works.  Source: Kafka's ``LogLoader``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -96,7 +96,7 @@ class Folder:
             self.remove(file_name(self.snapshot_offsets.pop(), SNAPSHOT_SUFFIX))
         self.sync()
 
-    def load_producers(self, segments: list[Segment], *, now_ms: int) -> ProducerStates:
+    def load_producers(self, segments: Sequence[Segment], *, now_ms: int) -> ProducerStates:
         """The newest usable snapshot, and every batch after it.
 
         How long ago these were appended is not known, only how old their records say they are: they count as
@@ -119,7 +119,7 @@ class Folder:
         return states
 
 
-def headers_from(segments: list[Segment], offset: int) -> Iterator[BatchHeader]:
+def headers_from(segments: Sequence[Segment], offset: int) -> Iterator[BatchHeader]:
     """The headers of all batches from ``offset`` on."""
     for segment in segments:
         if segment.next_offset > offset:

@@ -5,7 +5,6 @@ replication, high watermarks and who may append.  Not safe for use by several th
 ``PendingFlush.sync``.  Source: Kafka's ``UnifiedLog`` and ``LocalLog``.
 """
 
-from bisect import bisect_right
 from contextlib import suppress
 
 from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
@@ -21,22 +20,14 @@ from glasslog.log.batch import set_base_offset_and_epoch
 from glasslog.log.checkpoint import LEADER_EPOCH_FILE
 from glasslog.log.config import LogConfig
 from glasslog.log.epoch_cache import EpochEndOffset, LeaderEpochCache
-from glasslog.log.loading import (
-    Folder,
-    Recoverer,
-    RecoveryReport,
-    load_epochs,
-    open_clean,
-    rebuild_epochs,
-    scan_folder,
-)
+from glasslog.log.flushing import PendingFlush
+from glasslog.log.loading import Folder, scan_folder
+from glasslog.log.opening import OpenedLog, create_log, load_log
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.recovery_limit import RecoveryLimit
-from glasslog.log.segment import MAX_RELATIVE_OFFSET, Appended, Segment
+from glasslog.log.segment import MAX_RELATIVE_OFFSET, Appended
+from glasslog.log.segments import Segments
 from glasslog.log.timestamps import find_timestamp
-
-_WARM_SEGMENTS = 4
-"""Closed segments that keep their handle and index in memory for readers."""
 
 _EXPIRY_INTERVAL_MS = 60_000
 
@@ -48,75 +39,23 @@ class OffsetOutOfRange(GlasslogError):  # noqa: N818 - Kafka's name
         super().__init__(ErrorCode.OFFSET_OUT_OF_RANGE, message)
 
 
-class PendingFlush:
-    """A flush that was begun: ``sync`` it in any thread, then hand it to ``Log.complete_flush``."""
-
-    __slots__ = ("_folder", "_segments", "folder_changes", "target", "truncations")
-
-    def __init__(
-        self,
-        *,
-        folder: Folder | None,
-        folder_changes: int,
-        segments: list[Segment],
-        target: int,
-        truncations: int,
-    ) -> None:
-        self._folder = folder
-        self._segments = segments
-        self.folder_changes = folder_changes
-        self.target = target
-        self.truncations = truncations
-        for segment in segments:
-            segment.pin()
-
-    def sync(self) -> None:
-        """Make everything that was appended before durable. Blocks. Raises ``StorageError``."""
-        for segment in self._segments:
-            segment.sync()
-        for segment in self._segments[:-1]:
-            segment.sync_index()
-        if self._folder is not None:
-            self._folder.sync()
-
-    def release(self) -> None:
-        """Give the segments' handles free."""
-        for segment in self._segments:
-            segment.unpin()
-        self._segments = []
-
-
 class Log:
     """Batches from ``log_start_offset`` up to ``log_end_offset`` in one folder; ``Log.open`` makes one."""
 
-    def __init__(
-        self,
-        *,
-        folder: Folder,
-        segments: list[Segment],
-        epochs: LeaderEpochCache,
-        producers: ProducerStates,
-        limit: RecoveryLimit,
-        recovery: RecoveryReport,
-        now_ms: int,
-    ) -> None:
+    def __init__(self, *, folder: Folder, opened: OpenedLog, limit: RecoveryLimit, now_ms: int) -> None:
         self._folder = folder
-        self._segments = segments
-        self._base_offsets = [segment.base_offset for segment in segments]
-        self._active = segments[-1]
-        self._epochs = epochs
-        self._producers = producers
+        self._segments = Segments(folder, opened.segments)
+        self._epochs = opened.epochs
+        self._producers = opened.producers
         self._limit = limit
-        self._warm: list[Segment] = []
         self._truncations = 0
-        self._folder_changes = 0
-        self._folder_changes_synced = 0
+        self._changes_synced = self._segments.changes if opened.is_folder_durable else -1
         self._failure: str | None = None
         self._last_expiry_ms = now_ms
         self.config = folder.config
-        self.log_start_offset = segments[0].base_offset
-        self.recovery_point = 0
-        self.recovery = recovery
+        self.log_start_offset = opened.segments[0].base_offset
+        self.recovery_point = opened.recovery_point
+        self.recovery = opened.recovery
 
     @classmethod
     def open(
@@ -139,68 +78,15 @@ class Log:
         """
         folder = scan_folder(files, directory, config)
         limit = RecoveryLimit.load(files, directory, checkpointed=recovery_point)
-        if not folder.segment_offsets:
-            log = cls._create(folder, limit, log_start_offset, now_ms=now_ms)
+        if folder.segment_offsets:
+            opened = load_log(folder, limit, clean_shutdown=clean_shutdown, now_ms=now_ms)
         else:
-            log = cls._load(folder, limit, clean_shutdown=clean_shutdown, now_ms=now_ms)
-            log._start_at(log_start_offset)
+            opened = create_log(folder, limit, log_start_offset)
+        log = cls(folder=folder, opened=opened, limit=limit, now_ms=now_ms)
+        log._start_at(log_start_offset)
         log._producers.expire(now_ms=now_ms, expiration_ms=config.producer_id_expiration_ms)
         for segment in log._segments:
             segment.release()
-        return log
-
-    @classmethod
-    def _create(cls, folder: Folder, limit: RecoveryLimit, log_start_offset: int, *, now_ms: int) -> "Log":
-        folder.remove_snapshots(above=-1)
-        epochs = LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
-        if folder.files.exists(folder.path_of(LEADER_EPOCH_FILE)):
-            folder.remove(LEADER_EPOCH_FILE)
-        limit.lower(log_start_offset)
-        segment = folder.segment(log_start_offset)
-        segment.create()
-        folder.sync()
-        log = cls(
-            folder=folder,
-            segments=[segment],
-            epochs=epochs,
-            producers=ProducerStates(),
-            limit=limit,
-            recovery=RecoveryReport(),
-            now_ms=now_ms,
-        )
-        log.recovery_point = log_start_offset
-        return log
-
-    @classmethod
-    def _load(cls, folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_ms: int) -> "Log":
-        segments = open_clean(folder) if clean_shutdown else None
-        epochs = load_epochs(folder)
-        report, recovery_point = RecoveryReport(), limit.recovery_point
-        if segments is None:
-            known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
-            before = known.entries
-            segments, report = Recoverer(folder, known, recovery_point=recovery_point).run()
-            if epochs is not None and epochs.entries != before:
-                epochs.write()
-        else:
-            recovery_point = segments[-1].next_offset
-        epochs = epochs or rebuild_epochs(folder, segments)
-        log_end_offset = segments[-1].next_offset
-        epochs.truncate_from_end(log_end_offset)
-        folder.remove_snapshots(above=log_end_offset)
-        log = cls(
-            folder=folder,
-            segments=segments,
-            epochs=epochs,
-            producers=folder.load_producers(segments, now_ms=now_ms),
-            limit=limit,
-            recovery=report,
-            now_ms=now_ms,
-        )
-        log.recovery_point = recovery_point
-        # A killed process may have left segments whose names nobody has synced yet.
-        log._folder_changes += 1
-        limit.reached(recovery_point)
         return log
 
     def _start_at(self, log_start_offset: int) -> None:
@@ -219,12 +105,12 @@ class Log:
     @property
     def log_end_offset(self) -> int:
         """The offset that the next record will get."""
-        return self._active.next_offset
+        return self._segments.active.next_offset
 
     @property
     def size_bytes(self) -> int:
         """Of all segments, without indexes."""
-        return sum(segment.size_bytes for segment in self._segments)
+        return self._segments.size_bytes
 
     @property
     def latest_epoch(self) -> int:
@@ -241,7 +127,7 @@ class Log:
 
     @property
     def segment_base_offsets(self) -> tuple[int, ...]:
-        return tuple(self._base_offsets)
+        return tuple(self._segments.base_offsets)
 
     def end_offset_for_epoch(self, epoch: int) -> EpochEndOffset:
         """Where ``epoch`` ends in this log, for a follower that has to truncate (KIP-101, KIP-279)."""
@@ -274,7 +160,7 @@ class Log:
         self._maybe_expire_producers(now_ms)
         data = batches if isinstance(batches, bytearray) else bytearray(batches)
         checks = LeaderChecks(self.config.max_message_bytes, origin_is_client, now_ms)
-        first_offset = self._active.next_offset
+        first_offset = self._segments.active.next_offset
         plan = plan_leader_append(data, self._producers, first_offset=first_offset, checks=checks)
         if plan.batches and plan.batches[-1].last_offset - first_offset > MAX_RELATIVE_OFFSET:
             raise GlasslogError(
@@ -302,7 +188,7 @@ class Log:
         """
         self._check_usable()
         self._maybe_expire_producers(now_ms)
-        plan = plan_follower_append(data, log_end_offset=self._active.next_offset)
+        plan = plan_follower_append(data, log_end_offset=self._segments.active.next_offset)
         for header in plan.batches:
             if header.partition_leader_epoch > self._epochs.latest_epoch:
                 self._epochs.assign(header.partition_leader_epoch, header.base_offset)
@@ -315,7 +201,7 @@ class Log:
         batches = plan.batches
         last_offset = batches[-1].last_offset
         self._maybe_roll(len(data), plan, last_offset)
-        active = self._active
+        active = self._segments.active
         active.append(data, [Appended(batch.last_offset, batch.size_bytes) for batch in batches])
         if active.rolling_timestamp is None and len(data) == active.size_bytes:
             active.rolling_timestamp = batches[0].max_timestamp
@@ -329,7 +215,7 @@ class Log:
         )
 
     def _maybe_roll(self, added_bytes: int, plan: Plan, last_offset: int) -> None:
-        active, config = self._active, self.config
+        active, config = self._segments.active, self.config
         if last_offset - active.base_offset > MAX_RELATIVE_OFFSET or (
             active.size_bytes
             and (
@@ -340,41 +226,28 @@ class Log:
             self._roll(plan.batches[0].base_offset)
 
     def _rolling_timestamp(self) -> int:
-        timestamp = self._active.rolling_timestamp
-        if timestamp is None:
-            header, _ = next(self._active.headers())
-            timestamp = self._active.rolling_timestamp = header.max_timestamp
-        return timestamp
+        active = self._segments.active
+        if active.rolling_timestamp is None:
+            header, _ = next(active.headers())
+            active.rolling_timestamp = header.max_timestamp
+        return active.rolling_timestamp
 
     def _roll(self, first_offset: int) -> None:
         """Close the active segment and begin one at the log's end: segments join without a gap.
 
         Only an empty segment that ``first_offset`` is too far from is replaced by one that begins there.
         """
-        base_offset = self._active.next_offset
-        if not self._active.size_bytes:
-            self._drop_last_segment()
-            base_offset = first_offset
+        active = self._segments.active
+        if active.size_bytes:
+            first_offset = active.next_offset
+            self._write_snapshot(first_offset)
+            active.release()
         else:
-            self._folder.write_snapshot(base_offset, self._producers, keep=set(self._base_offsets))
-            self._active.release()
-        self._add_segment(base_offset)
+            self._segments.drop_last()
+        self._segments.add(first_offset)
 
-    def _add_segment(self, base_offset: int) -> None:
-        segment = self._folder.segment(base_offset)
-        segment.create()
-        self._segments.append(segment)
-        self._base_offsets.append(base_offset)
-        self._active = segment
-        self._folder_changes += 1
-
-    def _drop_last_segment(self) -> None:
-        segment = self._segments.pop()
-        self._base_offsets.pop()
-        if segment in self._warm:
-            self._warm.remove(segment)
-        segment.remove_files()
-        self._folder_changes += 1
+    def _write_snapshot(self, offset: int) -> None:
+        self._folder.write_snapshot(offset, self._producers, keep=set(self._segments.base_offsets))
 
     def _maybe_expire_producers(self, now_ms: int) -> None:
         if now_ms - self._last_expiry_ms >= _EXPIRY_INTERVAL_MS:
@@ -391,39 +264,18 @@ class Log:
         Empty at the log's end.  With ``minimum_one`` a first batch larger than ``max_bytes`` comes all the
         same.  Raises ``OffsetOutOfRange``, ``StorageError``, or ``CorruptBatch`` where the disk lies.
         """
-        end = self._active.next_offset
+        end = self._segments.active.next_offset
         if not self.log_start_offset <= offset <= end:
             raise OffsetOutOfRange(
                 f"{self.directory}: offset {offset} is not between {self.log_start_offset} and {end}"
             )
         upper = end if upper_offset is None else min(upper_offset, end)
-        number = bisect_right(self._base_offsets, offset) - 1
-        while offset < upper and number < len(self._segments):
-            segment = self._segments[number]
-            data = segment.read(offset, max_bytes=max_bytes, upper_offset=upper, minimum_one=minimum_one)
-            if segment is not self._active:
-                self._keep_warm(segment)
-            if data is not None:
-                return data
-            number += 1
-        return b""
-
-    def _keep_warm(self, segment: Segment) -> None:
-        """Bound the handles and indexes that readers of old segments hold."""
-        if self._warm and self._warm[-1] is segment:
-            return
-        if segment in self._warm:
-            self._warm.remove(segment)
-        self._warm.append(segment)
-        if len(self._warm) > _WARM_SEGMENTS:
-            self._warm.pop(0).release()
+        return self._segments.read(offset, max_bytes=max_bytes, upper_offset=upper, minimum_one=minimum_one)
 
     def offset_for_timestamp(self, timestamp: int) -> tuple[int, int] | None:
         """The first record at or after ``timestamp`` (milliseconds): its offset and timestamp, or None."""
-        found = find_timestamp(self._segments, timestamp, lowest_offset=self.log_start_offset)
-        for segment in self._segments[:-1]:
-            if segment not in self._warm:
-                segment.release()
+        found = find_timestamp(self._segments.all(), timestamp, lowest_offset=self.log_start_offset)
+        self._segments.release_cold()
         return found
 
     # --- truncating -------------------------------------------------------------------------------------
@@ -437,30 +289,27 @@ class Log:
         if offset >= self.log_end_offset:
             return
         if offset >= self.log_start_offset:
-            offset = self._segments[bisect_right(self._base_offsets, offset) - 1].boundary_at(offset)
+            offset = self._segments.holding(offset).boundary_at(offset)
         if offset < self.log_start_offset:
             self.truncate_fully_and_start_at(offset)
             return
         self._begin_truncation(offset)
-        while self._base_offsets[-1] >= offset and len(self._segments) > 1:
-            self._drop_last_segment()
-        self._active = self._segments[-1]
-        self._forget_warm(self._active)
-        if self._active.next_offset > offset:
-            self._active.truncate(offset)
+        while self._segments.active.base_offset >= offset and len(self._segments) > 1:
+            self._segments.drop_last()
+        if self.log_end_offset > offset:
+            self._segments.active.truncate(offset)
         self._end_truncation()
 
     def truncate_fully_and_start_at(self, offset: int) -> None:
         """Drop everything, durably, and begin again at ``offset``."""
         self._check_usable()
-        self._begin_truncation(min(offset, self._base_offsets[0]))
+        self._begin_truncation(min(offset, self._segments.base_offsets[0]))
         self._folder.remove_snapshots(above=-1)
         # Without the file, opening after a crash half-way asks the batches that are left.
         self._folder.remove(LEADER_EPOCH_FILE)
         self._folder.sync()
-        while self._segments:
-            self._drop_last_segment()
-        self._add_segment(offset)
+        self._segments.drop_all()
+        self._segments.add(offset)
         self.log_start_offset = offset
         self.recovery_point = offset
         self._end_truncation()
@@ -477,14 +326,10 @@ class Log:
 
     def _end_truncation(self) -> None:
         self._folder.sync()
-        self._folder_changes_synced = self._folder_changes
+        self._changes_synced = self._segments.changes
         self._epochs.truncate_from_end(self.log_end_offset)
         if len(self._producers):
-            self._producers = self._folder.load_producers(self._segments, now_ms=self._last_expiry_ms)
-
-    def _forget_warm(self, segment: Segment) -> None:
-        if segment in self._warm:
-            self._warm.remove(segment)
+            self._producers = self._folder.load_producers(self._segments.all(), now_ms=self._last_expiry_ms)
 
     # --- durability -------------------------------------------------------------------------------------
 
@@ -509,15 +354,13 @@ class Log:
         """
         self._check_usable()
         target = self.log_end_offset
-        folder_changed = self._folder_changes != self._folder_changes_synced
+        folder_changed = self._segments.changes != self._changes_synced
         if target <= self.recovery_point and not folder_changed:
             return None
-        first = max(0, bisect_right(self._base_offsets, self.recovery_point) - 1)
-        segments = self._segments[first:]
         return PendingFlush(
             folder=self._folder if folder_changed else None,
-            folder_changes=self._folder_changes,
-            segments=segments,
+            folder_changes=self._segments.changes,
+            segments=self._segments.since(self.recovery_point),
             target=target,
             truncations=self._truncations,
         )
@@ -528,7 +371,7 @@ class Log:
         Offsets that were truncated meanwhile may have been written anew since, so they do not count.
         """
         pending.release()
-        self._folder_changes_synced = max(self._folder_changes_synced, pending.folder_changes)
+        self._changes_synced = max(self._changes_synced, pending.folder_changes)
         if pending.truncations == self._truncations:
             self.recovery_point = max(self.recovery_point, pending.target)
             self._limit.reached(self.recovery_point)
@@ -543,8 +386,8 @@ class Log:
         """Flush, leave a producer snapshot behind, give every handle back. Raises ``StorageError``."""
         self.flush()
         end = self.log_end_offset
-        if end > self._base_offsets[0] and end not in self._folder.snapshot_offsets:
-            self._folder.write_snapshot(end, self._producers, keep=set(self._base_offsets))
+        if end > self._segments.base_offsets[0] and end not in self._folder.snapshot_offsets:
+            self._write_snapshot(end)
         for segment in self._segments:
             segment.save_index()
             segment.sync_index()
@@ -564,9 +407,7 @@ class Log:
             raise StorageError(f"{self.directory}: can not be removed: {error.strerror}") from error
 
     def _stop(self, why: str) -> None:
-        for segment in self._segments:
-            segment.abandon()
-        self._warm.clear()
+        self._segments.abandon()
         self._failure = why
 
     def _check_usable(self) -> None:

@@ -397,7 +397,7 @@ def test_flush_advances_the_recovery_point(files: MemoryFileSystem) -> None:
     pending.sync()
     fill(log, 1)
     assert log.complete_flush(pending) == 150
-    assert not any(segment.is_open for segment in log._segments[:-1])
+    assert not any(segment.is_open for segment in log._segments.closed())
     files.crash()
     log = open_log(files, recovery_point=150)
     assert log.log_end_offset == 150
@@ -412,7 +412,7 @@ def test_a_flush_beside_a_truncation_promises_nothing(files: MemoryFileSystem) -
     fill(log, 30)
     pending.sync()
     assert log.complete_flush(pending) == 0
-    assert not any(segment.is_open for segment in log._segments[:-1])
+    assert not any(segment.is_open for segment in log._segments.closed())
 
 
 def test_after_a_failed_sync_the_log_stops(files: MemoryFileSystem) -> None:

@@ -1,0 +1,83 @@
+"""Opening a log: a new one in an empty folder, or what an orderly stop or a crash has left.
+
+This module knows in which order a folder's parts are brought in line with each other; it refuses to know how
+an open log works.  Source: Kafka's ``LogLoader``.
+"""
+
+from dataclasses import dataclass
+
+from glasslog.log.checkpoint import LEADER_EPOCH_FILE
+from glasslog.log.epoch_cache import LeaderEpochCache
+from glasslog.log.loading import (
+    Folder,
+    Recoverer,
+    RecoveryReport,
+    load_epochs,
+    open_clean,
+    rebuild_epochs,
+)
+from glasslog.log.producer_state import ProducerStates
+from glasslog.log.recovery_limit import RecoveryLimit
+from glasslog.log.segment import Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedLog:
+    """The parts of a log. ``is_folder_durable``: every file's name was synced by whoever made it."""
+
+    segments: list[Segment]
+    epochs: LeaderEpochCache
+    producers: ProducerStates
+    recovery: RecoveryReport
+    recovery_point: int
+    is_folder_durable: bool
+
+
+def create_log(folder: Folder, limit: RecoveryLimit, log_start_offset: int) -> OpenedLog:
+    """An empty log that begins at ``log_start_offset``, durably."""
+    folder.remove_snapshots(above=-1)
+    epochs = LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
+    if folder.files.exists(folder.path_of(LEADER_EPOCH_FILE)):
+        folder.remove(LEADER_EPOCH_FILE)
+    limit.lower(log_start_offset)
+    segment = folder.segment(log_start_offset)
+    segment.create()
+    folder.sync()
+    return OpenedLog(
+        segments=[segment],
+        epochs=epochs,
+        producers=ProducerStates(),
+        recovery=RecoveryReport(),
+        recovery_point=log_start_offset,
+        is_folder_durable=True,
+    )
+
+
+def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_ms: int) -> OpenedLog:
+    """What is in the folder, cut at the first bad batch after an unclean stop."""
+    segments = open_clean(folder) if clean_shutdown else None
+    epochs = load_epochs(folder)
+    report, recovery_point = RecoveryReport(), limit.recovery_point
+    if segments is None:
+        known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
+        before = known.entries
+        segments, report = Recoverer(folder, known, recovery_point=recovery_point).run()
+        if epochs is not None and epochs.entries != before:
+            epochs.write()
+    else:
+        recovery_point = segments[-1].next_offset
+    epochs = epochs or rebuild_epochs(folder, segments)
+    log_end_offset = segments[-1].next_offset
+    epochs.truncate_from_end(log_end_offset)
+    folder.remove_snapshots(above=log_end_offset)
+    producers = folder.load_producers(segments, now_ms=now_ms)
+    limit.reached(recovery_point)
+    return OpenedLog(
+        segments=segments,
+        epochs=epochs,
+        producers=producers,
+        recovery=report,
+        recovery_point=recovery_point,
+        # A killed process may have left segments whose names nobody has synced yet.
+        is_folder_durable=False,
+    )
