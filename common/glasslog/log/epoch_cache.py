@@ -104,10 +104,11 @@ class LeaderEpochCache:
         self._entries[:above] = [(self._entries[above - 1][0], start_offset)]
         self.write()
 
-    def clear(self) -> None:
+    def clear(self, *, write: bool = True) -> None:
         """Forget everything."""
         self._entries.clear()
-        self.write()
+        if write:
+            self.write()
 
     def write(self) -> None:
         """Make the checkpoint file say what the memory does."""

@@ -112,6 +112,10 @@ class Folder:
                 self.remove(name)
                 self.snapshot_offsets.pop()
                 continue
+            except OSError as error:
+                raise StorageError(
+                    f"{self.path_of(name)}: can not be read: {error.strerror or error}"
+                ) from error
             offset = self.snapshot_offsets[-1]
             break
         for header in headers_from(segments, offset):

@@ -312,8 +312,9 @@ class Log:
         self._segments.add(offset)
         self.log_start_offset = offset
         self.recovery_point = offset
+        self._epochs.clear(write=False)
         self._end_truncation()
-        self._epochs.clear()
+        self._epochs.write()
         self._limit.reached(offset)
 
     def _begin_truncation(self, offset: int) -> None:

@@ -138,7 +138,10 @@ class Segment:
         A handle that only this opened goes again then, unless somebody used it meanwhile.
         """
         was_closed = self._file is None
-        self._handle()
+        try:
+            self._handle()
+        except OSError as error:
+            raise self._refused("opened", error) from error
         self._release_when_unpinned = was_closed
         self._pins += 1
 
@@ -246,9 +249,19 @@ class Segment:
             return
 
     def boundary_at(self, offset: int) -> int:
-        """``offset``, or the first offset of the batch that holds it."""
-        _, header = self._find(offset)
-        return offset if header is None else min(offset, header.base_offset)
+        """Where the last batch that lies wholly below ``offset`` ends: a cut there drops nothing else.
+
+        Not ``offset`` itself: where a gap precedes it, the next opening would find the log to end before.
+        """
+        position, header = self._find(offset)
+        if header is None:
+            return min(offset, self.next_offset)
+        end = self.base_offset
+        for before, at in self.headers(self._loaded_index().position_before(header.base_offset - 1)):
+            if at >= position:
+                break
+            end = before.next_offset
+        return end
 
     def truncate(self, offset: int) -> None:
         """Drop the batch that holds ``offset`` and all after it, durably."""

@@ -8,10 +8,12 @@ import errno
 import os
 import posixpath
 from collections.abc import Iterator
+from functools import lru_cache
 
 from glasslog.common.runtime.memory.content import FileContent, Keep
 from glasslog.common.runtime.protocols import Random
 
+_REMEMBERED_PATHS = 4096
 _Changes = dict[str, "Folder | FileContent | None"]
 
 
@@ -22,6 +24,7 @@ def os_error(number: int, path: str, other: str | None = None) -> OSError:
     return OSError(number, os.strerror(number), path, None, other)
 
 
+@lru_cache(maxsize=_REMEMBERED_PATHS)
 def normal_path(path: str) -> str:
     """Absolute form; a relative path counts from the root."""
     return posixpath.normpath("/" + path.lstrip("/"))
@@ -121,5 +124,6 @@ def _walk(prefix: str, folder: Folder) -> Iterator[tuple[str, FileContent]]:
             yield path, node
 
 
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part]
+@lru_cache(maxsize=_REMEMBERED_PATHS)
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)

@@ -1,0 +1,415 @@
+"""A log against a model of it, on a disk that fails, lies and loses power at any file operation.
+
+One number makes one history: ``run_history(17)`` replays the one that failed as 17.  The model is a list of
+batches and how far they are durable; a crash may take what was not, from the end, and no more.  Which faults
+and steps a history has, and how large its segments are, is drawn first (swarm testing), so that rare
+combinations come up.
+"""
+
+import errno
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from glasslog.common.errors import StorageError
+from glasslog.common.runtime.memory.basics import SeededRandom
+from glasslog.common.runtime.memory.content import Keep
+from glasslog.common.runtime.memory.files import MemoryFileSystem, Operation
+from glasslog.log.batch import BatchHeader, iterate_batches, parse_header
+from glasslog.log.config import LogConfig
+from glasslog.log.log import Log, OffsetOutOfRange
+from glasslog.log.producer_state import ProducerStates
+from glasslog.log.records import encode_batch
+
+PATH = "/data/t-0"
+Fault = Literal["power", "kill", "error"]
+_UNCHECKED_BYTES = (*range(8), *range(12, 16))
+"""Of a batch: its base offset and leader epoch lie outside of the checksum."""
+
+
+class Death(BaseException):
+    """Raised out of a file operation: nothing of the process goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One batch that was handed to the log."""
+
+    data: bytes
+    header: BatchHeader
+
+
+@dataclass(slots=True)
+class Model:
+    """What must be in the log: whole batches, and below which offset a crash may not take them."""
+
+    batches: list[Stored] = field(default_factory=list)
+    start: int = 0
+    durable_end: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.batches[-1].header.next_offset if self.batches else self.start
+
+    def truncate(self, offset: int) -> None:
+        while self.batches and self.batches[-1].header.next_offset > offset:
+            self.batches.pop()
+        self.durable_end = min(self.durable_end, self.end)
+
+    def boundary_at(self, offset: int) -> int:
+        """The last end of a batch that is not above ``offset``."""
+        ends = (each.header.next_offset for each in reversed(self.batches))
+        return next((end for end in ends if end <= offset), self.start)
+
+
+class History:
+    """See the module: ``step`` does something at random, ``check`` compares."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.files = MemoryFileSystem(random=SeededRandom(seed))
+        self.files.on_operation = self.on_operation
+        self.fault: Fault = "power"
+        self.operations_left = -1
+        self.told: list[str] = []
+        self.model = Model()
+        self.before_cuts: list[Model] = []
+        """The log as it was before truncations that nobody has synced: power loss may bring it back."""
+        self.checkpoint = 0
+        self.epoch = 0
+        self.assigned: list[tuple[int, int]] = []
+        self.sequences: dict[int, tuple[int, int]] = {}
+        self.config = LogConfig(
+            segment_bytes=self.random.choice([400, 700, 700, 2000, 1 << 20]),
+            index_interval_bytes=self.random.choice([0, 100, 100, 1000]),
+        )
+        self.fault_rate = self.random.choice([0, 0.1, 0.3, 0.5])
+        self.flip_rate = self.random.choice([0, 0, 0.3])
+        self.actions = self.draw_actions()
+        self.log = self.open(clean=False)
+
+    def draw_actions(self) -> list[Callable[[], None]]:
+        others = [self.truncate, self.reset, self.reopen, self.kill, self.crash, self.write_checkpoint]
+        others += [self.flush, self.flush_meanwhile, self.lead, self.fork]
+        chosen = self.random.sample(others, self.random.randrange(2, len(others) + 1))
+        return [*chosen, *[self.append] * self.random.randrange(1, 7)]
+
+    # --- faults -----------------------------------------------------------------------------------------
+
+    def on_operation(self, operation: Operation, path: str) -> None:
+        if self.operations_left == 0:
+            self.operations_left = -1
+            self.told.append(f"{self.fault} at {operation} {path}")
+            if self.fault == "error":
+                raise OSError(errno.EIO, "drawn", path)
+            raise Death
+        self.operations_left -= self.operations_left > 0
+
+    def arm(self, *faults: Fault) -> None:
+        if self.random.random() < self.fault_rate:
+            self.fault = self.random.choice(faults)
+            self.operations_left = int(self.random.expovariate(0.15))
+
+    def step(self) -> None:
+        action = self.random.choice(self.actions)
+        self.told.append(action.__name__)
+        self.arm("power", "kill", "error")
+        try:
+            action()
+        except (Death, StorageError):
+            self.die(power=self.fault == "power")
+        self.operations_left = -1
+
+    def die(self, *, power: bool) -> None:
+        """The process ends, with the machine or without, until it comes up again; it may die of that."""
+        while True:
+            self.operations_left = -1
+            if power:
+                keep: Keep = self.random.choice(["none", "all", "torn", "torn"])
+                self.told.append(f"keep {keep}")
+                self.files.crash(keep=keep)
+            else:
+                self.files.process_kill()
+            if self.random.random() < self.flip_rate:
+                self.flip_a_bit()
+            self.arm("power", "kill", "error")
+            try:
+                self.log = self.open(clean=False)
+            except (Death, StorageError):
+                if self.operations_left != -1 or self.told[-1] == "open":
+                    raise
+                power = self.fault == "power"
+            else:
+                break
+        self.operations_left = -1
+        self.adopt()
+
+    def flip_a_bit(self) -> None:
+        """In what recovery reads again: the log's tail, its newest index, snapshots."""
+        names = self.files.list(PATH) if self.files.is_dir(PATH) else ()
+        names = [name for name in names if name.endswith((".log", ".snapshot"))]
+        if not names:
+            return
+        name = self.random.choice([*names, *self.files_of_last_segment()])
+        data = self.files.read(f"{PATH}/{name}")
+        positions = self.doubtful_positions(data) if name.endswith(".log") else range(len(data))
+        if positions:
+            position = self.random.choice(positions)
+            self.told.append(f"flip {name} at {position}")
+            self.files.flip_bit(f"{PATH}/{name}", position, bit=self.random.randrange(8))
+
+    def files_of_last_segment(self) -> list[str]:
+        names = [name for name in self.files.list(PATH) if not name.endswith(".snapshot")]
+        last = max((name[:20] for name in names if name.endswith(".log")), default="none")
+        return [name for name in names if name.startswith(last)]
+
+    def doubtful_positions(self, data: bytes) -> list[int]:
+        """Checked bytes of a segment's batches that a crash may take."""
+        positions: list[int] = []
+        at = 0
+        while at + 61 <= len(data):
+            header = parse_header(data, at)
+            if header.magic != 2 or header.size_bytes < 61:
+                break
+            if header.base_offset >= max(self.model.durable_end, self.checkpoint):
+                end = min(at + header.size_bytes, len(data))
+                positions += [n for n in range(at, end) if n - at not in _UNCHECKED_BYTES]
+            at += header.size_bytes
+        return positions
+
+    def open(self, *, clean: bool) -> Log:
+        self.told.append("open")
+        return Log.open(
+            files=self.files,
+            directory=PATH,
+            config=self.config,
+            clean_shutdown=clean,
+            recovery_point=self.checkpoint,
+        )
+
+    # --- steps ------------------------------------------------------------------------------------------
+
+    def append(self) -> None:
+        for _ in range(self.random.randrange(1, 4)):
+            self.epoch += self.random.random() < 0.15
+            data, header = self.new_batch()
+            as_leader = self.random.random() < 0.5
+            if not as_leader and self.random.random() < 0.05:
+                data, header = self.with_gap(data)
+            # What a crash within the append leaves may be there or not.
+            self.model.batches.append(Stored(data, header))
+            if as_leader:
+                self.log.append_as_leader(bytearray(data), leader_epoch=self.epoch, now_ms=0)
+            else:
+                self.log.append_as_follower(data)
+            if header.producer_id > 0:
+                following = header.last_sequence + 1
+                self.sequences[header.producer_id] = (header.producer_epoch, following)
+
+    def new_batch(self) -> tuple[bytes, BatchHeader]:
+        producer = self.random.choice([-1, 1, 2])
+        producer_epoch, sequence = self.sequences.get(producer, (0, 0)) if producer > 0 else (-1, -1)
+        if producer > 0 and self.random.random() < 0.1:
+            producer_epoch, sequence = producer_epoch + 1, 0
+        size_bytes, count = self.random.randrange(80), self.random.randrange(1, 4)
+        data = encode_batch(
+            [(1000, None, bytes(size_bytes), ())] * count,
+            base_offset=self.log.log_end_offset,
+            leader_epoch=self.epoch,
+            producer_id=producer,
+            producer_epoch=producer_epoch,
+            base_sequence=sequence,
+        )
+        return bytes(data), parse_header(data)
+
+    def with_gap(self, data: bytes) -> tuple[bytes, BatchHeader]:
+        """As a follower gets it from a leader that has compacted what lay between."""
+        offset = self.log.log_end_offset + self.random.randrange(1, 5)
+        data = offset.to_bytes(8) + data[8:]
+        return data, parse_header(data)
+
+    def flush(self) -> None:
+        self.log.flush()
+        self.before_cuts.clear()
+        self.model.durable_end = self.model.end
+        assert self.log.recovery_point == self.model.end
+
+    def flush_meanwhile(self) -> None:
+        """A flush in another thread, while the log goes on."""
+        pending, target = self.log.begin_flush(), self.model.end
+        if pending is None:
+            return
+        self.random.choice([self.append, self.truncate])()
+        pending.sync()
+        reached = self.log.complete_flush(pending)
+        assert reached <= self.model.end
+        self.model.durable_end = max(self.model.durable_end, min(reached, target))
+
+    def write_checkpoint(self) -> None:
+        self.checkpoint = self.log.recovery_point
+
+    def lead(self) -> None:
+        """A leader that has nothing to append yet."""
+        self.epoch += 1
+        self.assigned.append((self.epoch, self.log.log_end_offset))
+        self.log.start_leader_epoch(self.epoch)
+
+    def truncate(self) -> None:
+        end = self.model.end
+        self.truncate_to(self.random.randrange(max(self.model.start, end - 30), end + 1))
+
+    def fork(self) -> None:
+        """A follower finds that its log went another way after some epoch."""
+        known = [epoch for epoch, _ in self.log.epochs.entries]
+        if known:
+            found = self.log.end_offset_for_epoch(self.random.choice(known))
+            self.truncate_to(max(found.end_offset, self.model.start))
+
+    def truncate_to(self, offset: int) -> None:
+        is_cut = offset < self.model.end
+        # A crash within the truncation may leave any end from here on: only what is below is promised.
+        self.note_cut(self.model.boundary_at(offset))
+        self.log.truncate_to(offset)
+        if is_cut:
+            self.before_cuts.clear()
+        self.model.truncate(offset)
+        self.forget()
+
+    def note_cut(self, durable_end: int) -> None:
+        self.before_cuts.append(replace(self.model, batches=[*self.model.batches]))
+        for each in (self.model, *self.before_cuts):
+            each.durable_end = min(each.durable_end, max(durable_end, each.start))
+
+    def reset(self) -> None:
+        if self.random.random() < 0.5:
+            return
+        offset = self.random.randrange(self.model.end + 50)
+        self.note_cut(self.model.start)
+        self.model = Model(start=offset, durable_end=offset)
+        self.log.truncate_fully_and_start_at(offset)
+        self.before_cuts.clear()
+        self.forget()
+
+    def reopen(self) -> None:
+        self.log.close()
+        self.checkpoint = self.log.recovery_point
+        self.model.durable_end = self.model.end
+        self.before_cuts.clear()
+        self.log = self.open(clean=True)
+
+    def kill(self) -> None:
+        self.log.abandon()
+        self.die(power=False)
+
+    def crash(self) -> None:
+        self.die(power=True)
+
+    # --- after a crash ----------------------------------------------------------------------------------
+
+    def adopt(self) -> None:
+        """The log may have lost what was not durable, from the end, at a batch boundary."""
+        log = self.log
+        if self.before_cuts and not self.is_prefix(self.model):
+            nothing = Model(start=log.log_start_offset)
+            found = next(filter(self.is_prefix, reversed(self.before_cuts)), nothing)
+            self.model = replace(found, batches=[*found.batches])
+        assert log.log_end_offset >= self.model.durable_end, "durable records are lost"
+        self.model.truncate(log.log_end_offset)
+        # A truncation that power loss undid leaves more durable than was promised; the log may know.
+        self.model.durable_end = max(self.model.durable_end, log.recovery_point)
+        self.forget()
+
+    def is_prefix(self, model: Model) -> bool:
+        """Whether the log holds what ``model`` does, maybe without the last of it."""
+        log = self.log
+        data = b"".join(each.data for each in model.batches)[: log.size_bytes]
+        return log.log_start_offset == model.start and self.read_all() == data
+
+    def read_all(self) -> bytes:
+        found, offset = bytearray(), self.log.log_start_offset
+        while data := self.log.read(offset, max_bytes=1 << 20):
+            found += data
+            offset = max(header.next_offset for header, _ in iterate_batches(data))
+        return bytes(found)
+
+    def forget(self) -> None:
+        """Producers and leaders go on where the log says they are."""
+        self.sequences.clear()
+        for batch in self.model.batches:
+            header = batch.header
+            if header.producer_id > 0:
+                self.sequences[header.producer_id] = (header.producer_epoch, header.last_sequence + 1)
+        self.epoch = max(self.epoch, self.log.latest_epoch)
+
+    # --- what must hold ---------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        log, model = self.log, self.model
+        assert (log.log_start_offset, log.log_end_offset) == (model.start, model.end)
+        assert log.size_bytes == sum(len(each.data) for each in model.batches)
+        assert log.recovery_point <= max(model.durable_end, model.start)
+        self.check_epochs()
+        expected = ProducerStates()
+        for batch in model.batches:
+            expected.replay(batch.header)
+        assert log.producers.entries == expected.entries
+        self.check_reads()
+
+    def check_epochs(self) -> None:
+        """Those of the batches, and maybe of leaders that have not written yet."""
+        written: list[tuple[int, int]] = []
+        for batch in self.model.batches:
+            epoch = batch.header.partition_leader_epoch
+            if not written or written[-1][0] < epoch:
+                written.append((epoch, batch.header.base_offset))
+        entries = self.log.epochs.entries
+        allowed = {*written, *self.assigned}
+        assert all(entry in allowed for entry in entries)
+        epochs = [epoch for epoch, _ in entries]
+        assert all(epoch in epochs for epoch, _ in written)
+        assert epochs == sorted(epochs)
+
+    def check_reads(self) -> None:
+        batches = self.model.batches
+        number = self.random.randrange(len(batches) + 1)
+        offset = self.model.start
+        if number:
+            header = batches[number - 1].header
+            offset = self.random.randrange(header.base_offset, header.next_offset)
+            number -= 1
+        max_bytes = self.random.randrange(1, 2000)
+        found = bytearray()
+        while data := self.log.read(offset, max_bytes=max_bytes):
+            headers = [header for header, _ in iterate_batches(data)]
+            assert len(data) <= max_bytes or len(headers) == 1
+            found += data
+            offset = headers[-1].next_offset
+        assert b"".join(each.data for each in batches[number:]) == found
+        self.check_limited_read()
+
+    def check_limited_read(self) -> None:
+        """Nothing at or above the bound that a consumer has."""
+        model = self.model
+        offset = self.random.randrange(model.start, model.end + 1)
+        upper = self.random.randrange(model.start, model.end + 1)
+        data = self.log.read(offset, max_bytes=self.random.randrange(1, 2000), upper_offset=upper)
+        for header, _ in iterate_batches(data):
+            assert offset <= header.last_offset < upper
+        try:
+            self.log.read(model.end + 1, max_bytes=1)
+        except OffsetOutOfRange:
+            return
+        raise AssertionError("read beyond the end")
+
+
+def run_history(seed: int, *, steps: int = 20) -> None:
+    """Raises ``AssertionError`` with the history if the log is not what the model says."""
+    history = History(seed)
+    try:
+        for _ in range(steps):
+            history.step()
+            history.check()
+    except BaseException as error:
+        error.add_note(f"history {seed}: {'; '.join(history.told)}")
+        raise

@@ -1,0 +1,106 @@
+"""What opening a log after a crash got wrong once; the model test found most of these."""
+
+import errno
+from contextlib import suppress
+
+import pytest
+from glasslog.common.errors import StorageError
+from glasslog.common.runtime.memory.files import MemoryFileSystem, Operation
+from glasslog.log.config import LogConfig
+from glasslog.log.log import Log
+from glasslog.log.records import encode_batch
+
+PATH = "/data/t-0"
+
+
+@pytest.fixture
+def files() -> MemoryFileSystem:
+    return MemoryFileSystem()
+
+
+def open_log(files: MemoryFileSystem, *, clean: bool = False, recovery_point: int = 0) -> Log:
+    return Log.open(
+        files=files,
+        directory=PATH,
+        config=LogConfig(),
+        clean_shutdown=clean,
+        recovery_point=recovery_point,
+    )
+
+
+def batch(offset: int, epoch: int = 0) -> bytes:
+    return bytes(encode_batch([(1_000, None, b"v", ())] * 2, base_offset=offset, leader_epoch=epoch))
+
+
+def test_a_log_that_was_cut_in_a_gap_opens_again(files: MemoryFileSystem) -> None:
+    """A follower copied a compacted log and was told to cut it at the first batch after a gap. It took the
+    gap's end for its own, and said so in its recovery point. After a crash its last batch ended before
+    that: the partition stayed offline, as if synced records were missing.
+    """
+    log = open_log(files)
+    log.append_as_follower(batch(0))
+    log.append_as_follower(batch(10, epoch=1))
+    log.truncate_to(10)
+    assert log.log_end_offset == 2
+    log.flush()
+    recovery_point = log.recovery_point
+    files.crash()
+    assert open_log(files, recovery_point=recovery_point).log_end_offset == 2
+
+
+def test_a_cut_inside_of_a_gap_ends_where_the_gap_begins(files: MemoryFileSystem) -> None:
+    """The same with an offset that no batch has."""
+    log = open_log(files)
+    log.append_as_follower(batch(0))
+    log.append_as_follower(batch(10))
+    log.truncate_to(7)
+    assert log.log_end_offset == 2
+    log.append_as_follower(batch(2))
+    assert log.log_end_offset == 4
+
+
+def test_a_log_that_starts_anew_has_no_epochs_of_its_former_life(files: MemoryFileSystem) -> None:
+    """A follower that was far behind dropped everything and began at the leader's start. Power went while it
+    wrote its epochs for the second time: the first time it had written those of the batches it had dropped,
+    and after the restart it answered with them.
+    """
+    log = open_log(files)
+    log.append_as_follower(batch(0))
+    log.append_as_follower(batch(2, epoch=2))
+    writes = 0
+
+    def fail_second_write(operation: Operation, path: str) -> None:
+        nonlocal writes
+        if operation == "rename" and "leader-epoch" in path:
+            writes += 1
+            if writes == 2:
+                raise OSError(errno.EIO, "power")
+
+    files.on_operation = fail_second_write
+    with suppress(StorageError):
+        log.truncate_fully_and_start_at(3)
+    files.on_operation = None
+    files.crash(keep="all")
+    assert list(open_log(files).epochs.entries) == []
+
+
+def test_a_snapshot_that_can_not_be_read_is_a_storage_error(files: MemoryFileSystem) -> None:
+    """The disk refused to read a producer snapshot: a bare OSError came up, which no broker takes for a
+    failed disk. The whole broker ended with it.
+    """
+    log = open_log(files)
+    log.append_as_leader(batch(0), leader_epoch=0, now_ms=0)
+    log.close()
+    files.fail_next("read", "*.snapshot", OSError(errno.EIO, "bad disk"))
+    with pytest.raises(StorageError, match="snapshot: can not be read: bad disk"):
+        open_log(files, clean=True)
+
+
+def test_a_segment_that_can_not_be_opened_for_a_flush_is_a_storage_error(files: MemoryFileSystem) -> None:
+    """The same, where a flush in the background opens a file that was closed meanwhile."""
+    open_log(files).close()
+    log = open_log(files, clean=False)
+    log.start_leader_epoch(1)
+    files.fail_next("open", "*.log", OSError(errno.EMFILE, "too many files"))
+    with pytest.raises(StorageError, match=r"\.log: can not be opened: too many files"):
+        log.begin_flush()
