@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.common.ids import Offset
-from glasslog.simulator.run import Outcome, run_seed
+from glasslog.simulator.outcome import Outcome
+from glasslog.simulator.run import Request, run
 
 from tests.source_tree import ROOT
 
@@ -37,14 +38,14 @@ def assert_good(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_cluster_keeps_its_promises_under_faults_and_recovers(seed: int) -> None:
-    assert_good(run_seed(seed, faulty_ms=FAULTY_MS))
+    assert_good(run(Request(seed=seed, faulty_ms=FAULTY_MS)))
 
 
 def trace_hash(seed: int, hash_seed: str) -> str:
     """The trace of a run in a process of its own."""
     code = (
-        "import logging; logging.disable(); from glasslog.simulator.run import run_seed; "
-        f"print(run_seed({seed}, faulty_ms={SHORT_MS}).trace_hash)"
+        "import logging; logging.disable(); from glasslog.simulator.run import Request, run; "
+        f"print(run(Request(seed={seed}, faulty_ms={SHORT_MS})).trace_hash)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -73,4 +74,4 @@ def test_the_simulation_catches_a_leader_that_commits_alone(monkeypatch: pytest.
         return has_moved
 
     monkeypatch.setattr(LeaderState, "advance_high_watermark", commit_at_once)
-    assert "high watermark" in run_seed(0, faulty_ms=SHORT_MS).failure
+    assert "high watermark" in run(Request(seed=0, faulty_ms=SHORT_MS)).failure

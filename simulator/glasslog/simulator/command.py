@@ -2,10 +2,20 @@
 
 import logging
 import secrets
+from collections.abc import Mapping
+from typing import TypeVar
 
 import click
 from glasslog.client.cli.errors import UsageError
-from glasslog.simulator.run import FAULTY_MS, Outcome, run_seed
+from glasslog.client.cli.output import aligned
+from glasslog.simulator.outcome import Outcome
+from glasslog.simulator.run import FAULTY_MS, Request, run
+from glasslog.simulator.scenarios.catalog import SCENARIOS
+from glasslog.simulator.scenarios.scenario import Scenario
+from glasslog.simulator.switches.catalog import SWITCHES
+from glasslog.simulator.switches.switch import Switch
+
+T = TypeVar("T", Scenario, Switch)
 
 _LARGEST_DRAWN_SEED = 1_000_000
 
@@ -21,22 +31,51 @@ _LARGEST_DRAWN_SEED = 1_000_000
     show_default=True,
     help="Virtual seconds of faults.",
 )
-def simulate(seed: int | None, seeds: str | None, duration_s: float) -> int:
+@click.option("--scenario", metavar="NAME", help="A named story instead of the drawn mix of faults.")
+@click.option("--switch", metavar="NAME", help="Put a bug of the past back: a check should catch it.")
+@click.option("--list", "is_list", is_flag=True, help="Show the scenarios and switches.")
+def simulate(
+    seed: int | None,
+    seeds: str | None,
+    duration_s: float,
+    scenario: str | None,
+    switch: str | None,
+    is_list: bool,
+) -> int:
     """Run a whole cluster under faults in this process, on virtual time, and check everything all along.
 
     The same seed gives the same run, always. Exit status 1 when a check fails.
     """
+    if is_list:
+        _list()
+        return 0
     if seed is not None and seeds is not None:
         raise UsageError("--seed and --seeds exclude each other")
     numbers = _numbers(seeds) if seeds else [secrets.randbelow(_LARGEST_DRAWN_SEED) if seed is None else seed]
     # Nodes under faults have much to log, and formatting it takes longer than all else.
     logging.disable()
     failed = 0
+    bug = _named(SWITCHES, switch, "switch")
+    story = _named(SCENARIOS, scenario or (bug.scenario if bug else None) or None, "scenario")
     for number in numbers:
-        outcome = run_seed(number, faulty_ms=round(duration_s * 1000))
+        outcome = run(Request(seed=number, faulty_ms=round(duration_s * 1000), scenario=story, switch=bug))
         failed += bool(outcome.failure)
         click.echo(_line(outcome))
     return int(failed > 0)
+
+
+def _list() -> None:
+    for title, catalog in (("scenario", SCENARIOS), ("switch", SWITCHES)):
+        rows = [(each.name, each.origin, each.description) for each in catalog.values()]
+        click.echo(aligned((title, "origin", "description"), rows) + "\n")
+
+
+def _named(catalog: Mapping[str, T], name: str | None, kind: str) -> T | None:
+    if name is None:
+        return None
+    if name not in catalog:
+        raise UsageError(f"no {kind} is named {name}: see `glasslog simulate --list`")
+    return catalog[name]
 
 
 def _numbers(text: str) -> list[int]:

@@ -13,12 +13,9 @@ from glasslog.controller.raft.roles import Leader
 from glasslog.log.batch import iterate_batches
 from glasslog.metadata.image import MetadataImage, PartitionImage
 from glasslog.simulator.cluster import MemoryCluster, broker_id
+from glasslog.simulator.outcome import Violated
 
 PartitionKey = tuple[bytes, int]
-
-
-class Violated(AssertionError):  # noqa: N818 - the name of the situation
-    """An invariant does not hold."""
 
 
 class Invariants:

@@ -5,82 +5,105 @@ run is asked for and shown (``command``).
 """
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from random import Random
 
-from glasslog.common.ids import OFFSETS_TOPIC
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.simulator.checker.history import History, check
 from glasslog.simulator.cluster import MemoryCluster
+from glasslog.simulator.convergence import recover, settle
 from glasslog.simulator.faults import Faults
-from glasslog.simulator.invariants import Invariants, Violated, differing_replicas
+from glasslog.simulator.invariants import Invariants
+from glasslog.simulator.outcome import FailedCheck, Outcome, blame, describe
+from glasslog.simulator.scenarios.scenario import Scenario
+from glasslog.simulator.stage import Stage
+from glasslog.simulator.switches.switch import Switch
 from glasslog.simulator.workload import TOPIC, Load, Workload
 
 FAULTY_MS = 20_000
 _CHECK_EVERY_S = 0.05
-_LOOK_EVERY_MS = 20
-_HEALTHY_WITHIN_MS = 30_000
 _FINISH_WITHIN_MS = 70_000
 _VIRTUAL_LIMIT_MS = 400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a seed came to. ``failure`` is empty for a good run.
-
-    ``recovery_ms`` is virtual time from the end of all faults until every replica was in sync.
-    """
+class Request:
+    """A run to make: the drawn mix of faults, or ``scenario``; with the bug that ``switch`` puts back."""
 
     seed: int
-    failure: str
-    records: int
-    acknowledged: int
-    recovery_ms: int
-    trace_hash: str
-    lines: tuple[str, ...]
+    faulty_ms: int = FAULTY_MS
+    scenario: Scenario | None = None
+    switch: Switch | None = None
 
 
-def run_seed(seed: int, *, faulty_ms: int = FAULTY_MS) -> Outcome:
-    """Run a whole schedule; every failure is in the outcome."""
+def run(request: Request) -> Outcome:
+    """Make the run; every failure is in the outcome."""
     history = History()
-    run = _Run(seed, history, faulty_ms)
+    made = _Run(request, history)
     failure = ""
+    failed: FailedCheck = ""
     try:
-        run_virtual(run.main, timeout_ms=_VIRTUAL_LIMIT_MS)
+        with request.switch.bug() if request.switch else nullcontext():
+            run_virtual(made.main, timeout_ms=_VIRTUAL_LIMIT_MS)
         anomalies = check(history)
         failure = "\n".join(str(anomaly) for anomaly in anomalies[:20])
+        failed = "history" if anomalies else ""
     except Exception as error:
-        failure = _describe(error)
+        failure, failed = describe(error), blame(error)
     return Outcome(
-        seed=seed,
+        seed=request.seed,
         failure=failure,
+        check=failed,
         records=len(history.sent),
         acknowledged=sum(sent.is_acknowledged for sent in history.sent.values()),
-        recovery_ms=run.recovery_ms,
+        recovery_ms=made.recovery_ms,
+        virtual_ms=made.virtual_ms,
         trace_hash=history.trace_hash(),
         lines=tuple(history.lines),
     )
 
 
-def _describe(error: BaseException) -> str:
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(_describe(each) for each in error.exceptions)
-    notes = " ".join(getattr(error, "__notes__", ()))
-    return f"{type(error).__name__}: {error} {notes}".strip()
-
-
 class _Run:
     """The pieces of one run."""
 
-    def __init__(self, seed: int, history: History, faulty_ms: int) -> None:
-        self._seed = seed
-        self._faulty_ms = faulty_ms
-        self._random = Random(f"schedule {seed}")
+    def __init__(self, request: Request, history: History) -> None:
+        self._seed = request.seed
+        self._faulty_ms = request.faulty_ms
+        self._scenario = request.scenario
+        self._random = Random(f"schedule {request.seed}")
         self._history = history
         self.recovery_ms = 0
+        self.virtual_ms = 0
 
     async def main(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await (self._drawn() if self._scenario is None else self._told(self._scenario))
+        finally:
+            self.virtual_ms = round((loop.time() - began) * 1000)
+
+    async def _told(self, scenario: Scenario) -> None:
+        cluster = MemoryCluster(
+            controllers=scenario.controllers,
+            brokers=scenario.brokers,
+            world=MemoryWorld(seed=self._seed),
+            settings=scenario.settings,
+        )
+        async with cluster:
+            invariants = Invariants(cluster)
+            random = Random(f"{scenario.name} {self._seed}")
+            stage = Stage(cluster, self._history, invariants, random)
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(_watch(cluster, invariants))
+                await scenario.script(stage)
+                await stage.finish()
+                watching.cancel()
+            self.recovery_ms = stage.recovery_ms
+
+    async def _drawn(self) -> None:
         random = self._random
         controllers, brokers = random.choice(((3, 3), (3, 3), (3, 3), (3, 5), (1, 1)))
         load = self._load(brokers)
@@ -128,22 +151,14 @@ class _Run:
             watching.cancel()
 
     async def _converge(self, cluster: MemoryCluster, workload: Workload) -> None:
-        loop = asyncio.get_running_loop()
-        healed = loop.time()
-        await cluster.healthy(within_ms=_HEALTHY_WITHIN_MS)
-        await _until_whole(cluster)
-        self.recovery_ms = round((loop.time() - healed) * 1000)
+        self.recovery_ms = await recover(cluster)
         # Progress is asked for as well: the producers go on for a moment.
         await asyncio.sleep(1)
         workload.is_sending = False
         async with asyncio.timeout(_FINISH_WITHIN_MS / 1000):
             await workload.finished()
             await workload.drain()
-        await _until_whole(cluster)
-        await asyncio.sleep(2)
-        differences = differing_replicas(cluster, (TOPIC, OFFSETS_TOPIC))
-        if differences:
-            raise Violated("; ".join(differences))
+        await settle(cluster, (TOPIC,))
         self._history.note(f"end: {cluster.describe()}")
 
 
@@ -163,28 +178,6 @@ def _settings(random: Random) -> dict[str, str]:
     }
     settings = {key: str(random.choice(values)) for key, values in drawn.items()}
     return settings | {"controlled.shutdown.timeout.ms": "5000", "auto.create.topics.enable": "false"}
-
-
-async def _until_whole(cluster: MemoryCluster) -> None:
-    """Every partition led, every replica in the ISR, and everybody agrees on the metadata."""
-    for _ in range(_HEALTHY_WITHIN_MS // _LOOK_EVERY_MS):
-        if not (wrong := _not_whole(cluster)):
-            return
-        await asyncio.sleep(_LOOK_EVERY_MS / 1000)
-    raise Violated(f"not whole within {_HEALTHY_WITHIN_MS} ms: {wrong}; {cluster.describe()}")
-
-
-def _not_whole(cluster: MemoryCluster) -> str:
-    offsets = {name: cluster.broker(name).observer.image.offset for name in cluster.broker_names}
-    if len(set(offsets.values())) > 1:
-        return f"brokers know the metadata up to {offsets}"
-    image = cluster.image
-    placed = [partition for topic in image.topics.values() for partition in topic.partitions]
-    return "; ".join(
-        f"{each.topic}-{each.partition}: leader {each.leader}, ISR {each.isr} of {each.replicas}"
-        for each in placed
-        if not each.has_leader or len(each.isr) < len(each.replicas)
-    )
 
 
 async def _watch(cluster: MemoryCluster, invariants: Invariants) -> None:

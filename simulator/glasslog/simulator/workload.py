@@ -5,26 +5,30 @@ hanging: a client that stands still after all faults are over fails the run. Ref
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 
 from glasslog.client.admin import Admin, NewTopic
-from glasslog.client.consumer import Consumer
-from glasslog.client.delivery import Delivery
 from glasslog.client.producer import Producer
-from glasslog.client.types import ConsumerRecord, RecordMetadata
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
-from glasslog.simulator.checker.history import History, Polled, Sent
+from glasslog.simulator.checker.history import History
+from glasslog.simulator.clients import (
+    BOOTSTRAP_TIMEOUT_MS,
+    REQUEST_TIMEOUT_MS,
+    Clients,
+    RecordingConsumer,
+    drain,
+    now,
+)
 from glasslog.simulator.cluster import MemoryCluster
-from glasslog.simulator.invariants import Invariants, Violated
+from glasslog.simulator.invariants import Invariants
 
 TOPIC = "kept"
 GROUP = "readers"
 _RESTART_MS = 200
-_REQUEST_TIMEOUT_MS = 3_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +59,9 @@ class Workload:
     ) -> None:
         self._cluster = cluster
         self._history = history
-        self._invariants = invariants
         self._load = load
         self._random = random
-        self._bootstrap = [f"{name}:9192" for name in cluster.broker_names]
+        self._clients = Clients(cluster, history, invariants)
         self.is_sending = True
         self._serial = 0
         self._reached: dict[tuple[str, TopicPartition], int] = {}
@@ -105,52 +108,19 @@ class Workload:
     # --- producers --------------------------------------------------------------------------------------
 
     async def _produce(self, name: str, *, validated: bool) -> None:
-        runtime = self._cluster.world.runtime(name)
-        producer = Producer(
-            self._bootstrap,
-            runtime=runtime,
-            acks="all" if validated else 1,
-            enable_idempotence=validated,
+        producer = self._clients.producer(
+            name,
+            validated=validated,
             linger_ms=self._random.choice((0, 5, 20)),
             batch_size=self._load.batch_size,
             compression_type=self._load.compression,
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
             delivery_timeout_ms=self._load.delivery_timeout_ms,
-            bootstrap_timeout_ms=60_000,
         )
         async with producer:
-            number = 0
             while self.is_sending:
-                await self._send(producer, name, number, validated=validated)
-                number += 1
+                await producer.send(TopicPartition(TOPIC, self._random.randrange(self._load.partitions)))
                 await asyncio.sleep(self._random.uniform(0, 2 * self._load.pause_ms) / 1000)
-            try:
-                await producer.flush()
-            except GlasslogError as error:
-                self._history.note(f"{name} flush: {error.code.name}")
-
-    async def _send(self, producer: Producer, name: str, number: int, *, validated: bool) -> None:
-        partition = TopicPartition(TOPIC, self._random.randrange(self._load.partitions))
-        sent = Sent(
-            value=f"{name}/{number}", producer=name, number=number, partition=partition, validated=validated
-        )
-        self._history.sent[sent.value] = sent
-        try:
-            delivery: Delivery = await producer.send(
-                TOPIC, sent.value.encode(), partition=partition.partition
-            )
-        except GlasslogError as error:
-            sent.error = error.code.name
-            return
-        delivery.add_done_callback(partial(self._on_outcome, sent))
-
-    def _on_outcome(self, sent: Sent, outcome: RecordMetadata | GlasslogError) -> None:
-        if isinstance(outcome, GlasslogError):
-            sent.error = outcome.code.name
-            self._history.note(f"{_now()} {sent.value} failed {outcome.code.name}")
-        else:
-            sent.is_acknowledged, sent.offset = True, outcome.offset
-            self._history.note(f"{_now()} {sent.value} at {sent.partition}@{outcome.offset}")
+            await producer.flush()
 
     # --- consumers --------------------------------------------------------------------------------------
 
@@ -159,92 +129,60 @@ class Workload:
         life = 0
         while True:
             life += 1
-            consumer_name = f"{name}.{life}"
-            self._history.groups.setdefault(GROUP, []).append(consumer_name)
             span_ms = self._random.choice((4_000, 10_000, 60_000_000))
-            runtime = self._cluster.world.runtime(name)
-            consumer = Consumer(
+            reader = self._clients.consumer(
+                f"{name}.{life}",
                 TOPIC,
-                bootstrap_servers=self._bootstrap,
-                group_id=GROUP,
-                runtime=runtime,
-                auto_offset_reset="earliest",
+                host=name,
+                group=GROUP,
                 session_timeout_ms=6_000,
                 heartbeat_interval_ms=1_000,
                 # Also bounds the wait for an answer to a join whose call was lost.
                 max_poll_interval_ms=8_000,
                 auto_commit_interval_ms=500,
-                request_timeout_ms=_REQUEST_TIMEOUT_MS,
-                bootstrap_timeout_ms=60_000,
                 max_poll_records=self._random.choice((5, 50, 500)),
             )
             try:
                 async with asyncio.timeout(span_ms / 1000):
-                    await self._read(consumer, consumer_name, [])
+                    await self._read(reader, GROUP)
             except TimeoutError:
-                self._history.note(f"{_now()} {consumer_name} ends")
-            if self._random.randrange(2):
-                await consumer.close()
-            else:
+                self._history.note(f"{now()} {reader.name} ends")
+            if not self._random.randrange(2):
                 self._cluster.world.network.kill_host(name)
-                await consumer.close()
+            await reader.consumer.close()
             await asyncio.sleep(_RESTART_MS / 1000)
 
     async def _assigned(self, name: str) -> None:
-        consumer = Consumer(
-            bootstrap_servers=self._bootstrap,
-            runtime=self._cluster.world.runtime(name),
-            auto_offset_reset="earliest",
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
-            bootstrap_timeout_ms=60_000,
-        )
+        reader = self._clients.consumer(name)
         self._history.assigned.append(name)
         try:
-            await self._read(consumer, name, self._partitions())
+            reader.consumer.assign(self.partitions())
+            await self._read(reader, name)
         finally:
-            await consumer.close()
+            await reader.consumer.close()
 
-    def _partitions(self) -> list[TopicPartition]:
+    def partitions(self) -> list[TopicPartition]:
+        """Those whose records are checked."""
         return [TopicPartition(TOPIC, number) for number in range(self._load.partitions)]
 
-    async def _read(self, consumer: Consumer, name: str, assigned: Sequence[TopicPartition]) -> None:
-        await consumer.start()
-        if assigned:
-            consumer.assign(assigned)
+    async def _read(self, reader: RecordingConsumer, party: str) -> None:
+        """``party``: the group, or the consumer's own name when it has none."""
+        await reader.consumer.start()
         while True:
-            try:
-                records = await consumer.poll(timeout_ms=500)
-            except GlasslogError as error:
-                self._history.note(f"{_now()} {name} poll: {error.code.name}")
-                await asyncio.sleep(0.05)
-                continue
-            self._on_records(name, records, self._history.polled)
-            for record in records:
-                key = (GROUP if not assigned else name, TopicPartition(record.topic, record.partition))
+            for record in await reader.poll(timeout_ms=500):
+                key = (party, TopicPartition(record.topic, record.partition))
                 self._reached[key] = max(self._reached.get(key, 0), record.offset + 1)
-
-    def _on_records(self, name: str, records: Sequence[ConsumerRecord], polls: list[Polled]) -> None:
-        runs: dict[TopicPartition, list[tuple[int, str]]] = {}
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
-            runs.setdefault(partition, []).append((record.offset, (record.value or b"").decode()))
-        for partition, run in runs.items():
-            polls.append(Polled(consumer=name, partition=partition, records=tuple(run)))
-            self._history.note(f"{_now()} {name} polled {partition} {run[0][0]} to {run[-1][0]}")
-            highest = self._invariants.highest_of(partition, beyond=run[-1][0])
-            if run[-1][0] >= highest:
-                raise Violated(f"{name} was given {partition}@{run[-1][0]}, high watermark {highest}")
 
     # --- topics that come and go ------------------------------------------------------------------------
 
     async def _churn(self) -> None:
         """Create, use and delete a topic under one of two names, over and over."""
         admin = Admin(
-            self._bootstrap,
+            self._clients.bootstrap,
             runtime=self._cluster.world.runtime("admin"),
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
             default_api_timeout_ms=6_000,
-            bootstrap_timeout_ms=60_000,
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
         )
         async with admin:
             while self.is_sending:
@@ -262,7 +200,7 @@ class Workload:
     async def _use(self, name: str) -> None:
         self._serial += 1
         producer = Producer(
-            self._bootstrap,
+            self._clients.bootstrap,
             runtime=self._cluster.world.runtime(f"passer-{self._serial % 2}"),
             request_timeout_ms=1_000,
             delivery_timeout_ms=2_000,
@@ -274,25 +212,16 @@ class Workload:
     async def _bear(self, action: Callable[[], Awaitable[object]], what: str) -> None:
         try:
             await action()
-            self._history.note(f"{_now()} {what}: done")
+            self._history.note(f"{now()} {what}: done")
         except GlasslogError as error:
-            self._history.note(f"{_now()} {what}: {error.code.name}")
+            self._history.note(f"{now()} {what}: {error.code.name}")
             await asyncio.sleep(0.1)
 
     # --- in the end -------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """Read everything with a fresh consumer, then wait for the others to have got as far."""
-        consumer = Consumer(
-            bootstrap_servers=self._bootstrap,
-            runtime=self._cluster.world.runtime("last"),
-            auto_offset_reset="earliest",
-        )
-        async with consumer:
-            ends = await consumer.end_offsets(self._partitions())
-            consumer.assign(self._partitions())
-            while not await _is_through(consumer, ends):
-                self._on_records("last", await consumer.poll(timeout_ms=200), self._history.final)
+        ends = await drain(self._clients, self.partitions())
         await self._cluster.until(
             lambda: self._have_all(ends), within_ms=40_000, what="the other consumers read to the end"
         )
@@ -303,11 +232,3 @@ class Workload:
             for reader in (*self._history.assigned, *self._history.groups)
             for partition, end in ends.items()
         )
-
-
-async def _is_through(consumer: Consumer, ends: Mapping[TopicPartition, int]) -> bool:
-    return all([await consumer.position(partition) >= end for partition, end in ends.items()])
-
-
-def _now() -> str:
-    return f"{asyncio.get_running_loop().time():.6f}"

@@ -1,0 +1,205 @@
+"""Clients whose every act goes into the history: what they sent, what became of it, what they were given.
+
+The library's own ``Producer`` and ``Consumer`` on hosts of the simulated network.  Refuses to know when they
+act and which faults there are.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from types import TracebackType
+from typing import Self, Unpack
+
+from glasslog.client.consumer import Consumer
+from glasslog.client.options import ConsumerKeywords, ProducerKeywords
+from glasslog.client.producer import Producer
+from glasslog.client.types import ConsumerRecord, RecordMetadata
+from glasslog.common.errors import GlasslogError
+from glasslog.common.ids import TopicPartition
+from glasslog.simulator.checker.history import History, Polled, Sent
+from glasslog.simulator.cluster import MemoryCluster
+from glasslog.simulator.invariants import Invariants
+from glasslog.simulator.outcome import Violated
+
+REQUEST_TIMEOUT_MS = 3_000
+"""Calls that a fault has swallowed are given up after this."""
+
+BOOTSTRAP_TIMEOUT_MS = 60_000
+
+
+class Clients:
+    """Makes clients; each lives on a host of its own name."""
+
+    def __init__(self, cluster: MemoryCluster, history: History, invariants: Invariants) -> None:
+        self._cluster = cluster
+        self._history = history
+        self._invariants = invariants
+        self.bootstrap = [f"{name}:9192" for name in cluster.broker_names]
+
+    def producer(
+        self, name: str, *, validated: bool = True, **options: Unpack[ProducerKeywords]
+    ) -> "RecordingProducer":
+        """``validated``: acks=all and idempotent: what is acknowledged must survive, once and in order.
+
+        Otherwise acks=1 without idempotence: its records may be lost and doubled.
+        """
+        keywords: ProducerKeywords = {
+            "acks": "all" if validated else 1,
+            "enable_idempotence": validated,
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+            **options,
+        }
+        producer = Producer(self.bootstrap, runtime=self._cluster.world.runtime(name), **keywords)
+        return RecordingProducer(name, producer, self._history, validated=validated)
+
+    def consumer(
+        self, name: str, *topics: str, host: str = "", group: str = "", **options: Unpack[ConsumerKeywords]
+    ) -> "RecordingConsumer":
+        """Of a group when it names one, else for ``assign``; on ``host``, or on one of its own name."""
+        keywords: ConsumerKeywords = {
+            "auto_offset_reset": "earliest",
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+            **options,
+        }
+        consumer = Consumer(
+            *topics,
+            bootstrap_servers=self.bootstrap,
+            group_id=group or None,
+            runtime=self._cluster.world.runtime(host or name),
+            **keywords,
+        )
+        if group:
+            self._history.groups.setdefault(group, []).append(name)
+        return RecordingConsumer(name, consumer, self._history, self._invariants)
+
+
+class RecordingProducer:
+    """Use as ``async with``. Values are ``name/number`` and so unique in the run."""
+
+    def __init__(self, name: str, producer: Producer, history: History, *, validated: bool) -> None:
+        self.name = name
+        self.validated = validated
+        self._producer = producer
+        self._history = history
+        self._number = 0
+
+    async def __aenter__(self) -> Self:
+        await self._producer.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._producer.__aexit__(kind, error, trace)
+
+    async def send(self, partition: TopicPartition) -> Sent:
+        """Queue the next value; what becomes of it shows in what is returned, and in the history."""
+        sent, _ = await self._send(partition)
+        return sent
+
+    async def put(self, partition: TopicPartition) -> Sent:
+        """Send the next value and wait for what becomes of it."""
+        sent, outcome = await self._send(partition)
+        await outcome
+        return sent
+
+    async def flush(self) -> None:
+        """Until everything queued is acknowledged or given up."""
+        try:
+            await self._producer.flush()
+        except GlasslogError as error:
+            self._history.note(f"{self.name} flush: {error.code.name}")
+
+    async def _send(self, partition: TopicPartition) -> tuple[Sent, "asyncio.Future[None]"]:
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        number, self._number = self._number, self._number + 1
+        sent = Sent(
+            value=f"{self.name}/{number}",
+            producer=self.name,
+            number=number,
+            partition=partition,
+            validated=self.validated,
+        )
+        self._history.sent[sent.value] = sent
+        try:
+            delivery = await self._producer.send(
+                partition.topic, sent.value.encode(), partition=partition.partition
+            )
+        except GlasslogError as error:
+            sent.error = error.code.name
+            outcome.set_result(None)
+        else:
+            delivery.add_done_callback(partial(self._on_outcome, sent, outcome))
+        return sent, outcome
+
+    def _on_outcome(
+        self, sent: Sent, future: "asyncio.Future[None]", outcome: RecordMetadata | GlasslogError
+    ) -> None:
+        if isinstance(outcome, GlasslogError):
+            sent.error = outcome.code.name
+            self._history.note(f"{now()} {sent.value} failed {outcome.code.name}")
+        else:
+            sent.is_acknowledged, sent.offset = True, outcome.offset
+            self._history.note(f"{now()} {sent.value} at {sent.partition}@{outcome.offset}")
+        if not future.done():
+            future.set_result(None)
+
+
+class RecordingConsumer:
+    """One task uses it at a time."""
+
+    def __init__(self, name: str, consumer: Consumer, history: History, invariants: Invariants) -> None:
+        self.name = name
+        self.consumer = consumer
+        """For what is not recorded: seeking, positions, closing."""
+
+        self._history = history
+        self._invariants = invariants
+
+    async def poll(self, *, timeout_ms: int, is_final: bool = False) -> list[ConsumerRecord]:
+        """What the consumer is given, perhaps nothing; an error counts as nothing and is noted.
+
+        ``is_final`` for the reader that reads everything in the end.
+        """
+        try:
+            records = await self.consumer.poll(timeout_ms=timeout_ms)
+        except GlasslogError as error:
+            self._history.note(f"{now()} {self.name} poll: {error.code.name}")
+            await asyncio.sleep(0.05)
+            return []
+        self._record(records, self._history.final if is_final else self._history.polled)
+        return records
+
+    def _record(self, records: Sequence[ConsumerRecord], polls: list[Polled]) -> None:
+        runs: dict[TopicPartition, list[tuple[int, str]]] = {}
+        for record in records:
+            name = TopicPartition(record.topic, record.partition)
+            runs.setdefault(name, []).append((record.offset, (record.value or b"").decode()))
+        for name, run in runs.items():
+            polls.append(Polled(consumer=self.name, partition=name, records=tuple(run)))
+            self._history.note(f"{now()} {self.name} polled {name} {run[0][0]} to {run[-1][0]}")
+            highest = self._invariants.highest_of(name, beyond=run[-1][0])
+            if run[-1][0] >= highest:
+                raise Violated(f"{self.name} was given {name}@{run[-1][0]}, high watermark {highest}")
+
+
+def now() -> str:
+    """Virtual seconds, as the trace shows them."""
+    return f"{asyncio.get_running_loop().time():.6f}"
+
+
+async def drain(clients: Clients, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """Read all of it with a fresh consumer, from the beginning to the end; returns where each ends."""
+    reader = clients.consumer("last")
+    async with reader.consumer as consumer:
+        ends = await consumer.end_offsets(partitions)
+        consumer.assign(partitions)
+        while not await _is_through(consumer, ends):
+            await reader.poll(timeout_ms=200, is_final=True)
+    return dict(ends)
+
+
+async def _is_through(consumer: Consumer, ends: dict[TopicPartition, int]) -> bool:
+    return all([await consumer.position(partition) >= end for partition, end in ends.items()])
