@@ -6,12 +6,11 @@ of that. Should a later package be laid out differently, its front door is taken
 what is summed.
 """
 
-from collections.abc import Callable
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
-from typing import cast
+from typing import Protocol, cast
 
 from glasslog.common.runtime.protocols import Buffer
 
@@ -29,5 +28,12 @@ def _extension() -> ModuleType:
     return module if hasattr(module, "crc32c") else import_module(_PACKAGE)
 
 
-crc32c = cast(Callable[[Buffer], int], _extension().crc32c)
-"""The checksum of a buffer, as an unsigned 32-bit integer, with the processor's own instructions."""
+class _Checksum(Protocol):
+    def __call__(self, data: Buffer, before: int = 0, /) -> int: ...
+
+
+crc32c = cast(_Checksum, _extension().crc32c)
+"""The checksum of a buffer, as an unsigned 32-bit integer, with the processor's own instructions.
+
+``before`` is the checksum of what comes before the buffer: a long range need not be in memory at once.
+"""

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "consume": _Entry("glasslog.client.cli.consume", "consume", "Read a topic."),
     "group": _Entry("glasslog.client.cli.group", "group", "List and describe consumer groups."),
     "cluster": _Entry("glasslog.client.cli.cluster", "cluster", "Describe the cluster."),
+    "log": _Entry("glasslog.client.cli.log.commands", "log", "Look into segments, indexes, checkpoints."),
     "demo": _Entry(
         "glasslog.client.cli.demo.command",
         "demo",

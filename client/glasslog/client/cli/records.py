@@ -49,9 +49,9 @@ def as_json(record: ConsumerRecord) -> dict[str, Json]:
         "partition": record.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,
-        **_bytes("key", record.key),
-        **_bytes("value", record.value),
-        "headers": [{"name": name, **_bytes("value", value)} for name, value in record.headers],
+        **bytes_fields("key", record.key),
+        **bytes_fields("value", record.value),
+        "headers": [{"name": name, **bytes_fields("value", value)} for name, value in record.headers],
     }
 
 
@@ -59,19 +59,20 @@ def as_text(record: ConsumerRecord) -> str:
     """One line: place, time, key, value, headers, with tabs between; control characters are escaped."""
     parts = [
         f"{record.topic}-{record.partition}@{record.offset}",
-        _time(record.timestamp),
-        _readable(record.key),
-        _readable(record.value),
+        time_text(record.timestamp),
+        readable(record.key),
+        readable(record.value),
         *_headers(record.headers),
     ]
     return "\t".join(parts)
 
 
 def _headers(headers: Sequence[tuple[str, bytes | None]]) -> list[str]:
-    return [",".join(f"{name}={_readable(value)}" for name, value in headers)] if headers else []
+    return [",".join(f"{name}={readable(value)}" for name, value in headers)] if headers else []
 
 
-def _bytes(name: str, value: bytes | None) -> dict[str, Json]:
+def bytes_fields(name: str, value: bytes | None) -> dict[str, Json]:
+    """Under ``name`` if it is text or null, else under ``name_base64``."""
     if value is None:
         return {name: None}
     try:
@@ -80,14 +81,16 @@ def _bytes(name: str, value: bytes | None) -> dict[str, Json]:
         return {f"{name}_base64": base64.b64encode(value).decode("ascii")}
 
 
-def _readable(value: bytes | None) -> str:
+def readable(value: bytes | None) -> str:
+    """Text on one line, whatever the bytes."""
     if value is None:
         return "null"
     text = value.decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _time(timestamp_ms: int) -> str:
+def time_text(timestamp_ms: int) -> str:
+    """UTC with milliseconds; the number where it is no time that a calendar has."""
     if timestamp_ms < 0:
         return "-"
     try:

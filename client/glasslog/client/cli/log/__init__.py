@@ -1,0 +1,1 @@
+"""``glasslog log``: look into the files of a data directory."""
