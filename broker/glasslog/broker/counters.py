@@ -25,3 +25,6 @@ class ReplicationCounters:
     produce_timeouts: int = 0
     truncations: int = 0
     log_directory_failures: int = 0
+    segments_deleted: int = 0
+    """Of logs that go on, by retention or below their start."""
+    segment_bytes_deleted: int = 0

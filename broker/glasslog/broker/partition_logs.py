@@ -48,6 +48,7 @@ class BrokenLog:
     reason: str
     high_watermark: int = 0
     recovery_point: int = 0
+    log_start_offset: int = 0
 
 
 class _Reached(NamedTuple):
@@ -67,6 +68,9 @@ def log_config(node: NodeConfig, topic: TopicConfig) -> LogConfig:
         max_message_bytes=topic.max_message_bytes,
         retention_bytes=topic.retention_bytes,
         retention_ms=topic.retention_ms,
+        file_delete_delay_ms=topic.file_delete_delay_ms,
+        is_deleted="delete" in topic.cleanup_policy,
+        is_compacted="compact" in topic.cleanup_policy,
         producer_id_expiration_ms=node.producer_id_expiration_ms,
     )
 
@@ -141,6 +145,7 @@ class PartitionLogs:
                 reason=str(error),
                 high_watermark=high_watermark,
                 recovery_point=recovery_point,
+                log_start_offset=log_start_offset,
             )
         else:
             self._keep(directory, name, log, high_watermark)
@@ -273,6 +278,7 @@ class PartitionLogs:
                     reason=reason,
                     high_watermark=known.high_watermark,
                     recovery_point=known.log.recovery_point,
+                    log_start_offset=known.log.log_start_offset,
                 )
         return lost
 
@@ -291,12 +297,28 @@ class PartitionLogs:
             values = [each for each in known if each.stored.directory is directory]
             await self._checkpoint(directory, "high watermarks", values, directory.write_high_watermarks)
 
+    async def checkpoint_log_starts(self, only: TopicPartition | None = None) -> bool:
+        """Write where the logs of every directory begin, or of the one that holds ``only``.
+
+        False when that failed: then no segment below may go.
+        """
+        known = [_Reached(name, stored, _log_start(stored)) for name, stored in self._stored.items()]
+        wanted = None if only is None else self._stored.get(only)
+        is_written = True
+        for directory in list(self._directories):
+            if wanted is None or wanted.directory is directory:
+                values = [each for each in known if each.stored.directory is directory]
+                write = directory.write_log_start_offsets
+                is_written &= await self._checkpoint(directory, "log start offsets", values, write)
+        return is_written
+
     async def _checkpoint(
         self, directory: LogDirectory, what: str, values: list[_Reached], write: _Write
-    ) -> None:
+    ) -> bool:
         """Write ``values`` unless the file says so already, without logs that are retired meanwhile.
 
-        A namesake of such a log must not inherit what was true of it, not even after a crash.
+        False, and a line in the log, when the disk refuses.  A namesake of such a log must not inherit what
+        was true of it, not even after a crash.
         """
 
         def current() -> dict[TopicPartition, int]:
@@ -310,8 +332,9 @@ class PartitionLogs:
         except StorageError as error:
             self._written.pop(key, None)
             _LOGGER.error("%s are not written: %s", what, error)
-        else:
-            self._written[key] = written
+            return False
+        self._written[key] = written
+        return True
 
     def _is_kept(self, reached: _Reached) -> bool:
         stored = self._stored.get(reached.name)
@@ -358,6 +381,7 @@ class PartitionLogs:
         One that holds a log which could not be opened does: nobody has recovered that.
         """
         await self.checkpoint_high_watermarks(high_watermarks)
+        await self.checkpoint_log_starts()
         for directory in self._directories:
             if await self._close_logs(directory):
                 try:
@@ -402,6 +426,10 @@ class PartitionLogs:
 
 def _recovery_point(stored: StoredLog | BrokenLog) -> int:
     return stored.recovery_point if isinstance(stored, BrokenLog) else stored.log.recovery_point
+
+
+def _log_start(stored: StoredLog | BrokenLog) -> int:
+    return stored.log_start_offset if isinstance(stored, BrokenLog) else stored.log.log_start_offset
 
 
 def _topic_id(directory: LogDirectory, name: TopicPartition) -> TopicId | None:

@@ -16,6 +16,7 @@ from glasslog.broker.isr_changes import IsrChanges
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.fetch_api import FetchApi
 from glasslog.broker.list_offsets import list_offset
+from glasslog.broker.log_maintenance import LogMaintenance
 from glasslog.broker.partition.isr import AlterPartitionSender
 from glasslog.broker.partition.leader_state import LeaderState, LeaderTerms
 from glasslog.broker.partition.partition import Partition
@@ -70,6 +71,7 @@ class ReplicaManager:
         self._node_id = self._replicas.node_id
         self._logs = PartitionLogs(runtime=runtime, config=config, directories=directories)
         self._fetchers = Fetchers(replicas=self._replicas, broker_epoch=broker_epoch)
+        self._maintenance = LogMaintenance(replicas=self._replicas, logs=self._logs)
         self._isr_changes = IsrChanges(replicas=self._replicas, sender=alter_partition)
         self._produce_path = ProducePath(self._replicas)
         self._fetch_path = FetchPath(self._replicas)
@@ -98,6 +100,7 @@ class ReplicaManager:
             group.create_task(self._until_no_directory_is_left(), name="watch over the data directories")
             group.create_task(self._fetchers.run(), name="fetchers")
             group.create_task(self._logs.remove_retired(), name="removal of deleted partitions")
+            group.create_task(self._maintenance.run(), name="retention")
             for name, interval_ms, work in (
                 ("ISR shrinking", max(config.replica_lag_time_max_ms // 2, 1), self._shrink_isrs),
                 (
@@ -208,6 +211,10 @@ class ReplicaManager:
     def count_under_min_isr(self) -> int:
         """Partitions led here that take no ``acks`` all."""
         return sum(state.is_under_min_isr for _, state in self._replicas.leaders())
+
+    def count_unmaintained(self) -> int:
+        """Replicas here whose old records are neither deleted nor compacted, since that failed."""
+        return self._maintenance.count_unmaintained()
 
     def count_offline(self) -> int:
         """Replicas here whose disk has failed."""

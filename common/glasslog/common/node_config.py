@@ -12,7 +12,9 @@ from glasslog.common.errors import ConfigError
 
 _LONG = 2**63 - 1
 _INT = 2**31 - 1
-_DAY_MS = 86_400_000
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+_DAY_MS = 24 * _HOUR_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,20 +150,58 @@ class NodeConfig:
     log_segment_bytes: int = setting(
         "log.segment.bytes", "segment size, where the topic does not say", default=1_073_741_824, minimum=1024
     )
+    log_retention_hours: int = setting(
+        "log.retention.hours",
+        "a closed segment whose newest record is older is deleted, where the topic does not say; -1: never",
+        default=168,
+        minimum=-1,
+        maximum=_INT,
+    )
+    log_retention_minutes: int = setting(
+        "log.retention.minutes",
+        "in place of log.retention.hours; 0: not set",
+        default=0,
+        minimum=-1,
+        maximum=_INT,
+    )
     log_retention_ms: int = setting(
         "log.retention.ms",
-        "where the topic does not say; -1: forever; kept and shown, nothing acts on it yet",
-        default=7 * _DAY_MS,
+        "in place of log.retention.minutes; 0: not set",
+        default=0,
         minimum=-1,
+        maximum=_LONG,
     )
     log_retention_bytes: int = setting(
         "log.retention.bytes",
-        "where the topic does not say; -1: unbounded; kept and shown, nothing acts on it yet",
+        "the oldest closed segments above it are deleted, per partition, where the topic does not say; "
+        "-1: unbounded",
         default=-1,
         minimum=-1,
+        maximum=_LONG,
+    )
+    log_segment_delete_delay_ms: int = setting(
+        "log.segment.delete.delay.ms",
+        "from a segment's removal to that of its files, where the topic does not say",
+        default=60_000,
+        minimum=0,
+        maximum=_LONG,
     )
 
     # --- the log ---
+    log_retention_check_interval_ms: int = setting(
+        "log.retention.check.interval.ms",
+        "between looks for segments to delete",
+        default=300_000,
+        minimum=1,
+        maximum=_LONG,
+    )
+    log_flush_start_offset_checkpoint_interval_ms: int = setting(
+        "log.flush.start.offset.checkpoint.interval.ms",
+        "between log start offset checkpoints",
+        default=60_000,
+        minimum=1,
+        maximum=_INT,
+    )
     log_flush_offset_checkpoint_interval_ms: int = setting(
         "log.flush.offset.checkpoint.interval.ms",
         "between recovery-point checkpoints",
@@ -254,6 +294,15 @@ class NodeConfig:
     def effective_metadata_log_dir(self) -> str:
         return self.metadata_log_dir or self.log_dirs[0]
 
+    @property
+    def effective_retention_ms(self) -> int:
+        """Of the three settings the finest that is set; -1: forever."""
+        if self.log_retention_ms:
+            return self.log_retention_ms
+        if self.log_retention_minutes:
+            return max(self.log_retention_minutes * _MINUTE_MS, -1)
+        return max(self.log_retention_hours * _HOUR_MS, -1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicConfig:
@@ -277,21 +326,29 @@ class TopicConfig:
     )
     retention_ms: int = setting(
         "retention.ms",
-        "-1: forever; kept and shown, nothing acts on it yet",
+        "a closed segment whose newest record is older is deleted; -1: never",
         default=7 * _DAY_MS,
         minimum=-1,
         maximum=_LONG,
     )
     retention_bytes: int = setting(
         "retention.bytes",
-        "per partition; -1: unbounded; kept and shown, nothing acts on it yet",
+        "the oldest closed segments above it are deleted, per partition; -1: unbounded",
         default=-1,
         minimum=-1,
         maximum=_LONG,
     )
+    file_delete_delay_ms: int = setting(
+        "file.delete.delay.ms",
+        "from a segment's removal to that of its files",
+        default=60_000,
+        minimum=0,
+        maximum=_LONG,
+    )
     cleanup_policy: tuple[str, ...] = setting(
         "cleanup.policy",
-        "what happens to old records; kept and shown, nothing acts on it yet",
+        "what happens to old records: delete by retention.ms and retention.bytes; compact keeps everything, "
+        "nothing acts on it yet",
         default=("delete",),
         choices=("delete", "compact"),
     )
@@ -316,8 +373,9 @@ _BROKER_DEFAULTS: Mapping[str, str] = {
     "unclean.leader.election.enable": "unclean_leader_election_enable",
     "max.message.bytes": "message_max_bytes",
     "segment.bytes": "log_segment_bytes",
-    "retention.ms": "log_retention_ms",
+    "retention.ms": "effective_retention_ms",
     "retention.bytes": "log_retention_bytes",
+    "file.delete.delay.ms": "log_segment_delete_delay_ms",
 }
 
 

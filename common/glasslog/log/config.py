@@ -11,6 +11,7 @@ _NEVER = (1 << 63) - 1
 _MAX_SEGMENT_BYTES = (1 << 31) - 1
 _WEEK_MS = 7 * 24 * 3600 * 1000
 _DAY_MS = 24 * 3600 * 1000
+_MINUTE_MS = 60 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,12 @@ class LogConfig:
     """The largest record batch that a producer may append."""
     retention_bytes: int = -1
     retention_ms: int = _WEEK_MS
+    file_delete_delay_ms: int = _MINUTE_MS
+    """From a segment's removal to that of its files."""
+    is_deleted: bool = True
+    """``cleanup.policy`` has ``delete``: old segments go by size and time."""
+    is_compacted: bool = False
+    """``cleanup.policy`` has ``compact``: the cleaner keeps the newest record of each key."""
     flush_messages: int = _NEVER
     flush_ms: int = _NEVER
     producer_id_expiration_ms: int = _DAY_MS
@@ -35,6 +42,7 @@ class LogConfig:
         _check("max.message.bytes", self.max_message_bytes, lowest=0, highest=_MAX_SEGMENT_BYTES)
         _check("retention.bytes", self.retention_bytes, lowest=-1)
         _check("retention.ms", self.retention_ms, lowest=-1)
+        _check("file.delete.delay.ms", self.file_delete_delay_ms, lowest=0)
         _check("flush.messages", self.flush_messages, lowest=1)
         _check("flush.ms", self.flush_ms, lowest=0)
         _check("producer.id.expiration.ms", self.producer_id_expiration_ms, lowest=1)

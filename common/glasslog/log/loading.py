@@ -96,6 +96,12 @@ class Folder:
             self.remove(file_name(self.snapshot_offsets.pop(), SNAPSHOT_SUFFIX))
         self.sync()
 
+    def drop_snapshot(self, offset: int) -> None:
+        """Remove the snapshot of ``offset`` if there is one."""
+        if offset in self.snapshot_offsets:
+            self.snapshot_offsets.remove(offset)
+            self.remove(file_name(offset, SNAPSHOT_SUFFIX))
+
     def load_producers(self, segments: Sequence[Segment], *, now_ms: int) -> ProducerStates:
         """The newest usable snapshot, and every batch after it.
 

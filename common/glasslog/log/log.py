@@ -25,7 +25,7 @@ from glasslog.log.loading import Folder, scan_folder
 from glasslog.log.opening import OpenedLog, create_log, load_log
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.recovery_limit import RecoveryLimit
-from glasslog.log.segment import MAX_RELATIVE_OFFSET, Appended
+from glasslog.log.segment import MAX_RELATIVE_OFFSET, Appended, Segment
 from glasslog.log.segments import Segments
 from glasslog.log.timestamps import find_timestamp
 
@@ -128,6 +128,16 @@ class Log:
     @property
     def segment_base_offsets(self) -> tuple[int, ...]:
         return tuple(self._segments.base_offsets)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Oldest first, the active one last."""
+        return tuple(self._segments.all())
+
+    @property
+    def truncations(self) -> int:
+        """How often the log was truncated: who works on its segments beside the loop must begin anew."""
+        return self._truncations
 
     def end_offset_for_epoch(self, epoch: int) -> EpochEndOffset:
         """Where ``epoch`` ends in this log, for a follower that has to truncate (KIP-101, KIP-279)."""
@@ -277,6 +287,48 @@ class Log:
         found = find_timestamp(self._segments.all(), timestamp, lowest_offset=self.log_start_offset)
         self._segments.release_cold()
         return found
+
+    # --- giving up the oldest ---------------------------------------------------------------------------
+
+    def roll(self) -> None:
+        """Close the active segment and begin another, unless it is empty. Raises ``StorageError``."""
+        self._check_usable()
+        if self._segments.active.size_bytes:
+            self._roll(self.log_end_offset)
+
+    def advance_start(self, offset: int) -> bool:
+        """Let the log begin at ``offset``; False when it begins there or later already.
+
+        Nothing below can be read any more.  The caller checkpoints it, and only then removes segments.
+        Raises ``OffsetOutOfRange`` above the log's end, or ``StorageError``.
+        """
+        self._check_usable()
+        if offset > self.log_end_offset:
+            raise OffsetOutOfRange(f"{self.directory}: start {offset} is above the end {self.log_end_offset}")
+        if offset <= self.log_start_offset:
+            return False
+        self.log_start_offset = offset
+        self._epochs.truncate_from_start(offset)
+        return True
+
+    def retire_segments_below(self, offset: int) -> list[Segment]:
+        """Take closed segments that end at or before ``offset`` out of the log; their files are renamed.
+
+        ``offset`` must not lie above the log's start as it was checkpointed.  Readers that hold a segment may
+        go on.  The caller syncs the folder and calls ``remove_files`` of each when their time has come.
+        Raises ``StorageError``.
+        """
+        self._check_usable()
+        require(offset <= self.log_start_offset, f"{self.directory}: {offset} > {self.log_start_offset}")
+        retired: list[Segment] = []
+        while len(self._segments) > 1 and self._segments.base_offsets[1] <= offset:
+            retired.append(self._segments.retire_first())
+            self._folder.drop_snapshot(retired[-1].base_offset)
+        return retired
+
+    def sync_folder(self) -> None:
+        """Make renames and removals durable; blocks, any thread may call it. Raises ``StorageError``."""
+        self._folder.sync()
 
     # --- truncating -------------------------------------------------------------------------------------
 

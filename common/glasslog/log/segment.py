@@ -25,6 +25,7 @@ from glasslog.log.index import OffsetIndex
 
 LOG_SUFFIX = ".log"
 INDEX_SUFFIX = ".index"
+DELETED_SUFFIX = ".deleted"
 MAX_RELATIVE_OFFSET = (1 << 31) - 1
 
 _WALK = Struct(">qi11xi")
@@ -68,10 +69,10 @@ class Segment:
         "_index_unsynced",
         "_pins",
         "_release_when_unpinned",
+        "_suffix",
         "base_offset",
         "largest_timestamp",
         "next_offset",
-        "path",
         "rolling_timestamp",
         "size_bytes",
     )
@@ -90,7 +91,7 @@ class Segment:
         self._release_when_unpinned = False
         self.base_offset = base_offset
         self.next_offset = base_offset
-        self.path = f"{directory}/{file_name(base_offset, LOG_SUFFIX)}"
+        self._suffix = ""
         self.size_bytes = 0
         self.rolling_timestamp: int | None = None
         """The first batch's largest timestamp, against which ``segment.ms`` is measured; None: not known."""
@@ -100,8 +101,12 @@ class Segment:
     # --- files ------------------------------------------------------------------------------------------
 
     @property
+    def path(self) -> str:
+        return f"{self._directory}/{file_name(self.base_offset, LOG_SUFFIX)}{self._suffix}"
+
+    @property
     def index_path(self) -> str:
-        return f"{self._directory}/{file_name(self.base_offset, INDEX_SUFFIX)}"
+        return f"{self._directory}/{file_name(self.base_offset, INDEX_SUFFIX)}{self._suffix}"
 
     @property
     def is_open(self) -> bool:
@@ -163,6 +168,19 @@ class Segment:
             self._release_when_unpinned = True
             return
         self._close_file()
+
+    def retire_files(self) -> None:
+        """Rename the files so that an opening log takes them for leftovers; whoever reads here may go on.
+
+        ``remove_files`` then removes them.  The caller syncs the folder.
+        """
+        paths = [path for path in (self.path, self.index_path) if self._files.exists(path)]
+        try:
+            for path in paths:
+                self._files.rename(path, path + DELETED_SUFFIX)
+        except OSError as error:
+            raise self._refused("renamed", error) from error
+        self._suffix = DELETED_SUFFIX
 
     def remove_files(self) -> None:
         """Delete the segment's files; the caller syncs the folder."""

@@ -82,6 +82,15 @@ class Segments:
             self.active = self._segments[-1]
             self._forget_warm(self.active)
 
+    def retire_first(self) -> Segment:
+        """Take the oldest segment out; its files are renamed and stay until its ``remove_files``."""
+        segment = self._segments[0]
+        segment.retire_files()
+        del self._segments[0], self._base_offsets[0]
+        self._forget_warm(segment)
+        self.changes += 1
+        return segment
+
     def drop_all(self) -> None:
         """Remove every segment, from the end: what is left after a crash half-way is a sound log."""
         while self._segments:

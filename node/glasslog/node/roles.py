@@ -116,6 +116,11 @@ class BrokerRole:
         yield counter(topics + "totalfetchrequests_total", "of clients and replicas", counters.fetch_requests)
         yield counter(topics + "failedproducerequests_total", "partitions refused", counters.failed_produces)
         yield counter(topics + "failedfetchrequests_total", "partitions refused", counters.failed_fetches)
+        yield counter("kafka_log_segmentsdeleted_total", "by retention", counters.segments_deleted)
+        yield counter("kafka_log_segmentbytesdeleted_total", "by retention", counters.segment_bytes_deleted)
+        cleaner = "kafka_log_logcleanermanager_"
+        unmaintained = replicas.count_unmaintained()
+        yield gauge(cleaner + "uncleanable_partitions_count", "given up after an error", unmaintained)
         yield Metric(
             name="kafka_log_log_size",
             help="bytes of a replica",

@@ -90,3 +90,19 @@ def test_listeners_and_voters() -> None:
             parse_voters((bad,))
     with pytest.raises(ConfigError, match="twice"):
         parse_voters(("1@a:1", "1@b:2"))
+
+
+@pytest.mark.parametrize(
+    ("values", "retention_ms"),
+    [
+        ({}, 7 * 24 * 3_600_000),
+        ({"log.retention.hours": "2"}, 7_200_000),
+        ({"log.retention.hours": "2", "log.retention.minutes": "3"}, 180_000),
+        ({"log.retention.minutes": "3", "log.retention.ms": "4"}, 4),
+        ({"log.retention.ms": "-1"}, -1),
+        ({"log.retention.hours": "-1"}, -1),
+    ],
+)
+def test_of_the_retention_times_the_finest_counts(values: dict[str, str], retention_ms: int) -> None:
+    node = parse(NodeConfig, {**MINIMAL, **values})
+    assert topic_config(node, {}).retention_ms == retention_ms
