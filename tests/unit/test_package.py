@@ -10,7 +10,7 @@ import pytest
 
 from tests.source_tree import ROOT, SHARES, files
 
-TYPED = ("v1", "common", "log", "metadata", "controller", "broker", "client", "node", "simulator")
+TYPED = ("v1", "checker", "common", "log", "metadata", "controller", "broker", "client", "node", "simulator")
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, _Entry] = {
         "demo",
         "Kill a leader, prove that nothing was lost.",
     ),
+    "check": _Entry("glasslog.client.cli.check", "check", "Judge a recorded history of clients."),
     "simulate": _Entry(
         "glasslog.simulator.command",
         "simulate",
