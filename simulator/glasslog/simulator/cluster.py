@@ -101,7 +101,8 @@ class MemoryCluster:
         else:
             server = ControllerServer(runtime=runtime, config=config)
         ready = asyncio.Event()
-        task = asyncio.create_task(server.run(ready.set), name=name)
+        context = self.world.network.host(name).context()
+        task = asyncio.create_task(server.run(ready.set), name=name, context=context)
         life = self._lives[name] = Life(server=server, task=task, ready=ready)
         task.add_done_callback(lambda done: self._on_end(name, life, done))
 
@@ -138,7 +139,7 @@ class MemoryCluster:
         self.start(name)
 
     def pause(self, name: str) -> None:
-        """Nothing gets in or out any more, as with SIGSTOP."""
+        """Nothing of it runs, gets in or out any more, as with SIGSTOP."""
         self.world.network.pause_host(name)
 
     def resume(self, name: str) -> None:

@@ -283,6 +283,51 @@ def test_a_paused_host_answers_late() -> None:
     _in_world(body)
 
 
+def test_nothing_runs_on_a_paused_host_until_it_is_resumed() -> None:
+    """Pausing once held a host's traffic only: its timers went on, so a stopped leader kept its lease."""
+
+    async def body(world: MemoryWorld) -> None:
+        loop = asyncio.get_running_loop()
+        ticks: list[float] = []
+
+        async def tick() -> None:
+            while True:
+                await asyncio.sleep(0.1)
+                ticks.append(loop.time())
+
+        clock = asyncio.create_task(tick(), context=world.network.host("b").context())
+        await asyncio.sleep(0.35)
+        world.network.pause_host("b")
+        paused = loop.time()
+        await asyncio.sleep(5)
+        assert len(ticks) == 3
+        world.network.resume_host("b")
+        await asyncio.sleep(0.25)
+        assert [round(at - paused, 2) for at in ticks[3:]] == [5.0, 5.1, 5.2]
+        clock.cancel()
+
+    _in_world(body)
+
+
+def test_what_a_paused_host_sets_off_is_held_and_a_kill_ends_the_pause() -> None:
+    async def body(world: MemoryWorld) -> None:
+        host = world.network.host("b")
+        ran: list[str] = []
+        loop = asyncio.get_running_loop()
+        world.network.pause_host("b")
+        host.run(loop.call_soon, ran.append, "soon")
+        host.run(loop.call_later, 1, ran.append, "later")
+        host.run(loop.call_soon, ran.append, "cancelled").cancel()
+        await asyncio.sleep(2)
+        assert ran == []
+        world.kill("b")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert sorted(ran) == ["later", "soon"]
+
+    _in_world(body)
+
+
 def test_lost_requests_time_out_and_doubled_ones_are_served_twice() -> None:
     async def body(world: MemoryWorld) -> None:
         served: list[bytes] = []

@@ -205,7 +205,7 @@ class MemoryFrameConnection:
         self._on_done(self)
         self.window.wake_all()
         if self._opened.done() and not self._opened.cancelled():
-            asyncio.get_running_loop().call_soon(self._tell_closed, error)
+            asyncio.get_running_loop().call_soon(self._tell_closed, error, context=self._host.context())
         elif not self._opened.done():
             self._opened.set_exception(
                 error or TransportError(f"connection to {self._peer.address} was closed")

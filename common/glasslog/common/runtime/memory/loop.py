@@ -2,23 +2,28 @@
 
 Ready callbacks run first-in-first-out; when none is ready, time jumps to the next timer; executor work runs
 inline.  When nothing is ready and no timer exists, every task waits for something that can not come: that is
-reported as a deadlock with the tasks' names.  It refuses real I/O of any kind.
+reported as a deadlock with the tasks' names.  A host, by the context variable ``HOST``, can be frozen:
+nothing of it runs until it thaws.  It refuses real I/O of any kind.
 """
 
 import asyncio
+import heapq
 import inspect
 import selectors
 from asyncio.events import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Executor
-from contextvars import Context
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple, cast
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
+
+HOST: ContextVar[str] = ContextVar("host", default="")
+"""The simulated machine on which the running code runs; empty for who looks from outside."""
 
 _NANOSECONDS = 1_000_000_000
 _NANOSECONDS_PER_MS = 1_000_000
@@ -37,6 +42,12 @@ class Deadlock(Exception):  # noqa: N818 - the name of the situation
 
 class VirtualTimeExceeded(Exception):  # noqa: N818 - the name of the situation
     """The run used up its virtual time, or span without time passing. The text lists the tasks."""
+
+
+class _WithContext(Protocol):
+    """What every handle has; from Python 3.12 on there is ``get_context`` to ask for it."""
+
+    _context: Context
 
 
 class _VirtualSelector(selectors.BaseSelector):
@@ -111,12 +122,16 @@ class _VirtualTask(asyncio.Task[T]):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """See the module. ``run_virtual`` is the usual way in."""
 
+    _scheduled: list[asyncio.TimerHandle]
+    """The base class's heap of timers."""
+
     def __init__(self, *, limit_ms: int | None = None) -> None:
         self._virtual = _VirtualSelector(self._describe_tasks)
         super().__init__(self._virtual)
         self._serial = 0
         self._tasks: dict[int, _VirtualTask[object]] = {}
         self._failures: list[Exception] = []
+        self._frozen: dict[str, list[asyncio.Handle]] = {}
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._on_failure)
         if limit_ms is not None:
@@ -129,6 +144,55 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def now_ms(self) -> int:
         """Virtual time in whole milliseconds, free of rounding."""
         return self._virtual.now_ns // _NANOSECONDS_PER_MS
+
+    # --- freezing hosts ---------------------------------------------------------------------------------
+
+    def freeze(self, host: str) -> None:
+        """Let nothing of ``host`` run, timers included, until it thaws; as a stopped process."""
+        held = self._frozen.setdefault(host, [])
+        timers, self._scheduled = self._scheduled, []
+        for timer in timers:
+            (held if _host_of(timer) == host else self._scheduled).append(timer)
+        heapq.heapify(self._scheduled)
+
+    def thaw(self, host: str) -> None:
+        """What was held runs now, what is due later then."""
+        for handle in self._frozen.pop(host, []):
+            if handle.cancelled():
+                continue
+            if isinstance(handle, asyncio.TimerHandle):
+                heapq.heappush(self._scheduled, handle)
+            else:
+                super().call_soon(handle._run)
+
+    def call_soon(
+        self,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        if self._frozen:
+            context = context or copy_context()
+            held = self._frozen.get(context.get(HOST, ""))
+            if held is not None:
+                handle = asyncio.Handle(callback, args, self, context)
+                held.append(handle)
+                return handle
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = super().call_at(when, callback, *args, context=context)
+        if self._frozen and (host := _host_of(timer)) in self._frozen:
+            self._scheduled.remove(timer)
+            heapq.heapify(self._scheduled)
+            self._frozen[host].append(timer)
+        return timer
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Arguments], T], *args: *Arguments
@@ -150,6 +214,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def finish(self) -> list[Exception]:
         """Cancel what still runs; returns the exceptions that nobody has seen."""
         self._limit(_FINISH_LIMIT_MS)
+        for host in list(self._frozen):
+            self.thaw(host)
         leftovers = [task for task in self._tasks.values() if not task.done()]
         for task in leftovers:
             task.cancel()
@@ -244,6 +310,10 @@ async def _enter(main: Coroutine[object, object, T] | Callable[[], Coroutine[obj
 async def _wait_for(tasks: list[_VirtualTask[object]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
+
+
+def _host_of(handle: asyncio.Handle) -> str:
+    return cast(_WithContext, handle)._context.get(HOST, "")
 
 
 def _matters(task: asyncio.Task[object]) -> bool:

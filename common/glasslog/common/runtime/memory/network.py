@@ -7,17 +7,22 @@ hold what a cut delays, as TCP does.  Refuses to know what a call, a stream or a
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, TypeVarTuple
 
 from glasslog.common.runtime.memory.basics import SeededRandom
+from glasslog.common.runtime.memory.loop import HOST, VirtualTimeLoop
 from glasslog.common.runtime.protocols import Random
 
 _FIRST_FREE_PORT = 20_000
 _FIRST_EPHEMERAL_PORT = 40_000
 _CLOCK_GRAIN_S = 1e-6
+_NOWHERE = Context()
+"""What is under way is on no host: it goes on when its sender is paused."""
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class Parked(Protocol):
@@ -78,6 +83,16 @@ class Host:
         self.residents: dict[Mortal, None] = {}
         self._next_free_port = _FIRST_FREE_PORT
         self._next_ephemeral_port = _FIRST_EPHEMERAL_PORT
+        self._context = Context()
+        self._context.run(HOST.set, name)
+
+    def context(self) -> Context:
+        """One for code that runs on this host, so that it stops when the host is paused."""
+        return self._context.copy()
+
+    def run(self, action: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        """Run ``action``, and all that it starts, as code of this host."""
+        return self._context.copy().run(action, *arguments)
 
     def take_free_port(self) -> int:
         while self._next_free_port in self.endpoints:
@@ -150,23 +165,34 @@ class MemoryNetwork:
         self._release()
 
     def pause_host(self, name: str) -> None:
-        """Hold everything to and from a host, as a stopped process does."""
+        """Hold everything to and from a host and all that runs on it, as a stopped process does."""
         self._pauses.setdefault(name, _now())
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, VirtualTimeLoop):
+            loop.freeze(name)
         self._watch_for_broken()
 
     def resume_host(self, name: str) -> None:
-        """Deliver what was held."""
-        self._pauses.pop(name, None)
+        """Run and deliver what was held."""
+        if self._pauses.pop(name, None) is None:
+            return
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, VirtualTimeLoop):
+            loop.thaw(name)
         self._release()
 
     def kill_host(self, name: str) -> None:
-        """The host's process dies at once: its ports close, its connections break after a delay."""
+        """The host's process dies at once: its ports close, its connections break after a delay.
+
+        A paused one dies as well, and is paused no longer.
+        """
         host = self.host(name)
         host.incarnation += 1
         endpoints, host.endpoints = list(host.endpoints.values()), {}
         residents, host.residents = list(host.residents), {}
         for mortal in [*endpoints, *residents]:
             mortal.vanish()
+        self.resume_host(name)
 
     def set_delay(self, source: str, target: str, *, minimum_ms: float, jitter_ms: float = 0.0) -> None:
         """Delay of what ``source`` sends to ``target`` from now on."""
@@ -248,7 +274,7 @@ class _Datagram:
     def leave(self) -> None:
         if not self._network.is_cut(self._source, self._target):
             delay_s = self._network.draw_delay_s(self._source, self._target)
-            asyncio.get_running_loop().call_later(delay_s, self._arrive)
+            asyncio.get_running_loop().call_later(delay_s, self._arrive, context=_NOWHERE.copy())
 
     def _arrive(self) -> None:
         if self._network.is_cut(self._source, self._target):
@@ -256,7 +282,7 @@ class _Datagram:
         if self._network.is_paused(self._source, self._target):
             self._network.hold(self)
         else:
-            self._action()
+            self._network.host(self._target).run(self._action)
 
 
 class Wire(Generic[T]):
@@ -296,7 +322,9 @@ class Wire(Generic[T]):
 
     def _arm(self) -> None:
         if self._timer is None and self._queue and not self._parked:
-            self._timer = asyncio.get_running_loop().call_at(self._queue[0][0], self._pump)
+            self._timer = asyncio.get_running_loop().call_at(
+                self._queue[0][0], self._pump, context=_NOWHERE.copy()
+            )
 
     def _pump(self) -> None:
         self._timer = None
@@ -305,7 +333,7 @@ class Wire(Generic[T]):
                 self._parked = True
                 self._network.park(self)
                 return
-            self._deliver(self._queue.popleft()[1])
+            self._network.host(self._target).run(self._deliver, self._queue.popleft()[1])
         self._arm()
 
 
