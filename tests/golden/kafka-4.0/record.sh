@@ -55,7 +55,6 @@ find "$here/clean" "$here/live" -name '*.lock' -delete
 cd "$here"
 for topic in plain codecs appended txn compacted; do
   for log in clean/$topic-0/*.log; do
-    java -cp "$KAFKA_LIBS/*" org.apache.kafka.tools.DumpLogSegments --deep-iteration --print-data-log --files "$log" 2>/dev/null ||
     java -cp "$KAFKA_LIBS/*" kafka.tools.DumpLogSegments --deep-iteration --print-data-log --files "$log" 2>/dev/null
   done
 done > kafka-dump-log.txt

@@ -1,17 +1,16 @@
-"""Files that a real Kafka 4.0.0 wrote: ours reads every one of them, and says what Kafka's own tool says."""
+"""Files that a real Kafka 4.0.0 wrote: we read every one, and see in them, and in ours, what Kafka sees."""
 
 import re
 from collections.abc import Iterator
 
 import pytest
-from glasslog.client.cli.log.commands import DECODERS
+from glasslog.client.cli.log.decoders import decoder_for
 from glasslog.common.runtime.production.files import OsFileSystem
 from glasslog.log.batch import Compression
 from glasslog.log.inspection.dump import DumpOptions, dump_file
 from glasslog.log.inspection.items import FileEnd, Finding, Item, SeenBatch, SeenRecord
-from glasslog.log.inspection.kinds import contents_of
 
-from tests.golden.kafka_files import DUMP_OF_KAFKA, FOLDER, recorded_files
+from tests.golden.kafka_files import DUMP_OF_KAFKA, FOLDER, OURS, recorded_files
 
 _FIELD = re.compile(r"(\w+): (\[[^\]]*\]|\S+)")
 _DUMPING = "Dumping "
@@ -19,7 +18,7 @@ _DUMPING = "Dumping "
 
 def dumped(path: str) -> list[Item]:
     folder = path.rpartition("/")[0]
-    options = DumpOptions(records=True, decoder=DECODERS[contents_of(folder)])
+    options = DumpOptions(records=True, decoder=decoder_for(folder))
     return list(dump_file(OsFileSystem(), path, options))
 
 
@@ -32,10 +31,12 @@ def test_every_file_of_kafka_is_sound_to_us(path: object) -> None:
 
 def said_by_kafka() -> Iterator[tuple[str, list[dict[str, str]]]]:
     """Of each segment: its path and, in order, the fields of each batch and record."""
-    text = DUMP_OF_KAFKA.read_text(encoding="utf-8", errors="replace")
-    for part in text.split(_DUMPING)[1:]:
-        path, *lines = part.splitlines()
-        yield path, [dict(_FIELD.findall(line)) for line in lines if line.startswith(("|", "baseOffset"))]
+    for folder in (FOLDER, OURS):
+        text = (folder / DUMP_OF_KAFKA).read_text(encoding="utf-8", errors="replace")
+        for part in text.split(_DUMPING)[1:]:
+            path, *lines = part.splitlines()
+            fields = [dict(_FIELD.findall(line)) for line in lines if line.startswith(("|", "baseOffset"))]
+            yield f"{folder}/{path}", fields
 
 
 def said_by_us(item: SeenBatch | SeenRecord) -> dict[str, str]:
@@ -68,10 +69,10 @@ def said_by_us(item: SeenBatch | SeenRecord) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("path", "fields"), list(said_by_kafka()))
+@pytest.mark.parametrize(("path", "fields"), list(said_by_kafka()), ids=lambda each: str(each)[-50:])
 def test_we_see_in_a_segment_what_kafka_sees(path: str, fields: list[dict[str, str]]) -> None:
     assert fields
-    seen = [item for item in dumped(f"{FOLDER}/{path}") if isinstance(item, SeenBatch | SeenRecord)]
+    seen = [item for item in dumped(path) if isinstance(item, SeenBatch | SeenRecord)]
     assert len(seen) == len(fields)
     for item, said in zip(seen, fields, strict=True):
         ours = said_by_us(item)

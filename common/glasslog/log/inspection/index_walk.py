@@ -44,6 +44,11 @@ class AbortedEntry(NamedTuple):
     last_offset: int
     last_stable_offset: int
 
+    @property
+    def offset(self) -> int:
+        """The one that orders entries."""
+        return self.last_offset
+
 
 def walk_offset_index(source: Source, *, base_offset: int) -> Iterator[OffsetEntry | Finding]:
     """Entries and findings; offsets and targets must increase."""

@@ -3,10 +3,11 @@
 This module knows names only; it refuses to open anything.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
-from glasslog.common.ids import METADATA_TOPIC, OFFSETS_TOPIC
+from glasslog.common.ids import METADATA_TOPIC, OFFSETS_TOPIC, TopicPartition
 from glasslog.log.checkpoint import (
     HIGH_WATERMARK_FILE,
     LEADER_EPOCH_FILE,
@@ -91,9 +92,13 @@ def parse_name(name: str) -> FileName | None:
     return FileName(kind, int(digits), bare != name)
 
 
-def topic_of(folder: str) -> str:
-    """The topic of a partition's folder, given by its path."""
-    return folder.rstrip("/").rpartition("/")[2].rpartition("-")[0]
+_TOPIC_PARTITION = re.compile(r"([a-zA-Z0-9._-]{1,249})-(0|[1-9][0-9]{0,9})")
+
+
+def partition_of_folder(name: str) -> TopicPartition | None:
+    """The partition that a folder of this name (without its parents) is for; None for another folder."""
+    match = _TOPIC_PARTITION.fullmatch(name)
+    return None if match is None else TopicPartition(match[1], int(match[2]))
 
 
 class Contents(Enum):
@@ -107,8 +112,11 @@ class Contents(Enum):
 
 def contents_of(folder: str) -> Contents:
     """By the name of a partition's folder, given by its path."""
+    partition = partition_of_folder(folder.rstrip("/").rpartition("/")[2])
+    if partition is None:
+        return Contents.PLAIN
     return {
         OFFSETS_TOPIC: Contents.OFFSETS,
         TRANSACTIONS_TOPIC: Contents.TRANSACTIONS,
         METADATA_TOPIC: Contents.METADATA,
-    }.get(topic_of(folder), Contents.PLAIN)
+    }.get(partition.topic, Contents.PLAIN)

@@ -1,23 +1,23 @@
 """``glasslog log``: what is in the files of a data directory, and whether it is sound.
 
-Finds the decoder that fits a file, shows pieces as they come, and turns what is unsound into an exit status.
+Shows pieces as they come, and turns what is unsound into an exit status.
 Reads only: the files of a running node may be looked into.
 """
 
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 from glasslog.client.cli.errors import CommandError
+from glasslog.client.cli.log.decoders import decoder_for
 from glasslog.client.cli.log.shown import Showing, as_json, as_text
+from glasslog.client.cli.log.verify import verify
 from glasslog.client.cli.options import format_option
 from glasslog.client.cli.output import Format, print_json_line
 from glasslog.common.runtime.production.files import OsFileSystem
 from glasslog.log.inspection.dump import DumpOptions, dump_file
-from glasslog.log.inspection.internal_topics import decode_offsets_record, decode_transactions_record
-from glasslog.log.inspection.items import Fields, FileEnd, RecordDecoder
-from glasslog.log.inspection.kinds import Contents, contents_of
+from glasslog.log.inspection.items import FileEnd
+from glasslog.log.inspection.kinds import Contents
 
 _MIB = 1024 * 1024
 
@@ -25,6 +25,9 @@ _MIB = 1024 * 1024
 @click.group("log")
 def log() -> None:
     """Look into the files of a data directory. Reads only, also while a node uses them."""
+
+
+log.add_command(verify)
 
 
 @log.command("dump")
@@ -76,7 +79,7 @@ def dump(
     for path in paths:
         options = DumpOptions(
             records=print_records or deep,
-            decoder=_decoder_for(path, decoder),
+            decoder=decoder_for(os.path.dirname(os.path.abspath(path)), decoder),
             from_offset=from_offset,
             max_batches=max_batches,
             max_body_bytes=max_batch_mib * _MIB,
@@ -106,23 +109,3 @@ def _dump(path: Path, options: DumpOptions, showing: Showing, output_format: For
     except ValueError as error:
         raise CommandError(str(error)) from None
     return unsound
-
-
-def _decoder_for(path: Path, named: str | None) -> RecordDecoder | None:
-    folder = os.path.dirname(os.path.abspath(path))
-    contents = contents_of(folder) if named is None else Contents(named)
-    return DECODERS[contents]
-
-
-def _decode_metadata(_: bytes | None, value: bytes | None) -> Fields:
-    from glasslog.metadata.readable import describe_metadata_value
-
-    return describe_metadata_value(value)
-
-
-DECODERS: Mapping[Contents, Callable[[bytes | None, bytes | None], Fields] | None] = {
-    Contents.PLAIN: None,
-    Contents.OFFSETS: decode_offsets_record,
-    Contents.TRANSACTIONS: decode_transactions_record,
-    Contents.METADATA: _decode_metadata,
-}

@@ -24,7 +24,7 @@ from glasslog.log.inspection.items import (
 )
 from glasslog.log.inspection.segment_walk import DELETE_HORIZON_BIT
 
-_TIMES = frozenset({"timestamp"})
+_TIMES = ("timestamp", "Timestamp", "TimestampMs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def _batch_text(batch: SeenBatch) -> str:
         f"batch {header.base_offset}-{header.last_offset}",
         f"position {batch.position}",
         f"{header.size_bytes} bytes",
-        _counted(header.record_count, "records"),
+        counted(header.record_count, "records"),
         f"leader epoch {header.partition_leader_epoch}",
         f"crc {header.crc:08x} {'ok' if batch.crc_holds else 'WRONG'}",
         _compression(header),
@@ -116,7 +116,7 @@ def _shown(data: bytes | None, showing: Showing) -> str:
 
 
 def _row_text(name: str, value: Value) -> str:
-    shown = time_text(value) if name in _TIMES and isinstance(value, int) else _value_text(value)
+    shown = time_text(value) if name.endswith(_TIMES) and isinstance(value, int) else _value_text(value)
     return f"{name.replace('_', ' ')} {shown}"
 
 
@@ -139,20 +139,21 @@ def _value_text(value: Value) -> str:
 
 
 def _end_text(end: FileEnd) -> str:
-    counts = ", ".join(_counted(number, name) for name, number in end.counts.items()) or "nothing in it"
+    counts = ", ".join(counted(number, name) for name, number in end.counts.items()) or "nothing in it"
     facts = ""
     if "first_offset" in end.facts:
         first, last = (_value_text(end.facts[name]) for name in ("first_offset", "last_offset"))
-        facts = f", offsets {first}-{last}"
-    verdict = "sound" if not end.problems else f"UNSOUND, {_counted(end.problems, 'problems')}"
+        facts = f", offsets {first} to {last}"
+    verdict = "sound" if not end.problems else f"UNSOUND, {counted(end.problems, 'problems')}"
     return f"  {counts}{facts}: {verdict}"
 
 
-def _counted(number: int, plural: str) -> str:
-    """``plural`` is a regular one, with an s or ies."""
-    if number == 1:
-        plural = plural[:-3] + "y" if plural.endswith("ies") else plural[:-1]
-    return f"{number} {plural}"
+def counted(number: int, plural: str) -> str:
+    """The number and what it counts, which is given as a plural."""
+    return f"{number:,} {_SINGULARS.get(plural, plural.removesuffix('s')) if number == 1 else plural}"
+
+
+_SINGULARS = {"batches": "batch", "entries": "entry", "directories": "directory"}
 
 
 # --- JSON -------------------------------------------------------------------------------------------------
@@ -163,27 +164,32 @@ def as_json(item: Item, showing: Showing) -> dict[str, Json] | None:
     match item:
         case FileStart():
             start: dict[str, Json] = {"type": "file", "path": item.path, "kind": item.kind}
-            return {**start, "size_bytes": item.size_bytes, **_json_fields(item.facts)}
+            return {**start, "size_bytes": item.size_bytes, **fields_as_json(item.facts)}
         case SeenBatch():
             return _batch_json(item)
         case SeenRecord():
             return _record_json(item, showing) if showing.records else None
         case Row():
-            return {"type": item.kind, **_json_fields(item.fields)}
+            return {"type": item.kind, **fields_as_json(item.fields)}
         case Finding():
-            return {
-                "type": "problem" if item.severity is not Severity.NOTE else "note",
-                "path": item.path,
-                "position": item.position,
-                "offset": item.offset,
-                "torn": item.severity is Severity.TORN,
-                "text": item.text,
-            }
+            return finding_as_json(item)
         case FileEnd():
             end: dict[str, Json] = {"type": "end", "path": item.path, **item.counts}
-            return {**end, **_json_fields(item.facts), "problems": item.problems}
+            return {**end, **fields_as_json(item.facts), "problems": item.problems}
         case _:
             assert_never(item)
+
+
+def finding_as_json(finding: Finding) -> dict[str, Json]:
+    """One object; ``type`` is problem or note."""
+    return {
+        "type": "note" if finding.severity is Severity.NOTE else "problem",
+        "path": finding.path,
+        "position": finding.position,
+        "offset": finding.offset,
+        "torn": finding.severity is Severity.TORN,
+        "text": finding.text,
+    }
 
 
 def _batch_json(batch: SeenBatch) -> dict[str, Json]:
@@ -228,11 +234,12 @@ def _record_json(record: SeenRecord, showing: Showing) -> dict[str, Json]:
         "header_count": record.header_count,
     }
     if record.decoded is not None:
-        shown["decoded"] = _json_fields(record.decoded)
+        shown["decoded"] = fields_as_json(record.decoded)
     return shown
 
 
-def _json_fields(fields: Fields) -> dict[str, Json]:
+def fields_as_json(fields: Fields) -> dict[str, Json]:
+    """Decoded fields; bytes as ``bytes_fields`` shows them."""
     shown: dict[str, Json] = {}
     for name, value in fields.items():
         if isinstance(value, bytes):
@@ -249,7 +256,7 @@ def _json_value(value: Value) -> Json:
         case bytes():
             return readable(value)
         case Mapping():
-            return _json_fields(value)
+            return fields_as_json(value)
         case _:
             return [_json_value(each) for each in value]
 
