@@ -10,7 +10,19 @@ import pytest
 
 from tests.source_tree import ROOT, SHARES, files
 
-TYPED = ("v1", "checker", "common", "log", "metadata", "controller", "broker", "client", "node", "simulator")
+TYPED = (
+    "v1",
+    "checker",
+    "common",
+    "log",
+    "metadata",
+    "controller",
+    "broker",
+    "client",
+    "node",
+    "simulator",
+    "chaos",
+)
 
 
 @pytest.fixture(scope="module")

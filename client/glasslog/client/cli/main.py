@@ -43,6 +43,11 @@ COMMANDS: Mapping[str, _Entry] = {
         "simulate",
         "Run whole clusters under faults in one process, from a seed.",
     ),
+    "toxiproxy": _Entry(
+        "glasslog.chaos.toxiproxy.command",
+        "toxiproxy",
+        "A TCP proxy that misbehaves on demand, with Toxiproxy's API.",
+    ),
 }
 """By name, so that nothing here depends on the parts that other shares bring."""
 

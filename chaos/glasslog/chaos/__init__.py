@@ -1,0 +1,1 @@
+"""Breaking clusters on purpose, and judging what became of them."""
