@@ -15,6 +15,8 @@ from glasslog.common.ids import OFFSETS_TOPIC, NodeId
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.records import Endpoint
 
+GROUP_KEY, TRANSACTION_KEY = 0, 1
+
 _OFFSETS_TOPIC_CONFIGS: Mapping[str, str] = {
     "cleanup.policy": "compact",
     "compression.type": "producer",
@@ -41,12 +43,14 @@ class CoordinatorFinder:
         self._partitions = partitions
         self._replication_factor = replication_factor
 
-    async def find(self, group_id: str, *, listener: str) -> Coordinator:
+    async def find(self, group_id: str, *, key_type: int = GROUP_KEY, listener: str) -> Coordinator:
         """The coordinator of ``group_id`` for clients of ``listener``.
 
-        Raises ``GlasslogError``: INVALID_GROUP_ID for an empty one, COORDINATOR_NOT_AVAILABLE until the
-        partition has a leader that can be reached.
+        ``key_type`` is Kafka's; UNSUPPORTED_VERSION for that of transactions, which have no coordinator here,
+        INVALID_REQUEST for any other. Raises ``GlasslogError``: INVALID_GROUP_ID for an empty one,
+        COORDINATOR_NOT_AVAILABLE until the partition has a leader that can be reached.
         """
+        _check_key_type(key_type)
         if not group_id:
             raise GlasslogError(ErrorCode.INVALID_GROUP_ID, "a group's id can not be empty")
         image = self._metadata.image
@@ -76,6 +80,13 @@ class CoordinatorFinder:
         if outcome is not None and outcome.error:
             raise _not_available(f"{OFFSETS_TOPIC} could not be created: {outcome.error_message}")
         return self._metadata.image
+
+
+def _check_key_type(key_type: int) -> None:
+    if key_type == TRANSACTION_KEY:
+        raise GlasslogError(ErrorCode.UNSUPPORTED_VERSION, "this version has no transaction coordinators")
+    if key_type != GROUP_KEY:
+        raise GlasslogError(ErrorCode.INVALID_REQUEST, f"key_type={key_type}; allowed: 0, 1")
 
 
 def _not_available(reason: str) -> GlasslogError:

@@ -1,4 +1,4 @@
-"""Answers which offset belongs to a timestamp, to the earliest or to the latest record.
+"""Answers which offset belongs to a timestamp, to the earliest or latest record, to the end of an epoch.
 
 This module knows what a consumer may be told; it refuses to know how logs search.
 Source: Kafka's ``Partition.fetchOffsetForTimestamp``.
@@ -10,6 +10,8 @@ from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
+    EpochEnd,
+    EpochEndAsk,
     IsolationLevel,
     ListOffsetsPartition,
     ListOffsetsResult,
@@ -65,3 +67,20 @@ def _found(
         offset=Offset(offset),
         leader_epoch=LeaderEpoch(partition.log.epochs.epoch_at(offset)),
     )
+
+
+def epoch_end(replicas: Replicas, ask: EpochEndAsk) -> EpochEnd:
+    """Where an epoch ended in the leader's log; the log's end for the present one.
+
+    Source: Kafka's ``Partition.lastOffsetForLeaderEpoch``.
+    """
+    try:
+        partition = replicas.get(ask.partition)
+        partition.leader(leader_epoch=ask.current_leader_epoch)
+        epoch, end_offset = partition.log.end_offset_for_epoch(ask.leader_epoch)
+    except GlasslogError as error:
+        found = replicas.find(ask.partition)
+        if found is not None:
+            replicas.on_error(found, error)
+        return EpochEnd(partition=ask.partition, error=error.code)
+    return EpochEnd(partition=ask.partition, leader_epoch=LeaderEpoch(epoch), end_offset=Offset(end_offset))

@@ -23,7 +23,9 @@ from glasslog.broker.requests import (
 )
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NO_OFFSET, Offset, TopicPartition
+from glasslog.common.topic_names import is_internal
 
+_WRITTEN_BY_BROKERS = GlasslogError(ErrorCode.INVALID_TOPIC_EXCEPTION, "the topic is written by brokers only")
 ProduceResults = tuple[ProducePartitionResult, ...]
 _Wait = tuple[int, Partition, int]
 """Which result waits, for which partition, to reach which offset."""
@@ -70,6 +72,8 @@ class ProducePath:
         replicas = self._replicas
         partition = replicas.find(each.partition)
         try:
+            if origin_is_client and is_internal(each.partition.topic):
+                raise _WRITTEN_BY_BROKERS
             if partition is None:
                 partition = replicas.get(each.partition)
             clock = replicas.runtime.clock

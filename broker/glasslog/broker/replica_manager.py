@@ -15,7 +15,8 @@ from glasslog.broker.fetcher import Fetchers
 from glasslog.broker.isr_changes import IsrChanges
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.fetch_api import FetchApi
-from glasslog.broker.list_offsets import list_offset
+from glasslog.broker.kafka.produce_api import ProduceApi
+from glasslog.broker.list_offsets import epoch_end, list_offset
 from glasslog.broker.log_maintenance import LogMaintenance
 from glasslog.broker.partition.isr import AlterPartitionSender
 from glasslog.broker.partition.leader_state import LeaderState, LeaderTerms
@@ -25,6 +26,8 @@ from glasslog.broker.produce_path import ProducePath, ProduceResults
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import (
     ACKS_ALL,
+    EpochEnd,
+    EpochEndAsk,
     FetchRequest,
     IsolationLevel,
     ListOffsetsPartition,
@@ -38,6 +41,7 @@ from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, Offset, T
 from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
 from glasslog.common.runtime.protocols import Buffer, Runtime
 from glasslog.log.directory import LogDirectory
+from glasslog.log.producer_state import ProducerEntry
 from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import MetadataImage, PartitionImage
 from glasslog.metadata.records import ResourceType
@@ -146,9 +150,18 @@ class ReplicaManager:
         """The first offsets at or after timestamps. Refusals are in the results."""
         return tuple(list_offset(self._replicas, each, isolation) for each in partitions)
 
+    def epoch_ends(self, asks: Sequence[EpochEndAsk]) -> tuple[EpochEnd, ...]:
+        """Where leader epochs ended. Refusals are in the results."""
+        return tuple(epoch_end(self._replicas, each) for each in asks)
+
+    def producers_of(self, partition: TopicPartition) -> Sequence[tuple[int, ProducerEntry]]:
+        """Producers that a partition led here remembers, by id. Raises as ``log_end_offset`` does."""
+        return sorted(self._led(partition).log.producers.entries.items())
+
     def kafka_apis(self) -> Sequence[Api]:
-        """What the Kafka listener serves for replication."""
-        return (self._fetch_api.api(),)
+        """What the Kafka listener serves of logs: Fetch, for clients and replicas alike, and Produce."""
+        produce = ProduceApi(self._produce_path, lambda: self._replicas.image)
+        return (self._fetch_api.api(), produce.api())
 
     # --- for coordinators in this broker ---
 

@@ -146,3 +146,22 @@ class ListOffsetsResult:
     timestamp: int = -1
     offset: Offset = NO_OFFSET
     leader_epoch: LeaderEpoch = NO_LEADER_EPOCH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochEndAsk:
+    """Where did ``leader_epoch`` end in this partition's log (OffsetForLeaderEpoch, KIP-101, KIP-320)?"""
+
+    partition: TopicPartition
+    leader_epoch: LeaderEpoch
+    current_leader_epoch: LeaderEpoch = NO_LEADER_EPOCH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochEnd:
+    """The largest epoch up to the one asked for and its end offset; -1 and -1 when there is none."""
+
+    partition: TopicPartition
+    error: ErrorCode = ErrorCode.NONE
+    leader_epoch: LeaderEpoch = NO_LEADER_EPOCH
+    end_offset: Offset = NO_OFFSET

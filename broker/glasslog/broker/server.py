@@ -20,6 +20,7 @@ from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.service import BrokerHandlers, broker_services
+from glasslog.broker.kafka.apis import ClientParts, client_apis
 from glasslog.broker.kafka.listener import KafkaListener
 from glasslog.broker.lifecycle import BrokerIdentity, BrokerMembership
 from glasslog.broker.lifecycle_core import LifecycleSettings, Running, Starting
@@ -29,6 +30,7 @@ from glasslog.broker.producer_ids import ProducerIds
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.status import BrokerStatus
 from glasslog.broker.topic_admin import TopicAdmin
+from glasslog.broker.topic_lookup import AutoTopics
 from glasslog.common.errors import ConfigError, InvariantViolation
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId, parse_uuid
 from glasslog.common.node_config import NodeConfig, parse_voters
@@ -319,14 +321,13 @@ class BrokerServer:
         self, replicas: ReplicaManager, coordinator: GroupCoordinator, producer_ids: ProducerIds
     ) -> tuple[Listener, KafkaListener]:
         transport, config = self._runtime.transport, self._config
+        parts = self._new_parts(replicas, coordinator, producer_ids)
         services = broker_services(
-            self._new_handlers(replicas, coordinator, producer_ids),
-            self._on_fatal,
-            max_in_flight=config.stream_max_in_flight_requests,
+            self._new_handlers(parts), self._on_fatal, max_in_flight=config.stream_max_in_flight_requests
         )
         kafka = KafkaListener(
             transport=transport,
-            apis=replicas.kafka_apis(),
+            apis=(*replicas.kafka_apis(), *client_apis(parts)),
             max_request_bytes=config.socket_request_max_bytes,
             on_fatal=self._on_fatal,
         )
@@ -340,28 +341,41 @@ class BrokerServer:
         _log.info("broker %d listens on %s", self._node_id, self._ports)
         return grpc, kafka
 
-    def _new_handlers(
+    def _new_parts(
         self, replicas: ReplicaManager, coordinator: GroupCoordinator, producer_ids: ProducerIds
-    ) -> BrokerHandlers:
+    ) -> ClientParts:
         config, observer = self._config, self._observer
         admin = TopicAdmin(self._controllers, observer, self._runtime.clock)
-        finder = CoordinatorFinder(
-            observer,
-            admin,
-            partitions=config.offsets_topic_num_partitions,
-            replication_factor=config.offsets_topic_replication_factor,
-        )
-        return BrokerHandlers(
-            data=DataHandlers(replicas, fetch_max_bytes=config.fetch_max_bytes),
-            metadata=MetadataHandlers(
+        return ClientParts(
+            node_id=self._node_id,
+            config=config,
+            metadata=observer,
+            replicas=replicas,
+            coordinator=coordinator,
+            producer_ids=producer_ids,
+            admin=admin,
+            auto_topics=AutoTopics(observer, admin, enabled=config.auto_create_topics_enable),
+            finder=CoordinatorFinder(
                 observer,
                 admin,
+                partitions=config.offsets_topic_num_partitions,
+                replication_factor=config.offsets_topic_replication_factor,
+            ),
+        )
+
+    def _new_handlers(self, parts: ClientParts) -> BrokerHandlers:
+        config = self._config
+        return BrokerHandlers(
+            data=DataHandlers(parts.replicas, fetch_max_bytes=config.fetch_max_bytes),
+            metadata=MetadataHandlers(
+                self._observer,
+                parts.admin,
                 cluster_id=config.cluster_id,
                 controller_id=lambda: self._controllers.leader_id,
-                auto_create=config.auto_create_topics_enable,
+                auto_topics=parts.auto_topics,
             ),
-            offsets=OffsetHandlers(replicas, producer_ids),
-            groups=GroupHandlers(finder, coordinator, self._runtime.random),
+            offsets=OffsetHandlers(parts.replicas, parts.producer_ids),
+            groups=GroupHandlers(parts.finder, parts.coordinator),
         )
 
 

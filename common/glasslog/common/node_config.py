@@ -379,6 +379,11 @@ _BROKER_DEFAULTS: Mapping[str, str] = {
 }
 
 
+def broker_field_of(topic_key: str) -> str | None:
+    """The field of ``NodeConfig`` that holds where a topic does not say ``topic_key``, if there is one."""
+    return _BROKER_DEFAULTS.get(topic_key)
+
+
 def topic_config(node: NodeConfig, overrides: Mapping[str, str]) -> TopicConfig:
     """A topic's settings: its own over the node's defaults. Raises ``ConfigError`` for a bad override."""
     values = {key: str(getattr(node, name)).lower() for key, name in _BROKER_DEFAULTS.items()}

@@ -211,7 +211,7 @@ class Silent:
 def test_a_broken_invariant_met_by_a_kafka_request_stops_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raised inside the handler of a frame it only closed that connection, and the broker limped on."""
 
-    def broken(reader: Reader) -> FetchCall:
+    def broken(reader: Reader, version: int) -> FetchCall:
         raise InvariantViolation("the log went backwards")
 
     async def scenario(started: Started) -> None:

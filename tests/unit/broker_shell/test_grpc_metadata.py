@@ -7,6 +7,7 @@ from glasslog.broker.coordinators import CoordinatorFinder
 from glasslog.broker.grpc.metadata import GRPC_LISTENER, MetadataHandlers
 from glasslog.broker.metadata_observer import MetadataObserver
 from glasslog.broker.topic_admin import TopicAdmin
+from glasslog.broker.topic_lookup import AutoTopics
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId
 from glasslog.common.runtime.memory.loop import run_virtual
@@ -66,7 +67,7 @@ def run(scenario: Scenario, *, auto_create: bool = True, brokers: tuple[int, ...
             admin,
             cluster_id=CLUSTER_ID,
             controller_id=lambda: controllers.leader_id,
-            auto_create=auto_create,
+            auto_topics=AutoTopics(observer, admin, enabled=auto_create),
         )
         finder = CoordinatorFinder(observer, admin, partitions=50, replication_factor=3)
         await observer.wait_for(lambda image: len(image.brokers) == len(brokers))

@@ -254,10 +254,6 @@ def test_who_is_not_the_leader_says_who_is() -> None:
             {"partitions": [pb.ProduceRequest.Partition(topic="t"), pb.ProduceRequest.Partition(topic="t")]},
             ErrorCode.INVALID_REQUEST,
         ),
-        (
-            {"partitions": [pb.ProduceRequest.Partition(topic="__consumer_offsets")]},
-            ErrorCode.INVALID_TOPIC_EXCEPTION,
-        ),
     ],
 )
 def test_bad_produce_requests_are_refused_partition_by_partition(
@@ -276,23 +272,6 @@ def test_bad_produce_requests_are_refused_partition_by_partition(
         assert {partition.error_code for partition in answer.partitions} == {code}
         assert answer.partitions[0].error_message
         assert not replicas.produced
-
-    run_virtual(main)
-
-
-def test_a_refused_partition_does_not_hold_back_the_others() -> None:
-    async def main() -> None:
-        replicas = FakeReplicas()
-        message = pb.ProduceRequest(acks=1)
-        message.partitions.add(topic="__consumer_offsets", partition=0, records=b"bad")
-        message.partitions.add(topic="t", partition=0, records=b"good")
-        answer = await DataHandlers(replicas, fetch_max_bytes=1).produce(message)
-        assert answer is not None
-        assert {p.topic: p.error_code for p in answer.partitions} == {
-            "t": 0,
-            "__consumer_offsets": ErrorCode.INVALID_TOPIC_EXCEPTION,
-        }
-        assert replicas.appended == [b"good"]
 
     run_virtual(main)
 

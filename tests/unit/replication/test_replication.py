@@ -56,6 +56,24 @@ def test_acks_all_is_acknowledged_when_every_replica_has_it() -> None:
     play(story)
 
 
+def test_a_topic_of_the_brokers_is_refused_without_holding_back_others() -> None:
+    async def story(cluster: ReplicaCluster) -> None:
+        cluster.create(replicas=(1, 2, 3))
+        offsets = TopicPartition("__consumer_offsets", 0)
+        request = ProduceRequest(
+            acks=ACKS_ALL,
+            timeout_ms=1_000,
+            partitions=tuple(
+                ProducePartition(partition=name, records=batch("a")) for name in (offsets, PARTITION)
+            ),
+        )
+        results = await cluster.nodes[1].manager.produce(request)
+        assert [each.error for each in results] == [ErrorCode.INVALID_TOPIC_EXCEPTION, ErrorCode.NONE]
+        assert cluster.values(1) == ["a"]
+
+    play(story)
+
+
 def test_a_consumer_waits_for_the_high_watermark() -> None:
     async def story(cluster: ReplicaCluster) -> None:
         cluster.create(replicas=(1, 2, 3))

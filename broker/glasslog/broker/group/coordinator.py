@@ -30,7 +30,7 @@ from glasslog.broker.group.types import (
     SyncResponse,
 )
 from glasslog.common.errors import ErrorCode, GlasslogError, StorageError
-from glasslog.common.ids import Offset, TopicPartition
+from glasslog.common.ids import Offset, TopicPartition, format_uuid
 from glasslog.common.runtime.protocols import Runtime
 from glasslog.log.batch import iterate_batches
 from glasslog.log.records import decode_records, encode_batch
@@ -349,6 +349,30 @@ class GroupCoordinator:
         if partitions is None:
             return serving.shard.all_committed(group_id)
         return tuple((partition, serving.shard.committed(group_id, partition)) for partition in partitions)
+
+    async def delete_group(self, group_id: str) -> ErrorCode:
+        """Forget a group without members; done when that is replicated."""
+        serving = self._shard(group_id)
+        if isinstance(serving, ErrorCode):
+            return serving
+        shard = serving.shard
+        return _expect(ErrorCode, await self._wait(serving, lambda w: shard.delete_group(group_id, w)))
+
+    async def delete_offsets(
+        self, group_id: str, partitions: tuple[TopicPartition, ...]
+    ) -> ErrorCode | CommitResponse:
+        """Forget committed offsets, each with its outcome; or why none could be."""
+        serving = self._shard(group_id)
+        if isinstance(serving, ErrorCode):
+            return serving
+        shard = serving.shard
+        response = await self._wait(serving, lambda w: shard.delete_offsets(group_id, partitions, w))
+        assert isinstance(response, tuple | ErrorCode)
+        return response
+
+    def new_member_id(self, prefix: str) -> str:
+        """An id for a member that comes without one."""
+        return f"{prefix or 'consumer'}-{format_uuid(self._runtime.random.uuid())}"
 
     def describe(self, group_id: str) -> ErrorCode | GroupDescription:
         """A group's state and members."""

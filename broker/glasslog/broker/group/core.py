@@ -10,7 +10,7 @@ Source: Kafka's ``GroupCoordinatorShard``; classic groups only (KIP-848 groups w
 """
 
 from glasslog.broker.group.effects import Effects, Ready
-from glasslog.broker.group.group import Group, GroupState, restored
+from glasslog.broker.group.group import CONSUMER_PROTOCOL, Group, GroupState, restored
 from glasslog.broker.group.rebalance import Rebalance
 from glasslog.broker.group.records import GroupLogRecord, GroupRecord, OffsetRecord
 from glasslog.broker.group.types import (
@@ -257,6 +257,72 @@ class GroupShard:
     def all_committed(self, group_id: str) -> tuple[tuple[TopicPartition, CommittedOffset], ...]:
         """Everything the group committed, by partition."""
         return tuple(sorted(self._offsets.get(group_id, {}).items(), key=lambda item: item[0]))
+
+    # --- forgetting ---
+
+    def delete_group(self, group_id: str, waiter: int) -> None:
+        """Forget a group without members and all it committed; answered with an ``ErrorCode``."""
+        group, offsets = self._groups.get(group_id), self._offsets.get(group_id)
+        if not group_id or (group is None and not offsets):
+            self._effects.reply(
+                waiter, ErrorCode.GROUP_ID_NOT_FOUND if group_id else ErrorCode.INVALID_GROUP_ID
+            )
+            return
+        if group is not None and (group.members or group.pending):
+            self._effects.reply(waiter, ErrorCode.NON_EMPTY_GROUP)
+            return
+        records: list[GroupLogRecord] = [
+            OffsetRecord(group_id=group_id, partition=partition, committed=None)
+            for partition in offsets or ()
+        ]
+        if group is not None:
+            records.append(GroupRecord(group_id=group_id, value=None))
+
+        def stored(error: ErrorCode, _now_ms: int) -> None:
+            # Somebody may have joined meanwhile: what the group becomes is stored after this.
+            if error is ErrorCode.NONE and group is not None and not (group.members or group.pending):
+                self._groups.pop(group_id, None)
+            if not self._offsets.get(group_id):
+                self._offsets.pop(group_id, None)
+            self._effects.reply(waiter, error)
+
+        self._effects.append(tuple(records), stored)
+
+    def delete_offsets(self, group_id: str, partitions: tuple[TopicPartition, ...], waiter: int) -> None:
+        """Forget what a group committed for partitions of topics that no member reads (KIP-496).
+
+        Answered with an ``ErrorCode`` for all, or as a commit is.
+        """
+        group, offsets = self._groups.get(group_id), self._offsets.get(group_id, {})
+        if not group_id or (group is None and not offsets):
+            self._effects.reply(
+                waiter, ErrorCode.GROUP_ID_NOT_FOUND if group_id else ErrorCode.INVALID_GROUP_ID
+            )
+            return
+        if group is not None and group.members and group.protocol_type != CONSUMER_PROTOCOL:
+            self._effects.reply(waiter, ErrorCode.NON_EMPTY_GROUP)
+            return
+        outcomes = {
+            each: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+            if group is not None and group.may_read(each.topic)
+            else ErrorCode.NONE
+            for each in partitions
+        }
+        records = tuple(
+            OffsetRecord(group_id=group_id, partition=each, committed=None)
+            for each, outcome in outcomes.items()
+            if outcome is ErrorCode.NONE and each in offsets
+        )
+
+        def stored(error: ErrorCode, _now_ms: int) -> None:
+            self._effects.reply(
+                waiter, tuple((p, error if e is ErrorCode.NONE else e) for p, e in outcomes.items())
+            )
+
+        if records:
+            self._effects.append(records, stored)
+        else:
+            stored(ErrorCode.NONE, 0)
 
     # --- looking in ---
 

@@ -11,7 +11,7 @@ from glasslog.broker.group.records import GroupLogRecord
 from glasslog.broker.group.types import CommitResponse, JoinResponse, SyncResponse
 from glasslog.common.errors import ErrorCode
 
-Response = JoinResponse | SyncResponse | CommitResponse
+Response = JoinResponse | SyncResponse | CommitResponse | ErrorCode
 OnStored = Callable[[ErrorCode, int], None]
 """Called with the outcome of an append and the time in ms."""
 

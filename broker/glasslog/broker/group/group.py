@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from glasslog.broker.group.records import GroupValue, MemberRecord
+from glasslog.broker.group.subscriptions import subscribed_topics
 from glasslog.broker.group.types import GroupDescription, JoinedMember, JoinRequest, MemberDescription
+
+CONSUMER_PROTOCOL = "consumer"
+"""The ``protocol_type`` of consumers: their metadata is a subscription."""
 
 
 class GroupState(Enum):
@@ -92,6 +96,15 @@ class Group:
             )
             for m in self.members.values()
         )
+
+    def may_read(self, topic: str) -> bool:
+        """Whether a member has subscribed to ``topic``, as far as its protocol tells."""
+        for member in self.members.values():
+            for _, metadata in member.protocols:
+                topics = subscribed_topics(metadata)
+                if topics is None or topic in topics:
+                    return True
+        return False
 
     def rebalance_timeout_ms(self) -> int:
         return max((m.rebalance_timeout_ms for m in self.members.values()), default=0)

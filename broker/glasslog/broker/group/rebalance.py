@@ -38,6 +38,8 @@ class Rebalance:
             self._refuse_join(waiter, request.member_id, error)
         elif request.group_instance_id:
             self._join_static(group, request, waiter, now_ms)
+        elif not request.member_id and not request.must_return:
+            self._add_member(group, request, request.new_member_id, waiter, now_ms)
         elif not request.member_id:
             # KIP-394: a newcomer must come again with its id, so that a lost answer leaves no ghost member.
             group.pending[request.new_member_id] = now_ms + request.session_timeout_ms

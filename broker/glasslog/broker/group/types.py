@@ -15,7 +15,11 @@ NO_GENERATION = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinRequest:
-    """``new_member_id`` is the id to give a member that comes without one; the caller makes it unique."""
+    """``new_member_id`` is the id to give a member that comes without one; the caller makes it unique.
+
+    ``must_return``: such a newcomer is told its id and has to come again with it (KIP-394); clients from
+    before that do not.
+    """
 
     group_id: str
     member_id: str
@@ -27,6 +31,7 @@ class JoinRequest:
     group_instance_id: str = ""
     client_id: str = ""
     client_host: str = ""
+    must_return: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,6 @@ from glasslog.broker.requests import (
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import LeaderEpoch, Offset, TopicPartition
 from glasslog.common.runtime.protocols import Buffer
-from glasslog.common.topic_names import is_internal
 from glasslog.v1 import broker_pb2 as pb
 
 MAX_PARTITIONS_PER_REQUEST = 20_000
@@ -61,11 +60,6 @@ class DataHandlers:
         return pb.ProduceResponse(correlation_id=message.correlation_id, partitions=results)
 
     async def _produce(self, message: pb.ProduceRequest) -> list[pb.ProduceResponse.Partition]:
-        refused = [
-            _refused_produce(partition, _INTERNAL_TOPIC)
-            for partition in message.partitions
-            if is_internal(partition.topic)
-        ]
         request = ProduceRequest(
             acks=message.acks,
             timeout_ms=message.timeout_ms,
@@ -74,16 +68,13 @@ class DataHandlers:
                     partition=TopicPartition(partition.topic, partition.partition), records=partition.records
                 )
                 for partition in message.partitions
-                if not is_internal(partition.topic)
             ),
         )
-        if not request.partitions:
-            return refused
         try:
             results = await self._data_path.produce(request)
         except GlasslogError as error:
             return [_refused_produce(partition, error) for partition in message.partitions]
-        return [_produced(result) for result in results] + refused
+        return [_produced(result) for result in results]
 
     # --- fetch ---
 
@@ -114,9 +105,6 @@ class DataHandlers:
                 for partition in message.partitions
             ),
         )
-
-
-_INTERNAL_TOPIC = GlasslogError(ErrorCode.INVALID_TOPIC_EXCEPTION, "the topic is written by brokers only")
 
 
 def _check_produce(message: pb.ProduceRequest) -> None:

@@ -5,6 +5,7 @@ Refuses to know how groups work; checks only what a number of a message must be 
 
 from glasslog.broker.coordinators import CoordinatorFinder
 from glasslog.broker.group.coordinator import GroupCoordinator
+from glasslog.broker.group.members import client_host
 from glasslog.broker.group.types import (
     CommitRequest,
     CommittedOffset,
@@ -18,28 +19,25 @@ from glasslog.broker.group.types import (
 from glasslog.broker.grpc.data import check_partitions
 from glasslog.broker.grpc.metadata import GRPC_LISTENER
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import LeaderEpoch, Offset, TopicPartition, format_uuid
-from glasslog.common.runtime.protocols import Peer, Random
+from glasslog.common.ids import LeaderEpoch, Offset, TopicPartition
+from glasslog.common.runtime.protocols import Peer
 from glasslog.v1 import broker_pb2 as pb
 
-_GROUP_KEY, _TRANSACTION_KEY = 0, 1
 MAX_GROUPS_PER_REQUEST = 10_000
 
 
 class GroupHandlers:
-    """See the module. ``random`` makes the ids of members that come without one."""
+    """See the module."""
 
-    def __init__(self, finder: CoordinatorFinder, coordinator: GroupCoordinator, random: Random) -> None:
+    def __init__(self, finder: CoordinatorFinder, coordinator: GroupCoordinator) -> None:
         self._finder = finder
         self._coordinator = coordinator
-        self._random = random
 
     async def find_coordinator(
         self, message: pb.FindCoordinatorRequest, peer: Peer
     ) -> pb.FindCoordinatorResponse:
         try:
-            _check_key_type(message.key_type)
-            found = await self._finder.find(message.key, listener=GRPC_LISTENER)
+            found = await self._finder.find(message.key, key_type=message.key_type, listener=GRPC_LISTENER)
         except GlasslogError as error:
             return pb.FindCoordinatorResponse(error_code=error.code, error_message=str(error), node_id=-1)
         return pb.FindCoordinatorResponse(
@@ -49,11 +47,10 @@ class GroupHandlers:
     # --- members ---
 
     async def join_group(self, message: pb.JoinGroupRequest, peer: Peer) -> pb.JoinGroupResponse:
-        prefix = message.group_instance_id or message.client_id or "consumer"
         request = JoinRequest(
             group_id=message.group_id,
             member_id=message.member_id,
-            new_member_id=f"{prefix}-{format_uuid(self._random.uuid())}",
+            new_member_id=self._coordinator.new_member_id(message.group_instance_id or message.client_id),
             session_timeout_ms=message.session_timeout_ms,
             # Kafka's oldest clients know one timeout for both.
             rebalance_timeout_ms=message.rebalance_timeout_ms or message.session_timeout_ms,
@@ -61,7 +58,7 @@ class GroupHandlers:
             protocols=tuple((protocol.name, protocol.metadata) for protocol in message.protocols),
             group_instance_id=message.group_instance_id,
             client_id=message.client_id,
-            client_host=_host_of(peer),
+            client_host=client_host(peer),
         )
         return _joined(await self._coordinator.join(request))
 
@@ -171,18 +168,6 @@ class GroupHandlers:
         if isinstance(found, ErrorCode):
             return pb.DescribeGroupsResponse.Group(group_id=group_id, error_code=found)
         return _described(found)
-
-
-def _check_key_type(key_type: int) -> None:
-    if key_type == _TRANSACTION_KEY:
-        raise GlasslogError(ErrorCode.UNSUPPORTED_VERSION, "this version has no transaction coordinators")
-    if key_type != _GROUP_KEY:
-        raise GlasslogError(ErrorCode.INVALID_REQUEST, f"key_type={key_type}; allowed: 0, 1")
-
-
-def _host_of(peer: Peer) -> str:
-    """Only the host, as Kafka's tools show it."""
-    return "/" + peer.address.rpartition(":")[0]
 
 
 def _identity(message: pb.HeartbeatRequest | pb.OffsetCommitRequest) -> MemberIdentity:

@@ -3,15 +3,24 @@
 Answers from the broker's own image of the metadata; refuses to know how the image got here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 
 from glasslog.broker.metadata_observer import MetadataView
-from glasslog.broker.topic_admin import MAX_TOPICS_PER_REQUEST, NewTopic, TopicAdmin, TopicOutcome
-from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import NO_NODE, NodeId
+from glasslog.broker.topic_admin import NewTopic, TopicAdmin, TopicOutcome
+from glasslog.broker.topic_lookup import (
+    AutoTopics,
+    checked_names,
+    offline_replicas,
+    partition_error,
+    reachable_brokers,
+    told_leader,
+    unknown_topic,
+)
+from glasslog.common.errors import ErrorCode
+from glasslog.common.ids import NodeId
 from glasslog.common.runtime.protocols import Peer
-from glasslog.common.topic_names import is_internal, name_problem
-from glasslog.metadata.image import BrokerImage, MetadataImage, PartitionImage, TopicImage
+from glasslog.common.topic_names import is_internal
+from glasslog.metadata.image import MetadataImage, PartitionImage, TopicImage
 from glasslog.v1 import broker_pb2 as pb
 from glasslog.v1 import controller_pb2
 
@@ -19,7 +28,7 @@ GRPC_LISTENER = "GRPC"
 
 
 class MetadataHandlers:
-    """``controller_id`` says who leads the quorum; ``auto_create`` whether naming a topic may create it."""
+    """``controller_id`` says who leads the quorum."""
 
     def __init__(
         self,
@@ -28,23 +37,23 @@ class MetadataHandlers:
         *,
         cluster_id: str,
         controller_id: Callable[[], NodeId],
-        auto_create: bool,
+        auto_topics: AutoTopics,
         listener: str = GRPC_LISTENER,
     ) -> None:
         self._metadata = metadata
         self._admin = admin
         self._cluster_id = cluster_id
         self._controller_id = controller_id
-        self._auto_create = auto_create
+        self._auto_topics = auto_topics
         self._listener = listener
 
     # --- reading ---
 
     async def metadata(self, message: pb.MetadataRequest, peer: Peer) -> pb.MetadataResponse:
-        names = _checked_names(message.topics)
-        errors: dict[str, ErrorCode] = {}
-        if message.allow_auto_topic_creation and self._auto_create and not message.all_topics:
-            errors = await self._create_missing(names)
+        names = checked_names(message.topics)
+        errors: Mapping[str, ErrorCode] = {}
+        if message.allow_auto_topic_creation and not message.all_topics:
+            errors = await self._auto_topics.create_missing(names)
         image = self._metadata.image
         if message.all_topics:
             names = sorted(image.topic_ids)
@@ -56,37 +65,19 @@ class MetadataHandlers:
             metadata_offset=image.offset,
         )
 
-    async def _create_missing(self, names: Sequence[str]) -> dict[str, ErrorCode]:
-        """Why names that are still missing afterwards could not be created."""
-        image = self._metadata.image
-        missing = [
-            NewTopic(name=name)
-            for name in names
-            if name not in image.topic_ids and not name_problem(name) and not is_internal(name)
-        ]
-        if not missing:
-            return {}
-        outcomes = await self._admin.create_automatically(missing)
-        return {name: _why_missing(outcome) for name, outcome in outcomes.items()}
-
     def _brokers(self, image: MetadataImage) -> list[pb.MetadataResponse.Broker]:
-        """Those that clients can talk to: unfenced, with a listener of this kind."""
-        found = []
-        for broker in sorted(image.brokers.values(), key=lambda broker: broker.broker_id):
-            endpoint = broker.endpoint(self._listener)
-            if endpoint is not None and not broker.fenced:
-                found.append(
-                    pb.MetadataResponse.Broker(
-                        id=broker.broker_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
-                    )
-                )
-        return found
+        return [
+            pb.MetadataResponse.Broker(
+                id=broker.broker_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
+            )
+            for broker, endpoint in reachable_brokers(image, self._listener)
+        ]
 
     async def describe_topics(
         self, message: pb.DescribeTopicsRequest, peer: Peer
     ) -> pb.DescribeTopicsResponse:
         image = self._metadata.image
-        names = _checked_names(message.topics) or sorted(image.topic_ids)
+        names = checked_names(message.topics) or sorted(image.topic_ids)
         return pb.DescribeTopicsResponse(topics=[_description(image, name) for name in names])
 
     # --- changing ---
@@ -116,31 +107,14 @@ class MetadataHandlers:
         )
 
 
-def _checked_names(names: Iterable[str]) -> list[str]:
-    """The names without repetitions, in their order; raises INVALID_REQUEST for too many."""
-    unique = list(dict.fromkeys(names))
-    if len(unique) > MAX_TOPICS_PER_REQUEST:
-        raise GlasslogError(
-            ErrorCode.INVALID_REQUEST, f"more than {MAX_TOPICS_PER_REQUEST} topics in one request"
-        )
-    return unique
-
-
-def _why_missing(outcome: TopicOutcome) -> ErrorCode:
-    """Created but not seen yet, or no controller now: the client shall ask again (as Kafka says it)."""
-    if outcome.error is ErrorCode.NONE or outcome.error.retriable:
-        return ErrorCode.LEADER_NOT_AVAILABLE
-    return outcome.error
-
-
 def _topic(
-    image: MetadataImage, name: str, errors: dict[str, ErrorCode], listener: str
+    image: MetadataImage, name: str, errors: Mapping[str, ErrorCode], listener: str
 ) -> pb.MetadataResponse.Topic:
     topic = image.topic(name)
     if topic is None:
         return pb.MetadataResponse.Topic(
             name=name,
-            error_code=errors.get(name) or _unknown(name),
+            error_code=errors.get(name) or unknown_topic(name),
             internal=is_internal(name),
         )
     return pb.MetadataResponse.Topic(
@@ -151,12 +125,6 @@ def _topic(
     )
 
 
-def _unknown(name: str) -> ErrorCode:
-    if name_problem(name):
-        return ErrorCode.INVALID_TOPIC_EXCEPTION
-    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-
-
 def _partition(
     image: MetadataImage, partition: PartitionImage, listener: str
 ) -> pb.MetadataResponse.Partition:
@@ -164,33 +132,19 @@ def _partition(
     return pb.MetadataResponse.Partition(
         error_code=error,
         partition=partition.partition,
-        leader=NO_NODE if error is ErrorCode.LEADER_NOT_AVAILABLE else partition.leader,
+        leader=told_leader(partition, error),
         leader_epoch=partition.leader_epoch,
         replicas=partition.replicas,
         isr=partition.isr,
-        offline_replicas=[node for node in partition.replicas if not _is_alive(image.brokers.get(node))],
+        offline_replicas=offline_replicas(image, partition),
     )
-
-
-def partition_error(image: MetadataImage, partition: PartitionImage, listener: str) -> ErrorCode:
-    """Whether clients of ``listener`` can reach the partition's leader."""
-    leader = image.brokers.get(partition.leader)
-    if leader is None or leader.fenced:
-        return ErrorCode.LEADER_NOT_AVAILABLE
-    if leader.endpoint(listener) is None:
-        return ErrorCode.LISTENER_NOT_FOUND
-    return ErrorCode.NONE
-
-
-def _is_alive(broker: BrokerImage | None) -> bool:
-    return broker is not None and not broker.fenced
 
 
 def _description(image: MetadataImage, name: str) -> pb.DescribeTopicsResponse.Topic:
     topic = image.topic(name)
     if topic is None:
         return pb.DescribeTopicsResponse.Topic(
-            name=name, error_code=_unknown(name), internal=is_internal(name)
+            name=name, error_code=unknown_topic(name), internal=is_internal(name)
         )
     return pb.DescribeTopicsResponse.Topic(
         name=name,

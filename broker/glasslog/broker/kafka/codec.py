@@ -17,6 +17,9 @@ INT64 = Struct(">q")
 _MAX_VARINT_SHIFT = 28
 _UUID_BYTES = 16
 
+MAX_ITEMS_PER_FRAME = 500_000
+"""Items of all arrays of one request: each becomes an object many times the size of its bytes."""
+
 
 class MalformedFrame(GlasslogError):  # noqa: N818 - says what the frame is
     """Bytes that are not what the protocol says; the text names what and where."""
@@ -28,11 +31,12 @@ class MalformedFrame(GlasslogError):  # noqa: N818 - says what the frame is
 class Reader:
     """Reads one frame from the front. Every method raises ``MalformedFrame`` past the end."""
 
-    __slots__ = ("_end", "_frame", "position")
+    __slots__ = ("_end", "_frame", "_items_left", "position")
 
     def __init__(self, frame: memoryview) -> None:
         self._frame = frame
         self._end = len(frame)
+        self._items_left = MAX_ITEMS_PER_FRAME
         self.position = 0
 
     @property
@@ -112,6 +116,14 @@ class Reader:
         except UnicodeDecodeError as error:
             raise MalformedFrame(f"a string before position {self.position} is not UTF-8") from error
 
+    def string(self) -> str:
+        """As ``nullable_string``, null read as empty."""
+        return self.nullable_string() or ""
+
+    def nullable_bytes(self) -> memoryview:
+        """Bytes with a 32-bit length, null read as empty."""
+        return self.view(max(self.int32(), 0))
+
     def compact_nullable_bytes(self) -> memoryview:
         """Bytes, null read as empty."""
         length = self.unsigned_varint()
@@ -120,11 +132,24 @@ class Reader:
     def compact_array_length(self, *, item_bytes: int) -> int:
         """The length of an array whose items take ``item_bytes`` at least; null read as empty."""
         length = max(self.unsigned_varint() - 1, 0)
-        if length * item_bytes > self.left_bytes:
+        self.expect_items(length, item_bytes=item_bytes)
+        return length
+
+    def array_length(self, *, item_bytes: int) -> int:
+        """As ``compact_array_length``, with a 32-bit length."""
+        length = max(self.int32(), 0)
+        self.expect_items(length, item_bytes=item_bytes)
+        return length
+
+    def expect_items(self, length: int, *, item_bytes: int) -> None:
+        """Refuse an array of ``length`` items that can not fit, or of more than one frame may have."""
+        if not 0 <= length * item_bytes <= self.left_bytes:
             raise MalformedFrame(
                 f"an array of {length} at position {self.position} can not fit into {self.left_bytes} bytes"
             )
-        return length
+        self._items_left -= length
+        if self._items_left < 0:
+            raise MalformedFrame(f"arrays of more than {MAX_ITEMS_PER_FRAME} items")
 
     def tagged_fields(self) -> Iterator[tuple[int, "Reader"]]:
         """Each tagged field's number and a reader on its content."""

@@ -8,7 +8,7 @@ since nothing behind it could be answered otherwise.  Source: Kafka's protocol g
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
 from glasslog.broker.kafka.codec import MalformedFrame, Reader
@@ -53,7 +53,7 @@ class RequestCall:
         self.reader = reader
         self.peer = peer
         self.hurry: Callable[[], None] = _nothing
-        self.cancel: Callable[[], None] = _nothing
+        self.cancel: Callable[[], object] = _nothing
 
     @property
     def answer(self) -> Sequence[Buffer] | None:
@@ -68,9 +68,22 @@ class RequestCall:
             self.hurry = self.cancel = _nothing
             self._connection.flush()
 
+    def respond_nothing(self) -> None:
+        """Be done without an answer, as a Produce with acks=0 is."""
+        if self._parts is None:
+            self._parts = ()
+            self.hurry = self.cancel = _nothing
+            self._connection.flush()
+
     def refuse(self, why: str) -> None:
         """Close the connection: this request has no answer."""
         self._connection.refuse(why)
+
+    def run(self, work: Coroutine[object, object, None]) -> None:
+        """Answer later: ``work`` calls ``respond``. It is cancelled when the client is gone."""
+        task = asyncio.get_running_loop().create_task(work, name="Kafka request")
+        self.cancel = task.cancel
+        task.add_done_callback(self._connection.on_task_done)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,13 +164,23 @@ class KafkaConnection:
         """Send every answer whose turn it is."""
         while self._calls and (parts := self._calls[0].answer) is not None and not self._is_closed:
             self._calls.popleft()
-            self._connection.send(parts)
-            self._unchecked_bytes += sum(map(len, parts))
+            if parts:
+                self._connection.send(parts)
+                self._unchecked_bytes += sum(map(len, parts))
         if self._unchecked_bytes >= CHECK_AFTER_BYTES and not self._is_closed:
             self._check_reader()
         if self._is_full and len(self._calls) < MAX_IN_FLIGHT_REQUESTS // 2:
             self._is_full = False
             self._resume()
+
+    def on_task_done(self, task: "asyncio.Task[None]") -> None:
+        """A request's task has ended; one that failed has not answered."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, InvariantViolation):
+            self._on_fatal(error)
+        _LOGGER.error("a request of %s failed", self._connection.peer.address, exc_info=error)
+        self.refuse(f"internal error: {error}")
 
     def _check_reader(self) -> None:
         """A client that does not read its answers gets no new ones."""

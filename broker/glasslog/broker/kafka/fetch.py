@@ -1,9 +1,9 @@
-"""Kafka's Fetch, version 15, both directions: what replicas speak among themselves.
+"""Kafka's Fetch: version 15 in both directions, as replicas speak it, and versions 4 to 16 for clients.
 
-This module knows the layout of requests and responses with topic ids, replica state and the tagged fields
-that replication rests on; it refuses to know sessions' rules and where records come from.  Records pass
-through as they are.  Source: Kafka's ``FetchRequest.json`` and ``FetchResponse.json`` (KIP-227, KIP-516,
-KIP-595, KIP-903).
+This module knows the layouts: topics by name up to version 12 and by id from 13 on, sessions from 7 on, the
+tagged fields that replication rests on.  It refuses to know sessions' rules and where records come from.
+Records pass through as they are.  Source: Kafka's ``FetchRequest.json`` and ``FetchResponse.json`` (KIP-227,
+KIP-320, KIP-392, KIP-516, KIP-595, KIP-903, KIP-951).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +12,17 @@ from typing import NamedTuple
 
 from glasslog.broker.kafka.codec import (
     INT32,
+    INT64,
     Reader,
     compact_string,
+    nullable_string,
     tagged_field,
     unsigned_varint,
 )
+from glasslog.broker.kafka.node_addresses import NodeAddress, node_addresses
 from glasslog.broker.partition.reads import PartitionAsk, PartitionKey
 from glasslog.broker.requests import DivergingEpoch
-from glasslog.common.errors import ErrorCode
+from glasslog.common.errors import ErrorCode, require
 from glasslog.common.ids import (
     NO_BROKER_EPOCH,
     NO_LEADER_EPOCH,
@@ -35,21 +38,38 @@ from glasslog.common.runtime.protocols import Buffer
 
 API_KEY = 1
 VERSION = 15
+"""What replicas speak."""
+
+MIN_VERSION, MAX_VERSION = 4, 16
+FLEXIBLE_FROM = 12
+IDS_FROM = 13
 
 _HEAD = Struct(">iiibii")
 """Request: max wait, min bytes, max bytes, isolation level, session id, session epoch."""
 _ASK = Struct(">iiqiqi")
 """Request: partition, leader epoch, offset, last fetched epoch, log start offset, max bytes."""
+_OLDER_HEAD = Struct(">iiiib")
+"""Request: replica, max wait, min bytes, max bytes, isolation level."""
+_SESSION = Struct(">ii")
 _REPLICA_STATE = Struct(">iq")
 _ANSWER_HEAD = Struct(">ihi")
 _ANSWER = Struct(">ihqqq")
 """Response: partition, error, high watermark, last stable offset, log start offset."""
+_OLDER_ERROR = Struct(">hi")
+_OLDER_ANSWER = Struct(">ihqq")
+_NODES_FROM = 16
 _EPOCH_END = Struct(">iq")
 _LEADER = Struct(">ii")
 
 _CLUSTER_ID_TAG, _REPLICA_STATE_TAG = 0, 1
 _DIVERGING_EPOCH_TAG, _CURRENT_LEADER_TAG = 0, 1
 _TOPIC_BYTES = 18
+_OLDER_TOPIC_BYTES = 2
+_OLDER_ASKS = {
+    version: Struct(">i" + ("i" if version >= 9 else "") + "q" + ("q" if version >= 5 else "") + "i")
+    for version in range(MIN_VERSION, FLEXIBLE_FROM)
+}
+"""Request: partition, leader epoch (from 9 on), offset, log start offset (from 5 on), max bytes."""
 _ASK_BYTES = _ASK.size + 1
 _ANSWER_BYTES = _ANSWER.size + 7
 _ABORTED_BYTES = 17
@@ -89,12 +109,13 @@ class PartitionAnswer(NamedTuple):
 
 
 class FetchAnswer(NamedTuple):
-    """A response."""
+    """A response. ``nodes`` are where the leaders that it names can be reached (KIP-951)."""
 
     error: ErrorCode
     session_id: int
     partitions: Sequence[PartitionAnswer]
     throttle_time_ms: int = 0
+    nodes: Sequence[NodeAddress] = ()
 
 
 # --- requests ---------------------------------------------------------------------------------------------
@@ -123,7 +144,7 @@ def _encode_asks(parts: list[bytes], asks: Mapping[PartitionKey, PartitionAsk]) 
     topics = _by_topic(asks)
     parts.append(unsigned_varint(len(topics) + 1))
     for topic_id, indexes in topics.items():
-        parts += (topic_id, unsigned_varint(len(indexes) + 1))
+        parts += (_id(topic_id), unsigned_varint(len(indexes) + 1))
         for index in indexes:
             ask = asks[(topic_id, index)]
             parts.append(
@@ -144,13 +165,19 @@ def _encode_forgotten(parts: list[bytes], forgotten: Sequence[PartitionKey]) -> 
     topics = _by_topic(forgotten)
     parts.append(unsigned_varint(len(topics) + 1))
     for topic_id, indexes in topics.items():
-        parts += (topic_id, unsigned_varint(len(indexes) + 1))
+        parts += (_id(topic_id), unsigned_varint(len(indexes) + 1))
         parts += (INT32.pack(index) for index in indexes)
         parts.append(_NO_TAGS)
 
 
-def _by_topic(keys: Iterable[PartitionKey]) -> dict[TopicId, list[int]]:
-    topics: dict[TopicId, list[int]] = {}
+def _id(topic: TopicId | str) -> TopicId:
+    require(not isinstance(topic, str), f"replicas name topics by their ids, not as {topic!r}")
+    assert not isinstance(topic, str)
+    return topic
+
+
+def _by_topic(keys: Iterable[PartitionKey]) -> dict[TopicId | str, list[int]]:
+    topics: dict[TopicId | str, list[int]] = {}
     for topic_id, index in keys:
         topics.setdefault(topic_id, []).append(index)
     return topics
@@ -166,8 +193,10 @@ def _request_tags(call: FetchCall) -> bytes:
     return unsigned_varint(len(fields)) + b"".join(fields)
 
 
-def decode_request(reader: Reader) -> FetchCall:
+def decode_request(reader: Reader, version: int = VERSION) -> FetchCall:
     """The request whose body ``reader`` is at; raises ``MalformedFrame``. Keeps nothing of the frame."""
+    if version < VERSION:
+        return _decode_older(reader, version)
     max_wait_ms, min_bytes, max_bytes, isolation_level, session_id, session_epoch = reader.unpack(_HEAD)
     asks = _decode_asks(reader)
     forgotten = _decode_forgotten(reader)
@@ -217,19 +246,96 @@ def _decode_forgotten(reader: Reader) -> list[PartitionKey]:
     return forgotten
 
 
+# --- requests of older versions -----------------------------------------------------------------------------
+
+
+def _decode_older(reader: Reader, version: int) -> FetchCall:
+    replica_id, max_wait_ms, min_bytes, max_bytes, isolation_level = reader.unpack(_OLDER_HEAD)
+    # Before there were sessions every fetch was complete and of none: as one that ends a session.
+    session_id, session_epoch = reader.unpack(_SESSION) if version >= 7 else (0, -1)
+    asks = _decode_older_asks(reader, version)
+    forgotten = _decode_older_forgotten(reader, version) if version >= 7 else []
+    rack, cluster_id = "", None
+    if version >= FLEXIBLE_FROM:
+        rack = reader.compact_string()
+        for tag, content in reader.tagged_fields():
+            if tag == _CLUSTER_ID_TAG:
+                cluster_id = content.compact_nullable_string()
+    elif version >= 11:
+        rack = reader.string()
+    return FetchCall(
+        replica_id=NodeId(replica_id) if replica_id >= 0 else NO_NODE,
+        cluster_id=cluster_id,
+        max_wait_ms=max_wait_ms,
+        min_bytes=min_bytes,
+        max_bytes=max_bytes,
+        isolation_level=isolation_level,
+        session_id=session_id,
+        session_epoch=session_epoch,
+        asks=asks,
+        forgotten=forgotten,
+        rack=rack,
+    )
+
+
+def _array_length(reader: Reader, version: int, *, item_bytes: int) -> int:
+    if version >= FLEXIBLE_FROM:
+        return reader.compact_array_length(item_bytes=item_bytes)
+    return reader.array_length(item_bytes=item_bytes)
+
+
+def _topic_of(reader: Reader, version: int) -> TopicId | str:
+    if version >= IDS_FROM:
+        return TopicId(reader.uuid())
+    return reader.compact_string() if version >= FLEXIBLE_FROM else reader.string()
+
+
+def _decode_older_asks(reader: Reader, version: int) -> dict[PartitionKey, PartitionAsk]:
+    is_flexible = version >= FLEXIBLE_FROM
+    asks: dict[PartitionKey, PartitionAsk] = {}
+    layout = _ASK if is_flexible else _OLDER_ASKS[version]
+    for _ in range(_array_length(reader, version, item_bytes=_OLDER_TOPIC_BYTES)):
+        topic = _topic_of(reader, version)
+        for _ in range(_array_length(reader, version, item_bytes=layout.size)):
+            values = reader.unpack(layout)
+            if is_flexible:
+                index, leader_epoch, offset, last_epoch, log_start, max_bytes = values
+                reader.skip_tagged_fields()
+            else:
+                index, *optional, max_bytes = values
+                leader_epoch = optional.pop(0) if version >= 9 else NO_LEADER_EPOCH
+                last_epoch = NO_LEADER_EPOCH
+                offset, log_start = optional if version >= 5 else (*optional, NO_OFFSET)
+            asks[(topic, index)] = PartitionAsk(offset, max_bytes, leader_epoch, last_epoch, log_start)
+        if is_flexible:
+            reader.skip_tagged_fields()
+    return asks
+
+
+def _decode_older_forgotten(reader: Reader, version: int) -> list[PartitionKey]:
+    forgotten: list[PartitionKey] = []
+    for _ in range(_array_length(reader, version, item_bytes=_OLDER_TOPIC_BYTES)):
+        topic = _topic_of(reader, version)
+        count = _array_length(reader, version, item_bytes=INT32.size)
+        forgotten += ((topic, reader.int32()) for _ in range(count))
+        if version >= FLEXIBLE_FROM:
+            reader.skip_tagged_fields()
+    return forgotten
+
+
 # --- responses --------------------------------------------------------------------------------------------
 
 
-def encode_response(answer: FetchAnswer) -> list[Buffer]:
+def encode_response(answer: FetchAnswer, version: int = VERSION) -> list[Buffer]:
     """The body of a response after its header, as parts: records are not copied."""
+    if version < FLEXIBLE_FROM:
+        return _encode_older_response(answer, version)
     parts: list[Buffer] = []
     small = bytearray(_ANSWER_HEAD.pack(answer.throttle_time_ms, answer.error, answer.session_id))
-    topics: dict[TopicId, list[PartitionAnswer]] = {}
-    for partition in answer.partitions:
-        topics.setdefault(partition.key[0], []).append(partition)
+    topics = _answers_by_topic(answer)
     small += unsigned_varint(len(topics) + 1)
-    for topic_id, partitions in topics.items():
-        small += topic_id
+    for topic, partitions in topics.items():
+        small += compact_string(topic) if isinstance(topic, str) else topic
         small += unsigned_varint(len(partitions) + 1)
         for partition in partitions:
             small += _answer_front(partition)
@@ -238,9 +344,48 @@ def encode_response(answer: FetchAnswer) -> list[Buffer]:
                 small = bytearray()
             small += _answer_tags(partition)
         small += _NO_TAGS
-    small += _NO_TAGS
+    small += node_addresses(answer.nodes) if version >= _NODES_FROM else _NO_TAGS
     parts.append(small)
     return parts
+
+
+def _answers_by_topic(answer: FetchAnswer) -> dict[TopicId | str, list[PartitionAnswer]]:
+    topics: dict[TopicId | str, list[PartitionAnswer]] = {}
+    for partition in answer.partitions:
+        topics.setdefault(partition.key[0], []).append(partition)
+    return topics
+
+
+def _encode_older_response(answer: FetchAnswer, version: int) -> list[Buffer]:
+    parts: list[Buffer] = []
+    small = bytearray(INT32.pack(answer.throttle_time_ms))
+    if version >= 7:
+        small += _OLDER_ERROR.pack(answer.error, answer.session_id)
+    topics = _answers_by_topic(answer)
+    small += INT32.pack(len(topics))
+    for topic, partitions in topics.items():
+        assert isinstance(topic, str)
+        small += nullable_string(topic)
+        small += INT32.pack(len(partitions))
+        for partition in partitions:
+            small += _older_answer_front(partition, version)
+            if len(partition.records):
+                parts += (small, partition.records)
+                small = bytearray()
+    parts.append(small)
+    return parts
+
+
+def _older_answer_front(partition: PartitionAnswer, version: int) -> bytes:
+    error, high_watermark = partition.error, partition.high_watermark
+    front = _OLDER_ANSWER.pack(partition.key[1], error, high_watermark, partition.last_stable_offset)
+    if version >= 5:
+        front += INT64.pack(partition.log_start_offset)
+    # No aborted transactions: null.
+    front += INT32.pack(-1)
+    if version >= 11:
+        front += INT32.pack(partition.preferred_read_replica)
+    return front + INT32.pack(len(partition.records))
 
 
 def _answer_front(partition: PartitionAnswer) -> bytes:

@@ -11,13 +11,17 @@ from glasslog.broker.fetch_path import FetchPath, FetchTerms, Target
 from glasslog.broker.kafka.connection import Api, RequestCall
 from glasslog.broker.kafka.fetch import (
     API_KEY,
-    VERSION,
+    FLEXIBLE_FROM,
+    IDS_FROM,
+    MAX_VERSION,
+    MIN_VERSION,
     FetchAnswer,
     FetchCall,
     PartitionAnswer,
     decode_request,
     encode_response,
 )
+from glasslog.broker.kafka.node_addresses import NodeAddress, addresses_of
 from glasslog.broker.partition.fetch_session import (
     NO_SESSION,
     FetchSession,
@@ -31,7 +35,7 @@ from glasslog.broker.partition.reads import PartitionAsk, PartitionKey, ReadOutc
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import Consumer, Follower, IsolationLevel
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, NodeId
+from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, NodeId, TopicPartition
 
 _MAX_SESSION_ID = 0x7FFF_FFFF
 
@@ -54,15 +58,15 @@ class FetchApi:
         return Api(
             key=API_KEY,
             name="Fetch",
-            min_version=VERSION,
-            max_version=VERSION,
-            flexible_from=12,
+            min_version=MIN_VERSION,
+            max_version=MAX_VERSION,
+            flexible_from=FLEXIBLE_FROM,
             handle=self.handle,
         )
 
     def handle(self, call: RequestCall) -> None:
         """Answer one request, now or when there is something to tell."""
-        request = decode_request(call.reader)
+        request = decode_request(call.reader, call.header.api_version)
         error = self._check(request)
         if error is not ErrorCode.NONE:
             _respond(call, FetchAnswer(error, NO_SESSION, ()))
@@ -81,6 +85,9 @@ class FetchApi:
             case FullFetch(session=session):
                 asks = request.asks if session is None else session.partitions
                 self._start(call, request, list(asks.items()), session, is_full=True)
+            case IncrementalFetch(session=session) if _is_mixed(session, call):
+                self.sessions.close(session.session_id)
+                _respond(call, FetchAnswer(ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR, NO_SESSION, ()))
             case IncrementalFetch(session=session):
                 self._start(call, request, list(session.partitions.items()), session, is_full=False)
 
@@ -107,7 +114,8 @@ class FetchApi:
         keys = [key for key, _ in asks]
 
         def on_done(outcomes: Sequence[ReadOutcome]) -> None:
-            _respond(call, _answer(keys, outcomes, session, is_full=is_full))
+            answer = _answer(keys, outcomes, session, is_full=is_full)
+            _respond(call, answer._replace(nodes=self._leaders_of(answer)))
 
         waiting = self._path.start(self._terms(request), [self._target(*each) for each in asks], on_done)
         if waiting is None:
@@ -139,12 +147,22 @@ class FetchApi:
         return known
 
     def _target(self, key: PartitionKey, ask: PartitionAsk) -> Target:
+        topic, index = key
+        if isinstance(topic, str):
+            try:
+                return ask, self._replicas.get(TopicPartition(topic, index))
+            except GlasslogError as error:
+                return ask, error
         partition = self._replicas.find_by_key(key)
         if partition is not None:
             return ask, partition
-        if self._replicas.image.partition_by_id(*key) is None:
-            return ask, GlasslogError(ErrorCode.UNKNOWN_TOPIC_ID, f"topic id {key[0].hex()} is unknown")
+        if self._replicas.image.partition_by_id(topic, index) is None:
+            return ask, GlasslogError(ErrorCode.UNKNOWN_TOPIC_ID, f"topic id {topic.hex()} is unknown")
         return ask, GlasslogError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition is not on this broker")
+
+    def _leaders_of(self, answer: FetchAnswer) -> Sequence[NodeAddress]:
+        leaders = [each.leader_id for each in answer.partitions if each.leader_id != NO_NODE]
+        return addresses_of(self._replicas.image, leaders) if leaders else ()
 
 
 def _answer(
@@ -185,5 +203,12 @@ def _session_id(session: FetchSession | None) -> int:
     return NO_SESSION if session is None else session.session_id
 
 
+def _is_mixed(session: FetchSession, call: RequestCall) -> bool:
+    """Whether a session of topic names goes on with ids or the other way round."""
+    by_name = call.header.api_version < IDS_FROM
+    return any(isinstance(topic, str) is not by_name for topic, _ in session.partitions)
+
+
 def _respond(call: RequestCall, answer: FetchAnswer) -> None:
-    call.respond(encode_response(answer), has_flexible_header=True)
+    version = call.header.api_version
+    call.respond(encode_response(answer, version), has_flexible_header=version >= FLEXIBLE_FROM)

@@ -10,7 +10,8 @@ from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_LEADER_EPOCH, NO_NODE, NO_OFFSET, TopicId
 from glasslog.common.runtime.protocols import Buffer
 
-PartitionKey = tuple[TopicId, int]
+PartitionKey = tuple[TopicId | str, int]
+"""A partition as a fetcher names it: by its topic's id, or by its topic's name in older versions of Fetch."""
 
 
 class PartitionAsk(NamedTuple):

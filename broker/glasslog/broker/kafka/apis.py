@@ -1,0 +1,63 @@
+"""All that the Kafka listener serves to clients besides logs, and the parts of a broker behind it.
+
+Refuses to know what any of them does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from glasslog.broker.config_view import ConfigView
+from glasslog.broker.coordinators import CoordinatorFinder
+from glasslog.broker.endpoints import KAFKA
+from glasslog.broker.group.coordinator import GroupCoordinator
+from glasslog.broker.kafka.config_api import ConfigApis
+from glasslog.broker.kafka.connection import Api
+from glasslog.broker.kafka.group_api import GroupApis
+from glasslog.broker.kafka.member_api import MemberApis
+from glasslog.broker.kafka.metadata_api import MetadataApis
+from glasslog.broker.kafka.offset_api import OffsetApis
+from glasslog.broker.kafka.producer_api import ProducerApis
+from glasslog.broker.kafka.topic_api import TopicApis
+from glasslog.broker.metadata_observer import MetadataView
+from glasslog.broker.producer_ids import ProducerIds
+from glasslog.broker.replica_manager import ReplicaManager
+from glasslog.broker.topic_admin import TopicAdmin
+from glasslog.broker.topic_lookup import AutoTopics
+from glasslog.common.ids import NodeId
+from glasslog.common.node_config import NodeConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientParts:
+    """What of a broker serves clients, whichever listener they come through."""
+
+    node_id: NodeId
+    config: NodeConfig
+    metadata: MetadataView
+    replicas: ReplicaManager
+    coordinator: GroupCoordinator
+    producer_ids: ProducerIds
+    admin: TopicAdmin
+    auto_topics: AutoTopics
+    finder: CoordinatorFinder
+
+
+def client_apis(parts: ClientParts) -> Sequence[Api]:
+    """What the listener is given, Produce and Fetch apart."""
+    metadata, config = parts.metadata, parts.config
+    configs = ConfigView(metadata, config)
+    return (
+        *MetadataApis(
+            metadata,
+            parts.auto_topics,
+            node_id=parts.node_id,
+            cluster_id=config.cluster_id,
+            listener=KAFKA,
+        ).apis(),
+        *OffsetApis(parts.replicas, parts.coordinator, lambda: metadata.image).apis(),
+        *MemberApis(parts.finder, parts.coordinator).apis(),
+        *GroupApis(parts.coordinator).apis(),
+        *TopicApis(metadata, parts.admin, configs).apis(),
+        *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),
+        *ConfigApis(metadata, configs, node_id=parts.node_id).apis(),
+    )

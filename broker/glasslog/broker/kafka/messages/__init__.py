@@ -1,0 +1,1 @@
+"""Layouts of the messages that are not hot, one module for each subject."""

@@ -1,0 +1,120 @@
+"""CreateTopics and DeleteTopics of the Kafka listener.
+
+Translates to and from the values of topic administration; refuses to know who decides.
+Source: Kafka's ``ControllerApis.createTopics`` and ``deleteTopics``.
+"""
+
+from collections.abc import Sequence
+
+from glasslog.broker.config_view import ConfigView
+from glasslog.broker.kafka.connection import Api
+from glasslog.broker.kafka.messages import topics as wire
+from glasslog.broker.kafka.serving import Caller, in_a_task
+from glasslog.broker.metadata_observer import MetadataView
+from glasslog.broker.topic_admin import NewTopic, TopicAdmin, TopicOutcome
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import ZERO_TOPIC_ID, NodeId, TopicId
+
+_TOPICS_FROM = 6
+
+
+class TopicApis:
+    """See the module."""
+
+    def __init__(self, metadata: MetadataView, admin: TopicAdmin, configs: ConfigView) -> None:
+        self._metadata = metadata
+        self._admin = admin
+        self._configs = configs
+
+    def apis(self) -> Sequence[Api]:
+        """What the listener is given."""
+        return (in_a_task(wire.CREATE_TOPICS, self.create), in_a_task(wire.DELETE_TOPICS, self.delete))
+
+    async def create(self, request: wire.CreateTopicsRequest, caller: Caller) -> wire.CreateTopicsResponse:
+        try:
+            outcomes = await self._admin.create(
+                [_new_topic(topic) for topic in request.topics],
+                timeout_ms=request.timeout_ms,
+                validate_only=request.validate_only,
+            )
+        except GlasslogError as error:
+            names = dict.fromkeys(topic.name for topic in request.topics)
+            outcomes = tuple(_failed(name, error) for name in names)
+        return wire.CreateTopicsResponse(topics=tuple(self._created(outcome) for outcome in outcomes))
+
+    def _created(self, outcome: TopicOutcome) -> wire.CreatableTopicResult:
+        if outcome.error:
+            return wire.CreatableTopicResult(
+                name=outcome.name, error_code=outcome.error, error_message=outcome.error_message
+            )
+        return wire.CreatableTopicResult(
+            name=outcome.name,
+            topic_id=outcome.topic_id,
+            error_message=None,
+            num_partitions=outcome.partitions,
+            replication_factor=outcome.replication_factor,
+            configs=tuple(
+                wire.CreatableTopicConfigs(
+                    name=each.name, value=each.value, read_only=False, config_source=each.source
+                )
+                for each in self._configs.of_topic(outcome.name)
+            ),
+        )
+
+    async def delete(self, request: wire.DeleteTopicsRequest, caller: Caller) -> wire.DeleteTopicsResponse:
+        if caller.version < _TOPICS_FROM:
+            return wire.DeleteTopicsResponse(
+                responses=await self._delete(request.topic_names, request.timeout_ms)
+            )
+        image = self._metadata.image
+        by_id = {
+            each.topic_id: image.topics.get(TopicId(each.topic_id))
+            for each in request.topics
+            if not each.name
+        }
+        unknown = tuple(
+            wire.DeletableTopicResult(
+                name=None,
+                topic_id=topic_id,
+                error_code=ErrorCode.UNKNOWN_TOPIC_ID,
+                error_message="no such topic id",
+            )
+            for topic_id, topic in by_id.items()
+            if topic is None
+        )
+        names = [each.name for each in request.topics if each.name]
+        names += [topic.name for topic in by_id.values() if topic is not None]
+        return wire.DeleteTopicsResponse(responses=(*await self._delete(names, request.timeout_ms), *unknown))
+
+    async def _delete(self, names: Sequence[str], timeout_ms: int) -> tuple[wire.DeletableTopicResult, ...]:
+        ids = self._metadata.image.topic_ids
+        try:
+            outcomes = await self._admin.delete(names, timeout_ms=timeout_ms)
+        except GlasslogError as error:
+            outcomes = tuple(_failed(name, error) for name in dict.fromkeys(names))
+        return tuple(
+            wire.DeletableTopicResult(
+                name=outcome.name,
+                topic_id=ids.get(outcome.name, ZERO_TOPIC_ID),
+                error_code=outcome.error,
+                error_message=outcome.error_message or None,
+            )
+            for outcome in outcomes
+        )
+
+
+def _failed(name: str, error: GlasslogError) -> TopicOutcome:
+    return TopicOutcome(name=name, error=error.code, error_message=str(error))
+
+
+def _new_topic(topic: wire.CreatableTopic) -> NewTopic:
+    return NewTopic(
+        name=topic.name,
+        partitions=topic.num_partitions,
+        replication_factor=topic.replication_factor,
+        configs={each.name: each.value for each in topic.configs if each.value is not None},
+        assignments=tuple(
+            (each.partition_index, tuple(NodeId(node) for node in each.broker_ids))
+            for each in topic.assignments
+        ),
+    )
