@@ -9,7 +9,6 @@ Source: Kafka's ``LogManager`` (retention, ``LogDeleter``) and ``UnifiedLog``.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial as bind
 
 from glasslog.broker.file_removal import FileRemoval
 from glasslog.broker.partition.partition import Partition
@@ -24,8 +23,7 @@ from glasslog.log.retention import (
     SegmentFacts,
     find_expired,
     horizon_ms,
-    newest_known,
-    scan_largest,
+    largest_timestamp_of,
 )
 from glasslog.log.segment import Segment
 
@@ -84,9 +82,7 @@ class LogMaintenance:
         self._given_up[partition.name] = partition.topic_id
 
     async def _delete_old_segments(self, partition: Partition, log: Log) -> None:
-        timestamps = await self._learn_timestamps(log)
-        if not self._still_has(partition, log):
-            return
+        timestamps = self._learn_timestamps(log)
         expired = self._find_expired(partition, log, timestamps)
         if not expired.segments:
             return
@@ -114,34 +110,18 @@ class LogMaintenance:
     def _still_has(self, partition: Partition, log: Log) -> bool:
         return partition.is_online and partition.log is log
 
-    async def _learn_timestamps(self, log: Log) -> dict[int, int]:
+    def _learn_timestamps(self, log: Log) -> dict[int, int]:
         """The largest timestamp of each segment that may have expired, by the offset where it ends.
 
-        Records may come with any timestamp, so that only a look at all of a segment tells; the first one that
-        has not expired ends the search.
+        The first one that has not expired ends the search.
         """
         found: dict[int, int] = {}
         horizon = horizon_ms(log.config, self._runtime.clock.wall_ms())
         for segment in log.segments if horizon else ():
-            end = segment.next_offset
-            if newest_known(segment) >= horizon:
-                break
-            found[end] = await self._scan(segment, end)
-            if found[end] >= horizon:
+            largest = found[segment.next_offset] = largest_timestamp_of(segment)
+            if largest >= horizon:
                 break
         return found
-
-    async def _scan(self, segment: Segment, end: int) -> int:
-        if segment.largest_timestamp is not None:
-            return segment.largest_timestamp
-        segment.pin()
-        try:
-            largest = await self._runtime.blocking(bind(scan_largest, segment))
-        finally:
-            segment.unpin()
-        if segment.next_offset == end:
-            segment.largest_timestamp = largest
-        return largest
 
     async def _retire(self, partition: Partition, log: Log, start: int, reason: str) -> None:
         retired = log.retire_segments_below(start)

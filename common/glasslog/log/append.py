@@ -4,6 +4,8 @@ This module knows how to turn a leader's or a follower's bytes into a plan; it r
 Source: Kafka's ``UnifiedLog.analyzeAndValidateRecords`` and ``LogValidator``.
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from glasslog.common.errors import ErrorCode, GlasslogError
@@ -18,13 +20,22 @@ from glasslog.log.batch import (
     CorruptBatch,
     validate_batch,
 )
+from glasslog.log.markers import EndTransactionMarker, decode_marker, is_marker_batch
 from glasslog.log.producer_state import (
     ProducedBatch,
     ProducerEntry,
     ProducerStates,
+    TransactionEvent,
+    check_marker,
     check_sequence,
+    completed_by,
+    started_by,
     with_batch,
+    with_marker,
 )
+
+NOTHING: Mapping[int, ProducerEntry] = MappingProxyType({})
+NO_MARKERS: Mapping[int, EndTransactionMarker] = MappingProxyType({})
 
 
 class AppendInfo(NamedTuple):
@@ -52,8 +63,11 @@ class Plan(NamedTuple):
 
     batches: list[BatchHeader]
     max_timestamp: int
-    producers: dict[int, ProducerEntry]
-    duplicate: ProducedBatch | None
+    producers: Mapping[int, ProducerEntry] = NOTHING
+    duplicate: ProducedBatch | None = None
+    transactions: Sequence[TransactionEvent] = ()
+    markers: Mapping[int, EndTransactionMarker] = NO_MARKERS
+    """By the offset of their control batch: of a follower's append."""
 
 
 class LeaderChecks(NamedTuple):
@@ -70,34 +84,46 @@ def plan_leader_append(
     """Check every batch and give it its offset, without changing ``data``.
 
     Raises ``GlasslogError``: CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, INVALID_RECORD, and the producer's errors of
-    ``check_sequence``.
+    ``check_sequence`` and ``check_marker``.
     """
     batches: list[BatchHeader] = []
     producers: dict[int, ProducerEntry] = {}
+    transactions: list[TransactionEvent] = []
     position, offset, max_timestamp, end = 0, first_offset, NO_TIMESTAMP, len(data)
     duplicate: ProducedBatch | None = None
     while position < end:
         header = validate_batch(data, position)
         _check_leader_batch(header, checks)
+        marker = decode_marker(data, position) if is_marker_batch(header) else None
         position += header.size_bytes
         header = tuple.__new__(BatchHeader, (offset, *header[1:]))
         offset += header.last_offset_delta + 1
         max_timestamp = max(max_timestamp, header.max_timestamp)
         batches.append(header)
         producer_id = header.producer_id
-        if producer_id >= 0:
-            current = producers.get(producer_id) or states.get(producer_id)
+        if producer_id < 0:
+            continue
+        current = producers.get(producer_id) or states.get(producer_id)
+        event: TransactionEvent | None
+        if marker is not None:
+            check_marker(current, header, marker)
+            producers[producer_id] = with_marker(current, header, marker, now_ms=checks.now_ms)
+            event = completed_by(current, header, marker)
+        else:
             duplicate = None if header.is_control else check_sequence(current, header)
             if duplicate is not None:
                 break
             producers[producer_id] = with_batch(current, header, now_ms=checks.now_ms)
+            event = started_by(current, header)
+        if event is not None:
+            transactions.append(event)
     if not batches:
         raise CorruptBatch("a request without a batch")
     if duplicate is not None and (len(batches) > 1 or position < end):
         raise GlasslogError(
             ErrorCode.INVALID_RECORD, "a request of several batches repeats one that was appended before"
         )
-    return Plan(batches, max_timestamp, producers, duplicate)
+    return Plan(batches, max_timestamp, producers, duplicate, transactions)
 
 
 def _check_leader_batch(header: BatchHeader, checks: LeaderChecks) -> None:
@@ -130,6 +156,7 @@ def plan_follower_append(data: Buffer, *, log_end_offset: int) -> Plan:
     Raises ``CorruptBatch`` (nothing of the data may be used then).
     """
     batches: list[BatchHeader] = []
+    markers: dict[int, EndTransactionMarker] = {}
     position, expected, max_timestamp, end = 0, log_end_offset, NO_TIMESTAMP, len(data)
     while position < end:
         header = validate_batch(data, position)
@@ -137,10 +164,14 @@ def plan_follower_append(data: Buffer, *, log_end_offset: int) -> Plan:
             raise CorruptBatch(
                 f"batch at position {position}: base offset {header.base_offset} is below {expected}"
             )
+        if header.producer_id >= 0 and is_marker_batch(header):
+            marker = decode_marker(data, position)
+            if marker is not None:
+                markers[header.base_offset] = marker
         position += header.size_bytes
         expected = header.next_offset
         max_timestamp = max(max_timestamp, header.max_timestamp)
         batches.append(header)
     if not batches:
         raise CorruptBatch("a fetch without a batch")
-    return Plan(batches, max_timestamp, {}, None)
+    return Plan(batches, max_timestamp, markers=markers)

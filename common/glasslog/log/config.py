@@ -20,6 +20,10 @@ class LogConfig:
 
     segment_bytes: int = 1024 * 1024 * 1024
     segment_ms: int = _WEEK_MS
+    segment_jitter_ms: int = 0
+    """The most by which a segment is closed before ``segment_ms``, so that not all are at one time."""
+    segment_index_bytes: int = 10 * 1024 * 1024
+    """The largest index file: a segment whose index is full is closed."""
     index_interval_bytes: int = 4096
     max_message_bytes: int = 1_048_588
     """The largest record batch that a producer may append."""
@@ -38,6 +42,8 @@ class LogConfig:
     def __post_init__(self) -> None:
         _check("segment.bytes", self.segment_bytes, lowest=256, highest=_MAX_SEGMENT_BYTES)
         _check("segment.ms", self.segment_ms, lowest=1)
+        _check("segment.jitter.ms", self.segment_jitter_ms, lowest=0)
+        _check("segment.index.bytes", self.segment_index_bytes, lowest=4, highest=_MAX_SEGMENT_BYTES)
         _check("index.interval.bytes", self.index_interval_bytes, lowest=0)
         _check("max.message.bytes", self.max_message_bytes, lowest=0, highest=_MAX_SEGMENT_BYTES)
         _check("retention.bytes", self.retention_bytes, lowest=-1)

@@ -4,7 +4,6 @@ This module knows file names, what a crash can leave behind and how far the data
 how an open log works.  Source: Kafka's ``LogLoader``.
 """
 
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,13 +15,14 @@ from glasslog.log.checkpoint import LEADER_EPOCH_FILE
 from glasslog.log.config import LogConfig
 from glasslog.log.epoch_cache import LeaderEpochCache
 from glasslog.log.folders import make_durable_folder
+from glasslog.log.markers import is_marker_batch
 from glasslog.log.producer_snapshot import CorruptSnapshot, decode_snapshot, encode_snapshot
 from glasslog.log.producer_state import ProducerStates
-from glasslog.log.segment import INDEX_SUFFIX, LOG_SUFFIX, Segment, file_name
+from glasslog.log.segment import LOG_SUFFIX, Segment, file_name
+from glasslog.log.segment_indexes import INDEX_SUFFIXES
 
 SNAPSHOT_SUFFIX = ".snapshot"
 _LEFTOVER_SUFFIXES = (".cleaned", ".swap", ".deleted", ".tmp")
-_SEGMENT_SUFFIXES = (LOG_SUFFIX, INDEX_SUFFIX, ".timeindex", ".txnindex", SNAPSHOT_SUFFIX)
 _DIGITS = 20
 
 
@@ -102,40 +102,26 @@ class Folder:
             self.snapshot_offsets.remove(offset)
             self.remove(file_name(offset, SNAPSHOT_SUFFIX))
 
-    def load_producers(self, segments: Sequence[Segment], *, now_ms: int) -> ProducerStates:
-        """The newest usable snapshot, and every batch after it.
+    def newest_snapshot(self, *, at_most: int | None = None) -> tuple[ProducerStates, int]:
+        """The newest usable one, of an offset not above ``at_most``, and its offset.
 
-        How long ago these were appended is not known, only how old their records say they are: they count as
-        appended at ``now_ms`` (wall clock), since to forget a producer too early would double its retries.
+        Without one there is no state and the offset is -1.
         """
-        states, offset = ProducerStates(), segments[0].base_offset
-        while self.snapshot_offsets:
-            name = file_name(self.snapshot_offsets[-1], SNAPSHOT_SUFFIX)
+        for offset in reversed(self.snapshot_offsets.copy()):
+            if at_most is not None and offset > at_most:
+                continue
+            name = file_name(offset, SNAPSHOT_SUFFIX)
             try:
-                states = decode_snapshot(self.files.read(self.path_of(name)))
+                return decode_snapshot(self.files.read(self.path_of(name))), offset
             except (CorruptSnapshot, FileNotFoundError):
                 # It only saves time: what it held is in the batches.
                 self.remove(name)
-                self.snapshot_offsets.pop()
-                continue
+                self.snapshot_offsets.remove(offset)
             except OSError as error:
                 raise StorageError(
                     f"{self.path_of(name)}: can not be read: {error.strerror or error}"
                 ) from error
-            offset = self.snapshot_offsets[-1]
-            break
-        for header in headers_from(segments, offset):
-            states.replay(header, now_ms=now_ms)
-        return states
-
-
-def headers_from(segments: Sequence[Segment], offset: int) -> Iterator[BatchHeader]:
-    """The headers of all batches from ``offset`` on."""
-    for segment in segments:
-        if segment.next_offset > offset:
-            for header, _ in segment.headers(segment.position_before(offset)):
-                if header.base_offset >= offset:
-                    yield header
+        return ProducerStates(), -1
 
 
 def scan_folder(files: FileSystem, path: str, config: LogConfig) -> Folder:
@@ -157,7 +143,7 @@ def scan_folder(files: FileSystem, path: str, config: LogConfig) -> Folder:
         elif name.endswith(SNAPSHOT_SUFFIX):
             folder.snapshot_offsets.append(_parse_offset(path, name))
     for name in names:
-        if name.endswith(_SEGMENT_SUFFIXES[1:4]) and _parse_offset(path, name) not in folder.segment_offsets:
+        if name.endswith(INDEX_SUFFIXES) and _parse_offset(path, name) not in folder.segment_offsets:
             folder.remove(name)
     return folder
 
@@ -212,6 +198,10 @@ class Recoverer:
         self._scanned_bytes = 0
         self._cut_bytes = 0
         self._problem: str | None = None
+        self.first_marker_offset: int | None = None
+        """Of a transaction marker in what was checked: aborted transactions have to be indexed again."""
+        self.first_checked_offset = 0
+        """The base offset of the first segment that was checked."""
 
     def run(self) -> tuple[list[Segment], RecoveryReport]:
         """The sound segments, with the epoch cache in memory brought in line with them."""
@@ -220,6 +210,7 @@ class Recoverer:
         segments = [self._folder.segment(offset) for offset in offsets]
         measure_closed(segments[: first + 1])
         kept = segments[:first]
+        self.first_checked_offset = segments[first].base_offset
         self._epochs.truncate_from_end(segments[first].base_offset, write=False)
         for number in range(first, len(segments)):
             segment = segments[number]
@@ -266,6 +257,8 @@ class Recoverer:
         epoch = header.partition_leader_epoch
         if epoch > self._epochs.latest_epoch:
             self._epochs.assign(epoch, header.base_offset, write=False)
+        if self.first_marker_offset is None and is_marker_batch(header):
+            self.first_marker_offset = header.base_offset
 
     def _remove(self, segments: list[Segment]) -> None:
         for segment in segments:

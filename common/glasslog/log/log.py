@@ -18,6 +18,7 @@ from glasslog.log.append import (
 )
 from glasslog.log.batch import set_base_offset_and_epoch
 from glasslog.log.checkpoint import LEADER_EPOCH_FILE
+from glasslog.log.checksum import crc32c
 from glasslog.log.config import LogConfig
 from glasslog.log.epoch_cache import EpochEndOffset, LeaderEpochCache
 from glasslog.log.flushing import PendingFlush
@@ -25,9 +26,11 @@ from glasslog.log.loading import Folder, scan_folder
 from glasslog.log.opening import OpenedLog, create_log, load_log
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.recovery_limit import RecoveryLimit
-from glasslog.log.segment import MAX_RELATIVE_OFFSET, Appended, Segment
+from glasslog.log.replaying import replay_producers, transactions_of
+from glasslog.log.segment import MAX_RELATIVE_OFFSET, Segment
 from glasslog.log.segments import Segments
-from glasslog.log.timestamps import find_timestamp
+from glasslog.log.timestamps import find_largest_timestamp, find_timestamp
+from glasslog.log.transaction_index import AbortedTransaction, TransactionIndex
 
 _EXPIRY_INTERVAL_MS = 60_000
 
@@ -187,7 +190,7 @@ class Log:
             position += header.size_bytes
         if leader_epoch != latest_epoch:
             self._epochs.assign(leader_epoch, first_offset)
-        return self._write(data, plan)
+        return self._write(data, plan, now_ms=now_ms)
 
     def append_as_follower(self, data: Buffer, *, now_ms: int = 0) -> AppendInfo:
         """Append what a leader numbered; offsets must go on from ``log_end_offset`` (gaps are allowed).
@@ -202,20 +205,27 @@ class Log:
         for header in plan.batches:
             if header.partition_leader_epoch > self._epochs.latest_epoch:
                 self._epochs.assign(header.partition_leader_epoch, header.base_offset)
-        info = self._write(data, plan)
+        info = self._write(data, plan, now_ms=now_ms)
         for header in plan.batches:
-            self._producers.replay(header, now_ms=now_ms)
+            aborted = self._producers.replay(
+                header, now_ms=now_ms, marker=plan.markers.get(header.base_offset)
+            )
+            if aborted is not None:
+                self._transactions_of(self._segments.active).append(aborted)
         return info
 
-    def _write(self, data: Buffer, plan: Plan) -> AppendInfo:
+    def _write(self, data: Buffer, plan: Plan, *, now_ms: int) -> AppendInfo:
         batches = plan.batches
         last_offset = batches[-1].last_offset
-        self._maybe_roll(len(data), plan, last_offset)
+        self._maybe_roll(len(data), plan, now_ms=now_ms)
         active = self._segments.active
-        active.append(data, [Appended(batch.last_offset, batch.size_bytes) for batch in batches])
+        active.append(data, batches)
+        if active.created_ms is None:
+            active.created_ms = now_ms
         if active.rolling_timestamp is None and len(data) == active.size_bytes:
             active.rolling_timestamp = batches[0].max_timestamp
-        self._producers.commit(plan.producers)
+        for aborted in self._producers.commit(plan.producers, plan.transactions):
+            self._transactions_of(active).append(aborted)
         return AppendInfo(
             batches[0].base_offset,
             last_offset,
@@ -224,16 +234,35 @@ class Log:
             batch_count=len(batches),
         )
 
-    def _maybe_roll(self, added_bytes: int, plan: Plan, last_offset: int) -> None:
+    def _transactions_of(self, segment: Segment) -> TransactionIndex:
+        return transactions_of(self._folder, self._segments.all(), segment)
+
+    def _maybe_roll(self, added_bytes: int, plan: Plan, *, now_ms: int) -> None:
         active, config = self._segments.active, self.config
-        if last_offset - active.base_offset > MAX_RELATIVE_OFFSET or (
+        if plan.batches[-1].last_offset - active.base_offset > MAX_RELATIVE_OFFSET or (
             active.size_bytes
             and (
                 active.size_bytes + added_bytes > config.segment_bytes
-                or plan.max_timestamp - self._rolling_timestamp() > config.segment_ms
+                or self._waited_ms(plan.max_timestamp, now_ms) > config.segment_ms - self._jitter_ms()
+                or active.is_index_full(config.segment_index_bytes)
             )
         ):
             self._roll(plan.batches[0].base_offset)
+
+    def _waited_ms(self, max_timestamp: int, now_ms: int) -> int:
+        """The active segment's age by its records' timestamps, or by the clock where they have none."""
+        first_timestamp = self._rolling_timestamp()
+        if first_timestamp >= 0:
+            return max_timestamp - first_timestamp
+        created_ms = self._segments.active.created_ms
+        return 0 if created_ms is None else now_ms - created_ms
+
+    def _jitter_ms(self) -> int:
+        """Kafka draws it for each segment; here its name decides, which spreads partitions as well."""
+        most_ms = min(self.config.segment_jitter_ms, self.config.segment_ms)
+        if not most_ms:
+            return 0
+        return crc32c(self._segments.active.path.encode()) % most_ms
 
     def _rolling_timestamp(self) -> int:
         active = self._segments.active
@@ -251,6 +280,7 @@ class Log:
         if active.size_bytes:
             first_offset = active.next_offset
             self._write_snapshot(first_offset)
+            active.seal()
             active.release()
         else:
             self._segments.drop_last()
@@ -287,6 +317,37 @@ class Log:
         found = find_timestamp(self._segments.all(), timestamp, lowest_offset=self.log_start_offset)
         self._segments.release_cold()
         return found
+
+    def offset_of_max_timestamp(self) -> tuple[int, int] | None:
+        """The first record with the largest timestamp: its offset and timestamp, or None (KIP-734)."""
+        found = find_largest_timestamp(self._segments.all(), lowest_offset=self.log_start_offset)
+        self._segments.release_cold()
+        return found
+
+    # --- transactions -----------------------------------------------------------------------------------
+
+    @property
+    def first_unstable_offset(self) -> int | None:
+        """Where the oldest transaction begins that is undecided, or whose marker may not be replicated."""
+        first = self._producers.first_unstable_offset
+        return None if first is None else max(first, self.log_start_offset)
+
+    def last_stable_offset(self, *, high_watermark: int) -> int:
+        """Below it every transaction is decided and replicated; at most ``high_watermark``."""
+        self._producers.on_high_watermark(high_watermark)
+        first = self.first_unstable_offset
+        return high_watermark if first is None else min(first, high_watermark)
+
+    def aborted_transactions(self, offset: int, *, upper_offset: int) -> tuple[AbortedTransaction, ...]:
+        """Those with records from ``offset`` up to below ``upper_offset``. Raises ``StorageError``."""
+        found: list[AbortedTransaction] = []
+        for segment in self._segments.since(offset):
+            part, is_complete = self._transactions_of(segment).collect(offset, upper_offset)
+            found += part
+            if is_complete:
+                break
+        self._segments.release_cold()
+        return tuple(found)
 
     # --- giving up the oldest ---------------------------------------------------------------------------
 
@@ -382,7 +443,9 @@ class Log:
         self._changes_synced = self._segments.changes
         self._epochs.truncate_from_end(self.log_end_offset)
         if len(self._producers):
-            self._producers = self._folder.load_producers(self._segments.all(), now_ms=self._last_expiry_ms)
+            self._producers = replay_producers(
+                self._folder, self._segments.all(), now_ms=self._last_expiry_ms
+            )
 
     # --- durability -------------------------------------------------------------------------------------
 
@@ -441,6 +504,7 @@ class Log:
         end = self.log_end_offset
         if end > self._segments.base_offsets[0] and end not in self._folder.snapshot_offsets:
             self._write_snapshot(end)
+        self._segments.active.seal()
         for segment in self._segments:
             segment.save_index()
             segment.sync_index()

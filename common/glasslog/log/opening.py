@@ -18,7 +18,9 @@ from glasslog.log.loading import (
 )
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.recovery_limit import RecoveryLimit
+from glasslog.log.replaying import replay_producers
 from glasslog.log.segment import Segment
+from glasslog.log.transaction_index import TransactionIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +60,13 @@ def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_
     segments = open_clean(folder) if clean_shutdown else None
     epochs = load_epochs(folder)
     report, recovery_point = RecoveryReport(), limit.recovery_point
+    index_from: int | None = None
     if segments is None:
         known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
         before = known.entries
-        segments, report = Recoverer(folder, known, recovery_point=recovery_point).run()
+        recoverer = Recoverer(folder, known, recovery_point=recovery_point)
+        segments, report = recoverer.run()
+        index_from = _forget_transactions(recoverer, segments)
         if epochs is not None and epochs.entries != before:
             epochs.write()
     else:
@@ -70,7 +75,7 @@ def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_
     log_end_offset = segments[-1].next_offset
     epochs.truncate_from_end(log_end_offset)
     folder.remove_snapshots(above=log_end_offset)
-    producers = folder.load_producers(segments, now_ms=now_ms)
+    producers = replay_producers(folder, segments, now_ms=now_ms, index_from=index_from)
     limit.reached(recovery_point)
     return OpenedLog(
         segments=segments,
@@ -81,3 +86,11 @@ def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_
         # A killed process may have left segments whose names nobody has synced yet.
         is_folder_durable=False,
     )
+
+
+def _forget_transactions(recoverer: Recoverer, segments: list[Segment]) -> int | None:
+    """Empty the transaction indexes of what was checked; from where to fill them again, if at all."""
+    for segment in segments:
+        if segment.base_offset >= recoverer.first_checked_offset:
+            segment.transactions = TransactionIndex()
+    return None if recoverer.first_marker_offset is None else recoverer.first_checked_offset

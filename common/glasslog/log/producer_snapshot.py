@@ -9,6 +9,7 @@ Source: Kafka's ``ProducerStateManager`` (``ProducerSnapshot``).
 from struct import Struct
 from struct import error as struct_error
 
+from glasslog.common.ids import NO_OFFSET
 from glasslog.log.batch import NO_SEQUENCE
 from glasslog.log.checksum import crc32c
 from glasslog.log.producer_state import ProducedBatch, ProducerEntry, ProducerStates
@@ -20,8 +21,6 @@ _ENTRY = Struct(">qhiqiqiq")
 _EXTENSION_MAGIC = b"glasslog-window\x01"
 _COUNT = Struct(">i")
 _EARLIER = Struct(">qiqiq")
-_NO_OFFSET = -1
-_NO_COORDINATOR_EPOCH = -1
 
 
 class CorruptSnapshot(ValueError):  # noqa: N818 - says what the file is
@@ -39,11 +38,11 @@ def encode_snapshot(states: ProducerStates) -> bytes:
             producer_id,
             entry.producer_epoch,
             last.last_sequence if last else NO_SEQUENCE,
-            last.last_offset if last else _NO_OFFSET,
+            last.last_offset if last else NO_OFFSET,
             last.offset_delta if last else 0,
             entry.timestamp,
-            _NO_COORDINATOR_EPOCH,
-            _NO_OFFSET,
+            entry.coordinator_epoch,
+            entry.transaction_start,
         )
         for batch in entry.batches[:-1]:
             earlier += _EARLIER.pack(producer_id, *batch)
@@ -72,12 +71,14 @@ def _decode(data: bytes) -> ProducerStates:
     earlier = _decode_extension(data, position + count * _ENTRY.size)
     entries = {}
     for _ in range(count):
-        producer_id, epoch, sequence, offset, delta, timestamp, _, _ = _ENTRY.unpack_from(data, position)
+        producer_id, epoch, sequence, offset, delta, timestamp, coordinator_epoch, start = _ENTRY.unpack_from(
+            data, position
+        )
         position += _ENTRY.size
         batches = tuple(earlier.get(producer_id, ()))
         if sequence != NO_SEQUENCE:
             batches += (ProducedBatch(sequence, offset, delta, timestamp),)
-        entries[producer_id] = ProducerEntry(epoch, batches, timestamp)
+        entries[producer_id] = ProducerEntry(epoch, batches, timestamp, coordinator_epoch, start)
     return ProducerStates(entries)
 
 

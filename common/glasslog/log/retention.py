@@ -112,24 +112,13 @@ def _count_by_time(segments: Sequence[SegmentFacts], horizon: int) -> int:
 # --- how old a segment is ---------------------------------------------------------------------------------
 
 
-def newest_known(segment: Segment) -> int:
-    """The largest timestamp if it is known, else that of the segment's tail, which costs little.
+def largest_timestamp_of(segment: Segment) -> int:
+    """Of all its records; only without a sound time index every batch is asked.
 
     Raises ``CorruptBatch`` or ``StorageError``.
     """
-    if segment.largest_timestamp is not None:
-        return segment.largest_timestamp
     was_open = segment.is_open
-    position = segment.position_before(segment.next_offset - 1)
-    newest = max((header.max_timestamp for header, _ in segment.headers(position)), default=NO_TIMESTAMP)
+    largest = segment.largest_timestamp().timestamp
     if not was_open:
         segment.release()
-    return newest
-
-
-def scan_largest(segment: Segment) -> int:
-    """The largest timestamp, from every batch's header. Blocks; pin the segment and use any thread.
-
-    Raises ``CorruptBatch`` or ``StorageError``.
-    """
-    return max((header.max_timestamp for header, _ in segment.headers()), default=NO_TIMESTAMP)
+    return largest

@@ -1,4 +1,4 @@
-"""One segment: a ``.log`` file of batches and its sparse index.
+"""One segment: a ``.log`` file of batches and the indexes beside it.
 
 This module knows positions, whole batches and how to find them; it refuses to know about epochs, producers
 and other segments.  Handles are opened on first use and given back by ``release``, so that an idle partition
@@ -6,7 +6,7 @@ holds none.  An operation that the OS refuses is a ``StorageError`` that names t
 Source: Kafka's ``LogSegment``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from glasslog.common.runtime.protocols import Buffer, File, FileSystem
 from glasslog.log.batch import (
     HEADER_BYTES,
     LENGTH_PREFIX_BYTES,
+    NO_TIMESTAMP,
     BatchHeader,
     CorruptBatch,
     check_header,
@@ -22,9 +23,12 @@ from glasslog.log.batch import (
     validate_batch,
 )
 from glasslog.log.index import OffsetIndex
+from glasslog.log.markers import EndTransactionMarker, decode_marker
+from glasslog.log.segment_indexes import INDEX_SUFFIX, INDEX_SUFFIXES, SegmentIndexes
+from glasslog.log.time_index import TimeIndex, TimestampOffset
+from glasslog.log.transaction_index import TransactionIndex
 
 LOG_SUFFIX = ".log"
-INDEX_SUFFIX = ".index"
 DELETED_SUFFIX = ".deleted"
 MAX_RELATIVE_OFFSET = (1 << 31) - 1
 
@@ -34,13 +38,6 @@ _WALK = Struct(">qi11xi")
 _SCAN_BYTES = 32 * 1024
 _VALIDATE_BYTES = 1024 * 1024
 _MAX_CURSORS = 16
-
-
-class Appended(NamedTuple):
-    """What ``Segment.append`` needs to know of one batch: its last offset and its size in bytes."""
-
-    last_offset: int
-    size_bytes: int
 
 
 class Recovery(NamedTuple):
@@ -61,17 +58,13 @@ class Segment:
 
     __slots__ = (
         "_cursors",
-        "_directory",
         "_file",
         "_files",
-        "_index",
-        "_index_interval_bytes",
-        "_index_unsynced",
+        "_indexes",
         "_pins",
         "_release_when_unpinned",
-        "_suffix",
         "base_offset",
-        "largest_timestamp",
+        "created_ms",
         "next_offset",
         "rolling_timestamp",
         "size_bytes",
@@ -81,47 +74,49 @@ class Segment:
         self, files: FileSystem, directory: str, *, base_offset: int, index_interval_bytes: int
     ) -> None:
         self._files = files
-        self._directory = directory
-        self._index_interval_bytes = index_interval_bytes
+        self._indexes = SegmentIndexes(
+            files,
+            f"{directory}/{file_name(base_offset, '')}",
+            base_offset=base_offset,
+            interval_bytes=index_interval_bytes,
+        )
         self._file: File | None = None
-        self._index: OffsetIndex | None = None
-        self._index_unsynced = False
         self._cursors: dict[int, int] = {}
         self._pins = 0
         self._release_when_unpinned = False
         self.base_offset = base_offset
         self.next_offset = base_offset
-        self._suffix = ""
         self.size_bytes = 0
         self.rolling_timestamp: int | None = None
         """The first batch's largest timestamp, against which ``segment.ms`` is measured; None: not known."""
-        self.largest_timestamp: int | None = None
-        """Of all batches, once somebody looked; None: not known."""
+        self.created_ms: int | None = None
+        """Wall-clock time of the first append, to measure by where records have no timestamps."""
 
     # --- files ------------------------------------------------------------------------------------------
 
     @property
     def path(self) -> str:
-        return f"{self._directory}/{file_name(self.base_offset, LOG_SUFFIX)}{self._suffix}"
+        return self._indexes.path(LOG_SUFFIX)
 
     @property
     def index_path(self) -> str:
-        return f"{self._directory}/{file_name(self.base_offset, INDEX_SUFFIX)}{self._suffix}"
+        return self._indexes.path(INDEX_SUFFIX)
 
     @property
     def is_open(self) -> bool:
         return self._file is not None
 
     def create(self) -> None:
-        """Make the file, empty, without an index. The caller syncs the folder."""
+        """Make the file, empty, without indexes. The caller syncs the folder."""
         try:
-            if self._files.exists(self.index_path):
-                self._files.remove(self.index_path)
+            for suffix in INDEX_SUFFIXES:
+                if self._files.exists(self._indexes.path(suffix)):
+                    self._files.remove(self._indexes.path(suffix))
             self._file = self._files.open(self.path, create=True)
             self._file.truncate(0)
         except OSError as error:
             raise self._refused("created", error) from error
-        self._index = OffsetIndex(self.base_offset)
+        self._indexes.begin()
 
     def measure(self) -> None:
         """Learn the file's size from the OS."""
@@ -156,13 +151,15 @@ class Segment:
             self._close_file()
 
     def release(self) -> None:
-        """Save the index and give the memory and the handle back; the next use takes them again."""
-        self.save_index()
-        self.abandon()
+        """Save the indexes and give the memory and the handle back; the next use takes them again."""
+        if self._indexes.is_loaded:
+            self.save_index()
+        if self._indexes.is_loaded or self._file is not None:
+            self.abandon()
 
     def abandon(self) -> None:
         """Give the memory and the handle back without writing anything."""
-        self._index = None
+        self._indexes.forget()
         self._cursors.clear()
         if self._pins:
             self._release_when_unpinned = True
@@ -174,49 +171,36 @@ class Segment:
 
         ``remove_files`` then removes them.  The caller syncs the folder.
         """
-        paths = [path for path in (self.path, self.index_path) if self._files.exists(path)]
         try:
-            for path in paths:
+            for path in filter(self._files.exists, self._paths()):
                 self._files.rename(path, path + DELETED_SUFFIX)
         except OSError as error:
             raise self._refused("renamed", error) from error
-        self._suffix = DELETED_SUFFIX
+        self._indexes.name_suffix = DELETED_SUFFIX
+
+    def _paths(self) -> list[str]:
+        return [self.path, *map(self._indexes.path, INDEX_SUFFIXES)]
 
     def remove_files(self) -> None:
         """Delete the segment's files; the caller syncs the folder."""
         self.abandon()
         try:
-            for path in (self.path, self.index_path):
-                if self._files.exists(path):
-                    self._files.remove(path)
+            for path in filter(self._files.exists, self._paths()):
+                self._files.remove(path)
         except OSError as error:
             raise self._refused("removed", error) from error
 
+    def seal(self) -> None:
+        """No batch will follow, for now: complete the indexes."""
+        self._indexes.seal()
+
     def save_index(self) -> None:
-        """Write what is new in the index; ``sync_index`` makes it durable."""
-        if self._index is None:
-            return
-        try:
-            if self._index.save(self._files, self.index_path):
-                self._index_unsynced = True
-        except OSError as error:
-            raise StorageError(f"{self.index_path}: can not be written: {_reason(error)}") from error
+        """Write what is new in the indexes; ``sync_index`` makes it durable."""
+        self._indexes.save()
 
     def sync_index(self) -> None:
-        """Make the saved index durable if it is not; may run in another thread, beside a removal."""
-        if not self._index_unsynced:
-            return
-        self._index_unsynced = False
-        try:
-            file = self._files.open(self.index_path)
-            try:
-                file.sync()
-            finally:
-                file.close()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StorageError(f"{self.index_path}: can not be synced: {_reason(error)}") from error
+        """Make the saved indexes durable; may run in another thread, beside a removal."""
+        self._indexes.sync()
 
     def _handle(self) -> File:
         if self._file is None:
@@ -241,23 +225,22 @@ class Segment:
 
     # --- writing ----------------------------------------------------------------------------------------
 
-    def append(self, data: Buffer, batches: list[Appended]) -> None:
-        """Write ``data``, which is made of ``batches``, at the end; nothing counts unless all is written."""
+    def append(self, data: Buffer, headers: Sequence[BatchHeader]) -> None:
+        """Write ``data``, made of the batches of ``headers``; nothing counts unless all is written."""
+        indexes = self._indexes
+        if not indexes.is_ready:
+            self._prepare_indexes()
         try:
             self._handle().pwrite(data, self.size_bytes)
         except OSError as error:
             self._drop_partial_write()
             raise self._refused("written", error) from error
-        index = self._loaded_index()
         position = self.size_bytes
-        interval_bytes = self._index_interval_bytes
-        for last_offset, size_bytes in batches:
-            if position - index.last_position > interval_bytes:
-                index.append(last_offset, position)
-            position += size_bytes
+        for header in headers:
+            indexes.note(header, position)
+            position += header.size_bytes
         self.size_bytes = position
-        self.largest_timestamp = None
-        self.next_offset = batches[-1].last_offset + 1
+        self.next_offset = headers[-1].next_offset
 
     def _drop_partial_write(self) -> None:
         """After a failed write; if even this fails, recovery or the next write overwrites the rest."""
@@ -291,10 +274,11 @@ class Segment:
     def cut(self, size_bytes: int, next_offset: int) -> None:
         """Keep the first ``size_bytes``, which end before ``next_offset``, durably."""
         self._cursors.clear()
-        self.largest_timestamp = None
         if size_bytes == 0:
-            self.rolling_timestamp = None
-        self._loaded_index().truncate(size_bytes)
+            self.rolling_timestamp = self.created_ms = None
+        self._prepare_indexes()
+        self._indexes.transactions(self.next_offset)
+        self._indexes.truncate(position=size_bytes, offset=next_offset)
         self.save_index()
         self.sync_index()
         try:
@@ -305,6 +289,7 @@ class Segment:
             raise self._refused("truncated", error) from error
         self.size_bytes = size_bytes
         self.next_offset = next_offset
+        self._indexes.largest = self._walk_largest()
 
     # --- scanning ---------------------------------------------------------------------------------------
 
@@ -346,7 +331,7 @@ class Segment:
         read.  ``on_batch`` is told of every sound batch, in order.
         """
         self.measure()
-        index = OffsetIndex(self.base_offset)
+        self._indexes.begin_anew()
         position, next_offset, problem = 0, self.base_offset, None
         chunk, chunk_start = b"", 0
         while position < self.size_bytes and problem is None:
@@ -363,32 +348,88 @@ class Segment:
             except CorruptBatch as error:
                 problem = str(error)
                 break
-            if position - index.last_position > self._index_interval_bytes:
-                index.append(header.last_offset, position)
+            self._indexes.note(header, position)
             on_batch(header)
             next_offset = header.next_offset
             position += header.size_bytes
-        self._index = index
+        self.seal()
         return Recovery(position, next_offset, problem)
 
-    def _loaded_index(self) -> OffsetIndex:
-        if self._index is None:
-            try:
-                self._index = OffsetIndex.load(
-                    self._files, self.index_path, base_offset=self.base_offset, segment_bytes=self.size_bytes
-                )
-            except OSError as error:
-                raise StorageError(f"{self.index_path}: can not be read: {_reason(error)}") from error
-        if self._index is None:
-            self._index = self._build_index()
-        return self._index
+    # --- indexes ----------------------------------------------------------------------------------------
 
-    def _build_index(self) -> OffsetIndex:
-        index = OffsetIndex(self.base_offset)
-        for header, position in self.headers():
-            if position - index.last_position > self._index_interval_bytes:
-                index.append(header.last_offset, position)
+    def _loaded_index(self) -> OffsetIndex:
+        index = self._indexes.offsets(self.size_bytes)
+        while index is None:
+            self._build_indexes()
+            index = self._indexes.offsets(self.size_bytes)
         return index
+
+    def _loaded_times(self) -> TimeIndex:
+        index = self._indexes.times(self.next_offset)
+        while index is None:
+            self._build_indexes()
+            index = self._indexes.times(self.next_offset)
+        return index
+
+    def _build_indexes(self) -> None:
+        self._indexes.begin_anew()
+        for header, position in self.headers():
+            self._indexes.note(header, position)
+        self.seal()
+
+    def _prepare_indexes(self) -> None:
+        """Before batches are noted."""
+        self._loaded_index()
+        self._loaded_times()
+        self.largest_timestamp()
+
+    def largest_timestamp(self) -> TimestampOffset:
+        """The largest timestamp here and its batch's last offset; -1 and the base offset where is none."""
+        largest = self._indexes.largest
+        if largest is None and self.size_bytes:
+            largest = self._indexes.load_largest(self.next_offset)
+            if largest is None:
+                self._build_indexes()
+                largest = self._indexes.largest
+        if largest is None:
+            largest = TimestampOffset(NO_TIMESTAMP, self.base_offset)
+        self._indexes.largest = largest
+        return largest
+
+    def _walk_largest(self) -> TimestampOffset:
+        """The same from a time index that does not end with it."""
+        largest = self._loaded_times().last
+        for header, _ in self.headers(self.position_before(largest.offset)):
+            if header.max_timestamp > largest.timestamp:
+                largest = TimestampOffset(header.max_timestamp, header.last_offset)
+        return largest
+
+    def headers_since(self, timestamp: int, *, lowest_offset: int) -> Iterator[tuple[BatchHeader, int]]:
+        """Headers and positions from where the first batch may be that reaches ``timestamp``."""
+        first = max(self._loaded_times().offset_before(timestamp), lowest_offset)
+        return self.headers(self.position_before(first))
+
+    def is_index_full(self, max_bytes: int) -> bool:
+        """Whether an index has no room for another entry in a file of ``max_bytes``."""
+        return self._indexes.is_full(max_bytes)
+
+    @property
+    def transactions(self) -> TransactionIndex | None:
+        """The aborted transactions that end here; None: their file is unsound, the batches have to tell."""
+        return self._indexes.transactions(self.next_offset)
+
+    @transactions.setter
+    def transactions(self, index: TransactionIndex) -> None:
+        self._indexes.set_transactions(index)
+
+    def marker_at(self, header: BatchHeader, position: int) -> EndTransactionMarker | None:
+        """What the control batch at ``position`` says; ``StorageError`` when that can not be read."""
+        try:
+            return decode_marker(self.batch_at(position, header.size_bytes))
+        except CorruptBatch as error:
+            raise StorageError(
+                f"{self.path}: position {position}: which transaction ended here is unknown: {error}"
+            ) from None
 
     # --- reading ----------------------------------------------------------------------------------------
 
@@ -401,7 +442,7 @@ class Segment:
             if start == 0:
                 raise
         # The index may be what is damaged: only a walk from the beginning tells.
-        self._index = self._build_index()
+        self._build_indexes()
         return self._find_from(0, offset)
 
     def _find_from(self, start: int, offset: int) -> tuple[int, BatchHeader | None]:

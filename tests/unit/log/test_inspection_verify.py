@@ -215,6 +215,7 @@ def test_what_recovery_would_cut_is_a_note(break_tail: Callable[[bytes], bytes])
     files = our_directory(clean=False, recovery_point=60)
     path, size_bytes = tail_of(files)
     files.remove(path.replace(".log", ".index"))
+    files.remove(path.replace(".log", ".timeindex"))
     replace(files, path, break_tail)
     verified = verify(files)
     assert verified.damage == []
