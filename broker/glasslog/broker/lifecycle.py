@@ -64,7 +64,8 @@ class BrokerMembership:
     """See the module. ``run`` returns after an orderly stop and raises ``GlasslogError`` after a failure.
 
     Make it after everything else has subscribed to ``observer``: it tells the controller how far all are.
-    ``on_registered`` is called whenever ``broker_epoch`` has a new value.
+    ``on_registered`` is called whenever ``broker_epoch`` has a new value; ``offline_log_dirs`` says which of
+    the identity's directories have failed since.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class BrokerMembership:
         identity: BrokerIdentity,
         settings: LifecycleSettings,
         on_registered: Callable[[], None] = lambda: None,
+        offline_log_dirs: Callable[[], tuple[bytes, ...]] = lambda: (),
     ) -> None:
         self._clock = runtime.clock
         self._controllers = controllers
@@ -83,6 +85,7 @@ class BrokerMembership:
         self._identity = identity
         self._core = BrokerLifecycle(settings)
         self._on_registered = on_registered
+        self._offline_log_dirs = offline_log_dirs
         self._newest_epoch = NO_BROKER_EPOCH
         self._woken = asyncio.Event()
         self.state: Watched[State] = Watched(self._core.state)
@@ -103,6 +106,11 @@ class BrokerMembership:
     def shut_down(self) -> None:
         """Begin a controlled shutdown; ``run`` returns when it is over."""
         self._core.shut_down(self._clock.now_ms())
+        self._wake()
+
+    def report_now(self) -> None:
+        """Something changed that a heartbeat tells: do not wait for the next one."""
+        self._core.hasten(self._clock.now_ms())
         self._wake()
 
     async def run(self) -> None:
@@ -157,7 +165,7 @@ class BrokerMembership:
             incarnation_id=identity.incarnation_id,
             endpoints=endpoints_to_wire(identity.endpoints),
             rack=identity.rack,
-            log_dir_ids=identity.log_dir_ids,
+            log_dir_ids=self._usable_log_dirs(),
             previous_broker_epoch=(
                 identity.previous_broker_epoch
                 if self._newest_epoch == NO_BROKER_EPOCH
@@ -179,6 +187,10 @@ class BrokerMembership:
         self._on_registered()
         _log.info("broker %d is registered with epoch %d", identity.broker_id, answer.broker_epoch)
 
+    def _usable_log_dirs(self) -> tuple[bytes, ...]:
+        offline = self._offline_log_dirs()
+        return tuple(each for each in self._identity.log_dir_ids if each not in offline)
+
     async def _heartbeat(self, duty: SendHeartbeat) -> None:
         request = pb.BrokerHeartbeatRequest(
             broker_id=self._identity.broker_id,
@@ -186,6 +198,7 @@ class BrokerMembership:
             current_metadata_offset=duty.metadata_offset,
             want_fence=duty.want_fence,
             want_shut_down=duty.want_shut_down,
+            offline_log_dirs=self._offline_log_dirs(),
         )
         try:
             answer = await self._controllers.call(

@@ -312,6 +312,14 @@ class BrokerLifecycle:
             case _:
                 pass
 
+    def hasten(self, now_ms: int) -> None:
+        """Send the next heartbeat now."""
+        match self._state:
+            case CatchingUp() | Running() | ShuttingDown():
+                self._state = replace(self._state, next_heartbeat_ms=now_ms)
+            case _:
+                pass
+
     def _register_anew(self, now_ms: int) -> None:
         self._state = Registering(
             deadline_ms=now_ms + self._settings.registration_timeout_ms, next_attempt_ms=now_ms

@@ -7,48 +7,29 @@ replication.  A directory that fails takes only its own logs along.  Source: Kaf
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from glasslog.broker.log_recovery import LogRecovery, RecoveryProgress, open_found
+from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog
 from glasslog.common.errors import GlasslogError, StorageError
-from glasslog.common.ids import METADATA_TOPIC, NO_BROKER_EPOCH, Offset, TopicId, TopicPartition
+from glasslog.common.ids import NO_BROKER_EPOCH, Offset, TopicId, TopicPartition
 from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
 from glasslog.common.runtime.protocols import Runtime
 from glasslog.log.config import LogConfig
+from glasslog.log.directories import MissingDirectory
 from glasslog.log.directory import LogDirectory
 from glasslog.log.flushing import PendingFlush
 from glasslog.log.log import Log
 from glasslog.metadata.image import MetadataImage
+from glasslog.metadata.records import UNASSIGNED_DIRECTORY
 
 _LOGGER = logging.getLogger(__name__)
 
+OnFailedDirectory = Callable[[str, Sequence[TopicPartition]], None]
+"""Told of the reason and of the partitions that are lost with a directory."""
+
 _Write = Callable[[Mapping[TopicPartition, int]], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredLog:
-    """An open log and where it lies. ``high_watermark`` is what the last checkpoint said."""
-
-    log: Log
-    directory: LogDirectory
-    topic_id: TopicId | None
-    high_watermark: Offset
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokenLog:
-    """A log that could not be opened: its folder stays as it is, and so does what the checkpoints say of it.
-
-    Without its recovery point the next recovery would take damage for the torn end of a write.
-    """
-
-    directory: LogDirectory
-    topic_id: TopicId | None
-    reason: str
-    high_watermark: int = 0
-    recovery_point: int = 0
-    log_start_offset: int = 0
 
 
 class _Reached(NamedTuple):
@@ -76,17 +57,38 @@ def log_config(node: NodeConfig, topic: TopicConfig) -> LogConfig:
 
 
 class PartitionLogs:
-    """Every log in ``directories``, which are open already and are closed with it."""
+    """Every log in ``directories``, which are open already and are closed with it.
 
-    def __init__(self, *, runtime: Runtime, config: NodeConfig, directories: Sequence[LogDirectory]) -> None:
+    ``missing`` are those of ``log.dirs`` that could not be opened.  ``on_failed_directory`` is told of every
+    directory that fails, why, and which partitions it takes along.
+    """
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        config: NodeConfig,
+        directories: Sequence[LogDirectory],
+        missing: Sequence[MissingDirectory] = (),
+    ) -> None:
         self._runtime = runtime
         self._config = config
         self._directories = list(directories)
+        self._missing = tuple(missing)
         self._failed: list[LogDirectory] = []
         self._stored: dict[TopicPartition, StoredLog | BrokenLog] = {}
-        self._unflushable: set[TopicPartition] = set()
+        self._shadowed: dict[TopicPartition, list[Found]] = {}
         self._retired: asyncio.Queue[tuple[LogDirectory, str]] = asyncio.Queue()
         self._written: dict[str, dict[TopicPartition, int]] = {}
+        self._counts = dict.fromkeys((directory.path for directory in directories), 0)
+        self._recovery = LogRecovery(
+            runtime=runtime,
+            config=log_config(config, topic_config(config, {})),
+            threads_per_directory=config.num_recovery_threads_per_data_dir,
+        )
+        self.on_failed_directory: OnFailedDirectory = _ignore_failure
+        for each in missing:
+            _LOGGER.error("data directory %s is not used: %s", each.path, each.reason)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -96,96 +98,109 @@ class PartitionLogs:
         """Whether any data directory is still in use."""
         return bool(self._directories)
 
+    @property
+    def offline_directory_ids(self) -> tuple[bytes, ...]:
+        """Of directories that have failed since the start."""
+        return tuple(directory.directory_id for directory in self._failed)
+
+    @property
+    def recovery_progress(self) -> RecoveryProgress:
+        """How far ``recover`` is."""
+        return self._recovery.progress
+
     # --- the start ---
 
     async def recover(self) -> None:
         """Open every log, off the event loop; a log that can not be opened is noted and left alone."""
-        for directory in self._directories:
-            recovery_points = directory.read_recovery_points()
-            log_starts = directory.read_log_start_offsets()
-            high_watermarks = directory.read_high_watermarks()
-            for name in directory.partitions():
-                if name.topic == METADATA_TOPIC:
-                    continue
-                await self._recover(
-                    directory,
-                    name,
-                    recovery_point=recovery_points.get(name, 0),
-                    log_start_offset=log_starts.get(name, 0),
-                    high_watermark=Offset(high_watermarks.get(name, 0)),
-                )
+        recovered = await self._recovery.run(self._directories)
+        self._shadowed = recovered.shadowed
+        for name, stored in recovered.stored.items():
+            self._store(name, stored)
+        for directory, reason in recovered.failed:
+            self.fail_directory(directory, reason)
 
-    async def _recover(
-        self,
-        directory: LogDirectory,
-        name: TopicPartition,
-        *,
-        recovery_point: int,
-        log_start_offset: int,
-        high_watermark: Offset,
-    ) -> None:
-        def open_log() -> Log:
-            return Log.open(
-                files=self._runtime.files,
-                directory=directory.partition_path(name),
-                config=log_config(self._config, topic_config(self._config, {})),
-                clean_shutdown=directory.clean_shutdown,
-                recovery_point=recovery_point,
-                log_start_offset=log_start_offset,
-                now_ms=self._runtime.clock.wall_ms(),
-            )
+    def _store(self, name: TopicPartition, stored: StoredLog | BrokenLog) -> None:
+        self._forget(name)
+        self._stored[name] = stored
+        if stored.directory.path in self._counts:
+            self._counts[stored.directory.path] += 1
 
-        try:
-            log = await self._runtime.blocking(open_log)
-        except GlasslogError as error:
-            _LOGGER.error("%s can not be opened, the partition stays offline: %s", name, error)
-            self._stored[name] = BrokenLog(
-                directory=directory,
-                topic_id=_topic_id(directory, name),
-                reason=str(error),
-                high_watermark=high_watermark,
-                recovery_point=recovery_point,
-                log_start_offset=log_start_offset,
-            )
-        else:
-            self._keep(directory, name, log, high_watermark)
-
-    def _keep(self, directory: LogDirectory, name: TopicPartition, log: Log, high_watermark: Offset) -> None:
-        if name in self._stored:
-            other = self._stored[name].directory.path
-            log.abandon()
-            raise StorageError(f"{name} lies in {directory.path} and in {other}: remove one of them")
-        self._stored[name] = StoredLog(
-            log=log,
-            directory=directory,
-            topic_id=_topic_id(directory, name),
-            high_watermark=high_watermark,
-        )
+    def _forget(self, name: TopicPartition) -> StoredLog | BrokenLog | None:
+        stored = self._stored.pop(name, None)
+        if stored is not None and stored.directory.path in self._counts:
+            self._counts[stored.directory.path] -= 1
+        return stored
 
     # --- coming and going ---
 
-    def adopt(self, name: TopicPartition, topic_id: TopicId, topic: TopicConfig) -> StoredLog | BrokenLog:
-        """The log of ``name``: the one on disk, or a new one on the directory that holds the fewest.
+    def adopt(
+        self,
+        name: TopicPartition,
+        topic_id: TopicId,
+        topic: TopicConfig,
+        *,
+        directory_id: bytes = UNASSIGNED_DIRECTORY,
+    ) -> StoredLog | BrokenLog:
+        """The log of ``name``: the one on disk, or a new one in the directory that holds the fewest.
 
-        A folder left by a deleted topic of the same name is removed first.
+        ``directory_id`` is where the metadata says that it lies.  A folder left by a deleted topic of the
+        same name is removed first.
         """
+        self._settle_shadowed(name, topic_id, directory_id)
         stored = self._stored.get(name)
         if stored is not None and stored.topic_id is not None and stored.topic_id != topic_id:
             _LOGGER.info("%s: the folder of a deleted topic of this name is removed", name)
             self.retire(name)
             stored = None
         if stored is None:
-            return self._create(name, topic_id, topic)
-        if isinstance(stored, StoredLog):
+            stored = self._unusable(topic_id, directory_id) or self._create(
+                name, topic_id, topic, directory_id
+            )
+            self._store(name, stored)
+        elif isinstance(stored, StoredLog):
             stored.log.config = log_config(self._config, topic)
         return stored
 
-    def _create(self, name: TopicPartition, topic_id: TopicId, topic: TopicConfig) -> StoredLog | BrokenLog:
+    def _settle_shadowed(self, name: TopicPartition, topic_id: TopicId, directory_id: bytes) -> None:
+        """Of several folders of a partition the one that the metadata names counts; the others go."""
+        others = self._shadowed.pop(name, [])
+        if not others:
+            return
+        stored = self._stored[name]
+        named = [each for each in others if each.directory.directory_id == directory_id]
+        if named and stored.directory_id != directory_id:
+            config = log_config(self._config, topic_config(self._config, {}))
+            opened = open_found(self._runtime, config, named[0])
+            if isinstance(opened, StoredLog) and opened.topic_id in (None, topic_id):
+                _LOGGER.info("%s: the metadata says that it lies in %s", name, opened.directory.path)
+                self.retire(name)
+                self._store(name, opened)
+                others.remove(named[0])
+        for each in others:
+            self._put_aside(each.directory, name)
+
+    def _unusable(self, topic_id: TopicId, directory_id: bytes) -> BrokenLog | None:
+        """Why a log that is not here must not be made anew: where it lies can not be read."""
         if not self._directories:
             return BrokenLog(
                 directory=self._failed[-1], topic_id=topic_id, reason="every data directory has failed"
             )
-        directory = min(self._directories, key=self._load_of)
+        failed = [each for each in self._failed if each.directory_id == directory_id]
+        if failed:
+            return BrokenLog(directory=failed[0], topic_id=topic_id, reason=f"{failed[0].path} has failed")
+        here = [each.directory_id for each in self._directories]
+        if directory_id in (UNASSIGNED_DIRECTORY, *here) or not self._missing:
+            return None
+        paths = ", ".join(each.path for each in self._missing)
+        return BrokenLog(
+            directory=self._missing[0], topic_id=topic_id, reason=f"it may lie in {paths}: not usable"
+        )
+
+    def _create(
+        self, name: TopicPartition, topic_id: TopicId, topic: TopicConfig, directory_id: bytes
+    ) -> StoredLog | BrokenLog:
+        named = [each for each in self._directories if each.directory_id == directory_id]
+        directory = named[0] if named else min(self._directories, key=lambda each: self._counts[each.path])
         try:
             self._check_vacant(directory, name)
             log = Log.open(
@@ -197,22 +212,14 @@ class PartitionLogs:
             )
         except GlasslogError as error:
             _LOGGER.error("%s can not be created in %s: %s", name, directory.path, error)
-            stored: StoredLog | BrokenLog = BrokenLog(
-                directory=directory, topic_id=topic_id, reason=str(error)
-            )
-        else:
-            stored = StoredLog(log=log, directory=directory, topic_id=topic_id, high_watermark=Offset(0))
-        self._stored[name] = stored
-        return stored
+            return BrokenLog(directory=directory, topic_id=topic_id, reason=str(error))
+        return StoredLog(log=log, directory=directory, topic_id=topic_id, high_watermark=Offset(0))
 
     def _check_vacant(self, directory: LogDirectory, name: TopicPartition) -> None:
         """``StorageError`` for a folder that could not be removed: its records are of another topic."""
         path = directory.partition_path(name)
         if self._runtime.files.exists(path):
             raise StorageError(f"{path}: a deleted topic of this name is still there")
-
-    def _load_of(self, directory: LogDirectory) -> int:
-        return sum(stored.directory is directory for stored in self._stored.values())
 
     def set_config(self, name: TopicPartition, topic: TopicConfig) -> None:
         """A topic's settings changed."""
@@ -222,21 +229,26 @@ class PartitionLogs:
 
     def retire(self, name: TopicPartition) -> None:
         """Forget the log of ``name``: its folder is renamed now and removed by ``remove_retired``."""
-        stored = self._stored.pop(name, None)
-        self._unflushable.discard(name)
+        stored = self._forget(name)
         # The checkpoints do not say any more what was written last.
         self._written.clear()
-        if stored is None:
+        if stored is None or isinstance(stored.directory, MissingDirectory):
             return
         if isinstance(stored, StoredLog):
             stored.log.abandon()
+        self._put_aside(stored.directory, name)
+
+    def _put_aside(self, directory: LogDirectory, name: TopicPartition) -> None:
+        if directory in self._failed:
+            # It is not touched any more; the metadata says at a later start whose the folder is.
+            return
         try:
-            path = stored.directory.retire_partition(name, unique=self._runtime.random.uuid())
+            path = directory.retire_partition(name, unique=self._runtime.random.uuid())
         except StorageError as error:
             _LOGGER.error("%s can not be removed: %s", name, error)
             return
         if path is not None:
-            self._retired.put_nowait((stored.directory, path))
+            self._retired.put_nowait((directory, path))
 
     def retire_strays(self, image: MetadataImage, node_id: int) -> None:
         """Remove what the metadata, once it is known as of now, does not place on this broker."""
@@ -257,30 +269,35 @@ class PartitionLogs:
             except StorageError as error:
                 _LOGGER.error("the files of a deleted partition stay behind: %s", error)
 
-    def fail_directory_of(self, name: TopicPartition, reason: str) -> list[TopicPartition]:
-        """A disk refused: its directory is used no more. Returns the partitions that it takes along."""
+    # --- failures ---
+
+    def fail_directory_of(self, name: TopicPartition, reason: str) -> None:
+        """A log's disk refused: see ``fail_directory``."""
         stored = self._stored.get(name)
-        if stored is None:
-            return []
-        directory = stored.directory
-        if directory in self._directories:
-            _LOGGER.error("data directory %s failed and is not used any more: %s", directory.path, reason)
-            self._directories.remove(directory)
-            self._failed.append(directory)
-        lost = [each for each, known in self._stored.items() if known.directory is directory]
-        for each in lost:
-            known = self._stored[each]
+        if stored is not None and isinstance(stored.directory, LogDirectory):
+            self.fail_directory(stored.directory, reason)
+
+    def fail_directory(self, directory: LogDirectory, reason: str) -> None:
+        """A disk refused: its directory is used no more, and all that lies in it is offline (KIP-112)."""
+        if directory not in self._directories:
+            return
+        _LOGGER.error("data directory %s failed and is not used any more: %s", directory.path, reason)
+        self._directories.remove(directory)
+        self._failed.append(directory)
+        lost = [name for name, known in self._stored.items() if known.directory is directory]
+        for name in lost:
+            known = self._stored[name]
             if isinstance(known, StoredLog):
                 known.log.abandon()
-                self._stored[each] = BrokenLog(
+                self._stored[name] = BrokenLog(
                     directory=directory,
                     topic_id=known.topic_id,
                     reason=reason,
                     high_watermark=known.high_watermark,
-                    recovery_point=known.log.recovery_point,
-                    log_start_offset=known.log.log_start_offset,
+                    recovery_point=known.recovery_point,
+                    log_start_offset=known.log_start_offset,
                 )
-        return lost
+        self.on_failed_directory(reason, lost)
 
     # --- checkpoints ---
 
@@ -302,7 +319,7 @@ class PartitionLogs:
 
         False when that failed: then no segment below may go.
         """
-        known = [_Reached(name, stored, _log_start(stored)) for name, stored in self._stored.items()]
+        known = [_Reached(name, stored, stored.log_start_offset) for name, stored in self._stored.items()]
         wanted = None if only is None else self._stored.get(only)
         is_written = True
         for directory in list(self._directories):
@@ -331,7 +348,7 @@ class PartitionLogs:
                 await self._runtime.blocking(lambda: write(current()))
         except StorageError as error:
             self._written.pop(key, None)
-            _LOGGER.error("%s are not written: %s", what, error)
+            self.fail_directory(directory, f"{what} are not written: {error}")
             return False
         self._written[key] = written
         return True
@@ -343,14 +360,17 @@ class PartitionLogs:
     async def flush_closed_segments(self) -> None:
         """Sync the logs that have begun a new segment since, and write how far each is durable."""
         for name, stored in list(self._stored.items()):
-            if isinstance(stored, StoredLog) and name not in self._unflushable:
-                log = stored.log
-                if log.segment_base_offsets[-1] > log.recovery_point:
-                    await self._flush(name, log)
+            if (
+                isinstance(stored, StoredLog)
+                and self._stored.get(name) is stored
+                and stored.log.segment_base_offsets[-1] > stored.recovery_point
+            ):
+                await self._flush(name, stored)
         for directory in list(self._directories):
             await self._checkpoint_recovery_points(directory)
 
-    async def _flush(self, name: TopicPartition, log: Log) -> None:
+    async def _flush(self, name: TopicPartition, stored: StoredLog) -> None:
+        log = stored.log
         pending: PendingFlush | None = None
         try:
             pending = log.begin_flush()
@@ -358,14 +378,15 @@ class PartitionLogs:
                 await self._runtime.blocking(pending.sync)
                 log.complete_flush(pending)
         except StorageError as error:
-            _LOGGER.error("%s can not be synced: %s", name, error)
-            self._unflushable.add(name)
+            # What of its data is on the disk is not known any more, whichever file it was.
             if pending is not None:
                 log.fail_flush(pending, error)
+            if self._stored.get(name) is stored:
+                self.fail_directory(stored.directory, str(error))
 
     async def _checkpoint_recovery_points(self, directory: LogDirectory) -> None:
         values = [
-            _Reached(name, stored, _recovery_point(stored))
+            _Reached(name, stored, stored.recovery_point)
             for name, stored in self._stored.items()
             if stored.directory is directory
         ]
@@ -382,7 +403,7 @@ class PartitionLogs:
         """
         await self.checkpoint_high_watermarks(high_watermarks)
         await self.checkpoint_log_starts()
-        for directory in self._directories:
+        for directory in list(self._directories):
             if await self._close_logs(directory):
                 try:
                     await self._runtime.blocking(partial(directory.close, broker_epoch=broker_epoch))
@@ -407,7 +428,7 @@ class PartitionLogs:
             except StorageError as error:
                 _LOGGER.error("%s did not close: %s", name, error)
                 is_clean = False
-            recovery_points[name] = _recovery_point(stored)
+            recovery_points[name] = stored.recovery_point
         try:
             await self._runtime.blocking(lambda: directory.write_recovery_points(recovery_points))
         except StorageError as error:
@@ -424,17 +445,5 @@ class PartitionLogs:
             directory.abandon()
 
 
-def _recovery_point(stored: StoredLog | BrokenLog) -> int:
-    return stored.recovery_point if isinstance(stored, BrokenLog) else stored.log.recovery_point
-
-
-def _log_start(stored: StoredLog | BrokenLog) -> int:
-    return stored.log_start_offset if isinstance(stored, BrokenLog) else stored.log.log_start_offset
-
-
-def _topic_id(directory: LogDirectory, name: TopicPartition) -> TopicId | None:
-    try:
-        return directory.topic_id_of(name)
-    except StorageError as error:
-        _LOGGER.error("%s: its topic id can not be read: %s", name, error)
-        return None
+def _ignore_failure(reason: str, lost: Sequence[TopicPartition]) -> None:
+    return

@@ -8,8 +8,10 @@ transports and where metadata comes from.  Source: Kafka's ``ReplicaManager``.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from glasslog.broker.counters import ReplicationCounters
+from glasslog.broker.directory_reports import DirectorySink, IgnoredDirectories
 from glasslog.broker.fetch_path import FetchPath, FetchResults
 from glasslog.broker.fetcher import Fetchers
 from glasslog.broker.isr_changes import IsrChanges
@@ -18,10 +20,11 @@ from glasslog.broker.kafka.fetch_api import FetchApi
 from glasslog.broker.kafka.produce_api import ProduceApi
 from glasslog.broker.list_offsets import epoch_end, list_offset
 from glasslog.broker.log_maintenance import LogMaintenance
+from glasslog.broker.log_recovery import RecoveryProgress
 from glasslog.broker.partition.isr import AlterPartitionSender
 from glasslog.broker.partition.leader_state import LeaderState, LeaderTerms
 from glasslog.broker.partition.partition import Partition
-from glasslog.broker.partition_logs import BrokenLog, PartitionLogs
+from glasslog.broker.partition_logs import PartitionLogs
 from glasslog.broker.produce_path import ProducePath, ProduceResults
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import (
@@ -36,11 +39,12 @@ from glasslog.broker.requests import (
     ProducePartitionResult,
     ProduceRequest,
 )
+from glasslog.broker.stored_logs import BrokenLog, StoredLog
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, Offset, TopicPartition
 from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
 from glasslog.common.runtime.protocols import Buffer, Runtime
-from glasslog.log.directory import LogDirectory
+from glasslog.log.directories import OpenedDirectories
 from glasslog.log.producer_state import ProducerEntry
 from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import MetadataImage, PartitionImage
@@ -52,7 +56,8 @@ _LOGGER = logging.getLogger(__name__)
 class ReplicaManager:
     """One broker's replicas. ``start`` recovers the logs, ``run`` does the background work until cancelled.
 
-    ``directories`` are open and are closed with it.  ``broker_epoch`` says which registration is in force, -1
+    ``directories`` are open and are closed with it; ``reports`` takes to the controller what lies in which.
+    ``broker_epoch`` says which registration is in force, -1
     before there is one: until the metadata shows it, nothing leads or follows here, since older metadata may
     name this broker as a leader that it can not be any more.  ``on_fatal`` is told of a broken invariant met
     outside of ``run``: it must stop the node.
@@ -63,9 +68,10 @@ class ReplicaManager:
         *,
         runtime: Runtime,
         config: NodeConfig,
-        directories: Sequence[LogDirectory],
+        directories: OpenedDirectories,
         alter_partition: AlterPartitionSender,
         broker_epoch: Callable[[], BrokerEpoch],
+        reports: DirectorySink | None = None,
         on_fatal: Callable[[InvariantViolation], None] | None = None,
     ) -> None:
         self._runtime = runtime
@@ -73,7 +79,11 @@ class ReplicaManager:
         self._broker_epoch = broker_epoch
         self._replicas = Replicas(runtime=runtime, config=config)
         self._node_id = self._replicas.node_id
-        self._logs = PartitionLogs(runtime=runtime, config=config, directories=directories)
+        self._reports = reports or IgnoredDirectories()
+        self._logs = PartitionLogs(
+            runtime=runtime, config=config, directories=directories.usable, missing=directories.missing
+        )
+        self._logs.on_failed_directory = self._on_failed_directory
         self._fetchers = Fetchers(replicas=self._replicas, broker_epoch=broker_epoch)
         self._maintenance = LogMaintenance(replicas=self._replicas, logs=self._logs)
         self._isr_changes = IsrChanges(replicas=self._replicas, sender=alter_partition)
@@ -206,6 +216,16 @@ class ReplicaManager:
     # --- looking in ---
 
     @property
+    def recovery_progress(self) -> RecoveryProgress:
+        """How far ``start`` is."""
+        return self._logs.recovery_progress
+
+    @property
+    def offline_directory_ids(self) -> tuple[bytes, ...]:
+        """Data directories that have failed since the start."""
+        return self._logs.offline_directory_ids
+
+    @property
     def counters(self) -> ReplicationCounters:
         return self._replicas.counters
 
@@ -293,7 +313,8 @@ class ReplicaManager:
             return partition
         if partition is not None:
             self._drop(partition, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "another topic has its name now")
-        stored = self._logs.adopt(name, placed.topic_id, settings)
+        placed_in = placed.directory_of(self._node_id)
+        stored = self._logs.adopt(name, placed.topic_id, settings, directory_id=placed_in)
         is_broken = isinstance(stored, BrokenLog)
         partition = Partition(
             name=name,
@@ -305,6 +326,8 @@ class ReplicaManager:
         if is_broken:
             _LOGGER.error("%s is offline on this broker: %s", name, partition.role)
         self._replicas.add(partition)
+        if isinstance(stored, StoredLog) and stored.directory_id != placed_in:
+            self._reports.assigned(placed.topic_id, placed.partition, stored.directory_id)
         return partition
 
     def _lead(self, partition: Partition, placed: PartitionImage, settings: TopicConfig) -> None:
@@ -334,7 +357,7 @@ class ReplicaManager:
             terms,
             min_insync_replicas=settings.min_insync_replicas,
             lag_time_max_ms=self._config.replica_lag_time_max_ms,
-            eligible=self._replicas.is_eligible,
+            eligible=partial(self._replicas.is_eligible, partition.name),
             now_ms=now_ms,
         )
         self._replicas.on_role_changed(partition, ErrorCode.NOT_LEADER_OR_FOLLOWER)
@@ -420,15 +443,20 @@ class ReplicaManager:
         return {each.name: int(each.high_watermark) for each in self._replicas if each.is_online}
 
     def _on_disk_failure(self, partition: Partition, error: GlasslogError) -> None:
-        """A disk refused: all that lies on it goes offline, and the broker with the last one."""
+        self._logs.fail_directory_of(partition.name, str(error))
+
+    def _on_failed_directory(self, reason: str, lost: Sequence[TopicPartition]) -> None:
+        """All that lies in it goes offline, the controller hears of it, and the last one ends the broker."""
         self._replicas.counters.log_directory_failures += 1
-        for name in self._logs.fail_directory_of(partition.name, str(error)):
-            lost = self._replicas.find(name)
-            if lost is not None and lost.is_online:
-                self._fetchers.remove(lost)
-                lost.go_offline(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
-                self._replicas.on_role_changed(lost, ErrorCode.KAFKA_STORAGE_ERROR)
-        if not self._logs.has_directory:
+        for name in lost:
+            partition = self._replicas.find(name)
+            if partition is not None and partition.is_online:
+                self._fetchers.remove(partition)
+                partition.go_offline(ErrorCode.KAFKA_STORAGE_ERROR, reason)
+                self._replicas.on_role_changed(partition, ErrorCode.KAFKA_STORAGE_ERROR)
+        if self._logs.has_directory:
+            self._reports.failed()
+        else:
             self._out_of_directories.set()
 
 

@@ -89,12 +89,13 @@ class Replicas:
             if isinstance(role, LeaderState):
                 yield partition, role
 
-    def is_eligible(self, node: NodeId, broker_epoch: BrokerEpoch) -> bool:
-        """Whether this incarnation of a broker may be in an ISR (KIP-841, KIP-903)."""
+    def is_eligible(self, name: TopicPartition, node: NodeId, broker_epoch: BrokerEpoch) -> bool:
+        """Whether this incarnation of a broker may be in a partition's ISR (KIP-841, KIP-903, KIP-858)."""
         broker = self.image.brokers.get(node)
-        if broker is None or not broker.active:
+        if broker is None or not broker.active or broker_epoch not in (NO_BROKER_EPOCH, broker.broker_epoch):
             return False
-        return broker_epoch in (NO_BROKER_EPOCH, broker.broker_epoch)
+        placed = self.image.partition(name.topic, name.partition)
+        return placed is None or broker.has_directory(placed.directory_of(node))
 
     # --- events ---
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from glasslog.broker.alter_partition import AlterPartitionManager
 from glasslog.broker.controller_channel import ControllerChannel
 from glasslog.broker.coordinators import CoordinatorFinder
+from glasslog.broker.directory_reports import DirectoryReports
 from glasslog.broker.endpoints import GRPC, KAFKA, broker_listeners, endpoints_to_register
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import GroupLimits
@@ -32,9 +33,10 @@ from glasslog.broker.status import BrokerStatus
 from glasslog.broker.topic_admin import TopicAdmin
 from glasslog.broker.topic_lookup import AutoTopics
 from glasslog.common.errors import ConfigError, InvariantViolation
-from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId, parse_uuid
+from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId
 from glasslog.common.node_config import NodeConfig, parse_voters
 from glasslog.common.runtime.protocols import Listener, Runtime
+from glasslog.log.directories import OpenedDirectories, open_directories
 from glasslog.log.directory import LogDirectory
 
 _log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class BrokerServer:
     """
 
     def __init__(
-        self, *, runtime: Runtime, config: NodeConfig, directories: Sequence[LogDirectory] | None = None
+        self, *, runtime: Runtime, config: NodeConfig, directories: OpenedDirectories | None = None
     ) -> None:
         if not config.cluster_id:
             raise ConfigError("cluster.id is missing: every node of a cluster must have the same")
@@ -73,6 +75,12 @@ class BrokerServer:
         )
         self._isr_changes = AlterPartitionManager(
             self._controllers, broker_id=self._node_id, broker_epoch=self._broker_epoch
+        )
+        self._directory_reports = DirectoryReports(
+            self._controllers,
+            broker_id=self._node_id,
+            broker_epoch=self._broker_epoch,
+            on_failed=self._report_failed_directory,
         )
         self._observer = MetadataObserver(
             runtime,
@@ -118,7 +126,8 @@ class BrokerServer:
 
     def _missing(self, *, is_running: bool, fenced: bool) -> str:
         if not self._ports:
-            return "recovering logs"
+            replicas = self._replicas
+            return "recovering logs" if replicas is None else f"recovering: {replicas.recovery_progress}"
         if self._observer.high_watermark < 0:
             return "no active controller was found yet"
         if self._membership is None or self._membership.broker_epoch == NO_BROKER_EPOCH:
@@ -168,7 +177,7 @@ class BrokerServer:
             await asyncio.gather(recovering, stopping, return_exceptions=True)
 
     async def _serve_plainly(
-        self, replicas: ReplicaManager, directories: Sequence[LogDirectory], on_ready: Callable[[], None]
+        self, replicas: ReplicaManager, directories: OpenedDirectories, on_ready: Callable[[], None]
     ) -> None:
         """``_serve``, with the first failure of a task in place of a group of them."""
         try:
@@ -180,7 +189,7 @@ class BrokerServer:
         raise _gravest(failure)
 
     async def _serve(
-        self, replicas: ReplicaManager, directories: Sequence[LogDirectory], on_ready: Callable[[], None]
+        self, replicas: ReplicaManager, directories: OpenedDirectories, on_ready: Callable[[], None]
     ) -> None:
         coordinator = self._new_coordinator(replicas)
         producer_ids = ProducerIds(
@@ -197,12 +206,13 @@ class BrokerServer:
         grpc, kafka = await self._listen(replicas, coordinator, producer_ids)
         grace_ms = 0
         try:
-            membership = self._membership = self._new_membership(directories, on_registered)
+            membership = self._membership = self._new_membership(replicas, directories.usable, on_registered)
             async with asyncio.TaskGroup() as group:
                 background = self._start(
                     group,
                     observer=self._observer.run(),
                     isr_changes=self._isr_changes.run(),
+                    directory_reports=self._directory_reports.run(),
                     replication=replicas.run(),
                     groups=coordinator.run(),
                     producer_ids=producer_ids.run(),
@@ -245,36 +255,32 @@ class BrokerServer:
         if self._fatal is not None and not self._fatal.done():
             self._fatal.set_exception(error)
 
+    def _report_failed_directory(self) -> None:
+        if self._membership is not None:
+            self._membership.report_now()
+
     def _broker_epoch(self) -> BrokerEpoch:
         return NO_BROKER_EPOCH if self._membership is None else self._membership.broker_epoch
 
     # --- its parts ---
 
-    def _open_directories(self) -> list[LogDirectory]:
-        opened: list[LogDirectory] = []
-        try:
-            for path in self._config.log_dirs:
-                directory = LogDirectory.open(
-                    files=self._runtime.files,
-                    path=path,
-                    cluster_id=self._config.cluster_id,
-                    node_id=self._config.node_id,
-                    new_directory_id=self._runtime.random.uuid(),
-                )
-                opened.append(directory)
-        except BaseException:
-            for directory in opened:
-                directory.abandon()
-            raise
-        return opened
+    def _open_directories(self) -> OpenedDirectories:
+        return open_directories(
+            files=self._runtime.files,
+            paths=self._config.log_dirs,
+            cluster_id=self._config.cluster_id,
+            node_id=self._config.node_id,
+            new_directory_id=self._runtime.random.uuid,
+        )
 
-    def _new_replicas(self, directories: Sequence[LogDirectory]) -> ReplicaManager:
+    def _new_replicas(self, directories: OpenedDirectories) -> ReplicaManager:
         return ReplicaManager(
             runtime=self._runtime,
             config=self._config,
             directories=directories,
             alter_partition=self._isr_changes,
             broker_epoch=self._broker_epoch,
+            reports=self._directory_reports,
             on_fatal=self._on_fatal,
         )
 
@@ -291,7 +297,7 @@ class BrokerServer:
         return GroupCoordinator(runtime=self._runtime, limits=limits, storage=storage)
 
     def _new_membership(
-        self, directories: Sequence[LogDirectory], on_registered: Callable[[], None]
+        self, replicas: ReplicaManager, directories: Sequence[LogDirectory], on_registered: Callable[[], None]
     ) -> BrokerMembership:
         config = self._config
         identity = BrokerIdentity(
@@ -300,7 +306,7 @@ class BrokerServer:
             incarnation_id=self._runtime.random.uuid(),
             endpoints=endpoints_to_register(config, self._ports),
             rack=config.broker_rack,
-            log_dir_ids=tuple(parse_uuid(each.properties.directory_id) for each in directories),
+            log_dir_ids=tuple(each.directory_id for each in directories),
             previous_broker_epoch=_previous_epoch(directories),
         )
         settings = LifecycleSettings(
@@ -315,6 +321,7 @@ class BrokerServer:
             identity=identity,
             settings=settings,
             on_registered=on_registered,
+            offline_log_dirs=lambda: replicas.offline_directory_ids,
         )
 
     async def _listen(

@@ -202,6 +202,13 @@ class NodeConfig:
         minimum=1,
         maximum=_INT,
     )
+    num_recovery_threads_per_data_dir: int = setting(
+        "num.recovery.threads.per.data.dir",
+        "logs of one data directory that are opened at a time when a broker starts",
+        default=2,
+        minimum=1,
+        maximum=_INT,
+    )
     log_flush_offset_checkpoint_interval_ms: int = setting(
         "log.flush.offset.checkpoint.interval.ms",
         "between recovery-point checkpoints",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from glasslog.common.errors import StorageError
-from glasslog.common.ids import NO_BROKER_EPOCH, TopicId, TopicPartition, format_uuid
+from glasslog.common.ids import NO_BROKER_EPOCH, TopicId, TopicPartition, format_uuid, parse_uuid
 from glasslog.common.runtime.protocols import FileLock, FileSystem
 from glasslog.log.checkpoint import (
     HIGH_WATERMARK_FILE,
@@ -38,6 +38,10 @@ _MAX_NAME_BYTES = 255
 _CHECKPOINT_FILES = (RECOVERY_POINT_FILE, HIGH_WATERMARK_FILE, LOG_START_OFFSET_FILE)
 
 _Result = TypeVar("_Result")
+
+
+class MisplacedDirectory(StorageError):  # noqa: N818 - says what the directory is
+    """It belongs to another cluster or node, or another process uses it: nothing that a disk does."""
 
 
 class LogDirectory:
@@ -91,6 +95,11 @@ class LogDirectory:
         )
         directory._finish_deletions()
         return directory
+
+    @property
+    def directory_id(self) -> bytes:
+        """Sixteen bytes by which controllers know it."""
+        return parse_uuid(self.properties.directory_id)
 
     # --- partitions -------------------------------------------------------------------------------------
 
@@ -217,7 +226,7 @@ def _lock(files: FileSystem, path: str) -> FileLock:
     try:
         return files.lock(f"{path}/{LOCK_FILE}")
     except BlockingIOError:
-        raise StorageError(f"data directory {path} is in use by another process") from None
+        raise MisplacedDirectory(f"data directory {path} is in use by another process") from None
     except OSError as error:
         raise StorageError(f"data directory {path} can not be written: {error.strerror or error}") from error
 
@@ -234,11 +243,13 @@ def _identify(
         )
         write_meta_properties(files, meta_path, found)
     if found.cluster_id != cluster_id:
-        raise StorageError(
+        raise MisplacedDirectory(
             f"data directory {path} belongs to cluster {found.cluster_id}, this is cluster {cluster_id}"
         )
     if found.node_id != node_id:
-        raise StorageError(f"data directory {path} belongs to node {found.node_id}, this is node {node_id}")
+        raise MisplacedDirectory(
+            f"data directory {path} belongs to node {found.node_id}, this is node {node_id}"
+        )
     return found
 
 

@@ -148,6 +148,25 @@ def scan_folder(files: FileSystem, path: str, config: LogConfig) -> Folder:
     return folder
 
 
+def bytes_to_recover(files: FileSystem, path: str, *, recovery_point: int) -> int:
+    """How much of a folder's segments recovery reads after an unclean stop. Raises ``StorageError``."""
+    try:
+        names = [name for name in files.list(path) if name.endswith(LOG_SUFFIX)]
+        offsets = [_parse_offset(path, name) for name in names]
+        first = max(0, sum(offset <= recovery_point for offset in offsets) - 1)
+        return sum(_file_bytes(files, f"{path}/{name}") for name in names[first:])
+    except OSError as error:
+        raise StorageError(f"{path}: can not be read: {error.strerror or error}") from error
+
+
+def _file_bytes(files: FileSystem, path: str) -> int:
+    file = files.open(path, read_only=True)
+    try:
+        return file.size()
+    finally:
+        file.close()
+
+
 def _parse_offset(path: str, name: str) -> int:
     digits = name.partition(".")[0]
     if len(digits) != _DIGITS or not (digits.isascii() and digits.isdigit()):

@@ -127,6 +127,7 @@ class MetadataDelta:
             in_controlled_shutdown=(
                 broker.in_controlled_shutdown if shutting_down is None else shutting_down
             ),
+            log_dir_ids=broker.log_dir_ids if record.log_dir_ids is None else record.log_dir_ids,
         )
 
     def _create_topic(self, record: TopicCreated) -> None:
@@ -230,6 +231,7 @@ class _TopicDelta:
             leader=record.leader,
             leader_epoch=record.leader_epoch,
             partition_epoch=record.partition_epoch,
+            directories=record.directories,
         )
 
     def change(self, record: PartitionChange) -> None:
@@ -246,6 +248,7 @@ class _TopicDelta:
             leader=old.leader if record.leader is None else record.leader,
             isr=old.isr if record.isr is None else record.isr,
             replicas=old.replicas if record.replicas is None else record.replicas,
+            directories=_next_directories(old, record),
             leader_epoch=LeaderEpoch(old.leader_epoch + epoch_bump),
             partition_epoch=PartitionEpoch(old.partition_epoch + 1),
         )
@@ -259,6 +262,14 @@ class _TopicDelta:
         whole = tuple(p for p in partitions if p is not None)
         require(len(whole) == count, f"topic {self.name} has gaps in its partitions")
         return TopicImage(topic_id=self.topic_id, name=self.name, partitions=whole)
+
+
+def _next_directories(old: PartitionImage, record: PartitionChange) -> tuple[bytes, ...]:
+    if record.directories is not None:
+        return record.directories
+    if record.replicas is None or not old.directories:
+        return old.directories
+    return tuple(old.directory_of(replica) for replica in record.replicas)
 
 
 def _without_none(mapping: dict[K, V | None]) -> dict[K, V]:

@@ -19,7 +19,7 @@ from glasslog.common.ids import (
     ProducerId,
     TopicId,
 )
-from glasslog.metadata.records import Endpoint, ResourceType
+from glasslog.metadata.records import UNASSIGNED_DIRECTORY, Endpoint, ResourceType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,12 @@ class BrokerImage:
         """Whether new leaderships and ISR memberships may go to it."""
         return not self.fenced and not self.in_controlled_shutdown
 
+    def has_directory(self, directory_id: bytes) -> bool:
+        """Whether a replica there can be used; one that nobody has placed yet can be."""
+        return (
+            directory_id == UNASSIGNED_DIRECTORY or not self.log_dir_ids or directory_id in self.log_dir_ids
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionImage:
@@ -57,10 +63,23 @@ class PartitionImage:
     leader: NodeId
     leader_epoch: LeaderEpoch
     partition_epoch: PartitionEpoch
+    directories: tuple[bytes, ...] = ()
 
     @property
     def has_leader(self) -> bool:
         return self.leader != NO_NODE
+
+    def directory_of(self, broker_id: NodeId) -> bytes:
+        """In which of its directories a broker holds the partition; ``UNASSIGNED_DIRECTORY``: not known."""
+        if not self.directories or broker_id not in self.replicas:
+            return UNASSIGNED_DIRECTORY
+        return self.directories[self.replicas.index(broker_id)]
+
+    def directories_with(self, broker_id: NodeId, directory_id: bytes) -> tuple[bytes, ...]:
+        """What ``directories`` becomes when a broker's replica lies in ``directory_id``."""
+        return tuple(
+            directory_id if replica == broker_id else self.directory_of(replica) for replica in self.replicas
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,9 @@ from enum import IntEnum
 
 from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId
 
+UNASSIGNED_DIRECTORY = bytes(16)
+"""In place of a directory's id: the broker has not said yet where its replica lies."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -46,12 +49,14 @@ class UnregisterBroker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerRegistrationChange:
-    """Fencing, unfencing or the begin of a controlled shutdown; ``None`` leaves the value as it is."""
+    """Fencing, unfencing, the begin of a controlled shutdown, a failed directory; ``None``: as it is."""
 
     broker_id: NodeId
     broker_epoch: BrokerEpoch
     fenced: bool | None = None
     in_controlled_shutdown: bool | None = None
+    log_dir_ids: tuple[bytes, ...] | None = None
+    """Its directories that still work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +76,11 @@ class TopicRemoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionCreated:
-    """A partition's whole registration. ``leader`` is ``NO_NODE`` when nobody can lead."""
+    """A partition's whole registration. ``leader`` is ``NO_NODE`` when nobody can lead.
+
+    ``directories`` says for each replica in which directory of its broker it lies, ``UNASSIGNED_DIRECTORY``
+    where that is not known; empty when none is (KIP-858).
+    """
 
     topic_id: TopicId
     partition: int
@@ -80,11 +89,12 @@ class PartitionCreated:
     leader: NodeId
     leader_epoch: LeaderEpoch
     partition_epoch: PartitionEpoch
+    directories: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionChange:
-    """``None`` leaves a field as it is.
+    """``None`` leaves a field as it is; with other ``replicas`` those that stay keep their directories.
 
     Replaying it bumps the partition epoch; and the leader epoch when ``leader`` is given, even unchanged.
     """
@@ -94,6 +104,7 @@ class PartitionChange:
     leader: NodeId | None = None
     isr: tuple[NodeId, ...] | None = None
     replicas: tuple[NodeId, ...] | None = None
+    directories: tuple[bytes, ...] | None = None
 
 
 class ResourceType(IntEnum):

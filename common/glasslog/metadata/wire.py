@@ -68,6 +68,7 @@ def _to_wire(record: MetadataRecord) -> pb.MetadataRecord:
                     broker_epoch=record.broker_epoch,
                     fenced=record.fenced,
                     in_controlled_shutdown=record.in_controlled_shutdown,
+                    log_dirs=_directories_to_wire(record.log_dir_ids),
                 )
             )
         case TopicCreated():
@@ -115,6 +116,7 @@ def _partition_to_wire(record: PartitionCreated) -> pb.PartitionRecord:
         leader=record.leader,
         leader_epoch=record.leader_epoch,
         partition_epoch=record.partition_epoch,
+        directories=record.directories,
     )
 
 
@@ -125,7 +127,12 @@ def _change_to_wire(record: PartitionChange) -> pb.PartitionChangeRecord:
         leader=record.leader,
         isr=None if record.isr is None else pb.Int32List(values=record.isr),
         replicas=None if record.replicas is None else pb.Int32List(values=record.replicas),
+        directories=_directories_to_wire(record.directories),
     )
+
+
+def _directories_to_wire(directories: tuple[bytes, ...] | None) -> pb.DirectoryList | None:
+    return None if directories is None else pb.DirectoryList(ids=directories)
 
 
 def _config_to_wire(record: ConfigChange) -> pb.ConfigRecord:
@@ -197,6 +204,7 @@ def _registration_change_from_wire(message: pb.BrokerRegistrationChangeRecord) -
         in_controlled_shutdown=(
             message.in_controlled_shutdown if message.HasField("in_controlled_shutdown") else None
         ),
+        log_dir_ids=tuple(message.log_dirs.ids) if message.HasField("log_dirs") else None,
     )
 
 
@@ -209,6 +217,7 @@ def _partition_from_wire(message: pb.PartitionRecord) -> PartitionCreated:
         leader=NodeId(message.leader),
         leader_epoch=LeaderEpoch(message.leader_epoch),
         partition_epoch=PartitionEpoch(message.partition_epoch),
+        directories=tuple(message.directories),
     )
 
 
@@ -219,6 +228,7 @@ def _change_from_wire(message: pb.PartitionChangeRecord) -> PartitionChange:
         leader=NodeId(message.leader) if message.HasField("leader") else None,
         isr=_nodes(message.isr.values) if message.HasField("isr") else None,
         replicas=_nodes(message.replicas.values) if message.HasField("replicas") else None,
+        directories=tuple(message.directories.ids) if message.HasField("directories") else None,
     )
 
 

@@ -20,49 +20,83 @@ def without_brokers(
 ) -> tuple[PartitionChange, ...]:
     """Take ``gone`` out of every ISR and leadership. Visits all partitions: linear in their number."""
 
-    def is_active(broker_id: NodeId) -> bool:
-        return broker_id not in gone and _is_active(image, broker_id)
-
     def concerned(partition: PartitionImage) -> bool:
         return partition.leader in gone or any(member in gone for member in partition.isr)
 
-    return tuple(
-        change
-        for partition in _partitions(image)
-        if concerned(partition)
-        and (
-            change := changed(
-                partition,
-                isr=tuple(member for member in partition.isr if member not in gone),
-                is_active=is_active,
-                unclean=_may_elect_unclean(image, partition, unclean_by_default),
-            )
-        )
+    return _elections(
+        image,
+        concerned,
+        is_gone=lambda partition, broker_id: broker_id in gone,
+        unclean_by_default=unclean_by_default,
     )
+
+
+def without_directories(
+    image: MetadataImage, broker_id: NodeId, gone: frozenset[bytes], *, unclean_by_default: bool
+) -> tuple[PartitionChange, ...]:
+    """Take a broker out of the ISRs and leaderships of what it held in the directories ``gone``.
+
+    Linear in the number of all partitions.
+    """
+
+    def concerned(partition: PartitionImage) -> bool:
+        return broker_id in partition.isr and partition.directory_of(broker_id) in gone
+
+    return _elections(
+        image,
+        concerned,
+        is_gone=lambda partition, member: member == broker_id,
+        unclean_by_default=unclean_by_default,
+    )
+
+
+def _elections(
+    image: MetadataImage,
+    concerned: Callable[[PartitionImage], bool],
+    *,
+    is_gone: Callable[[PartitionImage, NodeId], bool],
+    unclean_by_default: bool,
+) -> tuple[PartitionChange, ...]:
+    found = []
+    for partition in filter(concerned, _partitions(image)):
+
+        def is_active(broker_id: NodeId, partition: PartitionImage = partition) -> bool:
+            return not is_gone(partition, broker_id) and is_online(image, partition, broker_id)
+
+        change = changed(
+            partition,
+            isr=tuple(member for member in partition.isr if not is_gone(partition, member)),
+            is_active=is_active,
+            unclean=may_elect_unclean(image, partition, unclean_by_default),
+        )
+        if change is not None:
+            found.append(change)
+    return tuple(found)
 
 
 def with_broker(
     image: MetadataImage, back: NodeId, *, unclean_by_default: bool
 ) -> tuple[PartitionChange, ...]:
     """Elect where nobody leads and ``back``, about to be unfenced, can. Linear in the partitions' number."""
+    found = []
+    for partition in _partitions(image):
+        if partition.has_leader or back not in partition.replicas:
+            continue
 
-    def is_active(broker_id: NodeId) -> bool:
-        return broker_id == back or _is_active(image, broker_id)
+        def is_active(broker_id: NodeId, partition: PartitionImage = partition) -> bool:
+            if broker_id == back:
+                return _has_its_directory(image, partition, broker_id)
+            return is_online(image, partition, broker_id)
 
-    return tuple(
-        change
-        for partition in _partitions(image)
-        if not partition.has_leader
-        and back in partition.replicas
-        and (
-            change := changed(
-                partition,
-                isr=partition.isr,
-                is_active=is_active,
-                unclean=_may_elect_unclean(image, partition, unclean_by_default),
-            )
+        change = changed(
+            partition,
+            isr=partition.isr,
+            is_active=is_active,
+            unclean=may_elect_unclean(image, partition, unclean_by_default),
         )
-    )
+        if change is not None:
+            found.append(change)
+    return tuple(found)
 
 
 def changed(
@@ -104,14 +138,21 @@ def _elect(partition: PartitionImage, isr: tuple[NodeId, ...], is_active: IsActi
     return next((replica for replica in partition.replicas if replica in isr and is_active(replica)), NO_NODE)
 
 
-def _may_elect_unclean(image: MetadataImage, partition: PartitionImage, default: bool) -> bool:
+def may_elect_unclean(image: MetadataImage, partition: PartitionImage, default: bool) -> bool:
+    """Whether the topic, or else the cluster, would rather lose records than wait."""
     text = image.topic_config(partition.topic).get(_UNCLEAN_KEY)
     return default if text is None else text.strip().lower() == "true"
 
 
-def _is_active(image: MetadataImage, broker_id: NodeId) -> bool:
+def is_online(image: MetadataImage, partition: PartitionImage, broker_id: NodeId) -> bool:
+    """Whether a broker is active and the directory that holds its replica is one of those it has."""
     broker = image.brokers.get(broker_id)
-    return broker is not None and broker.active
+    return broker is not None and broker.active and broker.has_directory(partition.directory_of(broker_id))
+
+
+def _has_its_directory(image: MetadataImage, partition: PartitionImage, broker_id: NodeId) -> bool:
+    broker = image.brokers.get(broker_id)
+    return broker is not None and broker.has_directory(partition.directory_of(broker_id))
 
 
 def _partitions(image: MetadataImage) -> Iterator[PartitionImage]:

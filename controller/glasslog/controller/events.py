@@ -65,6 +65,8 @@ def _line(before: MetadataImage, after: MetadataImage, record: MetadataRecord) -
 def _broker_line(record: BrokerRegistrationChange) -> str | None:
     if record.fenced is not None:
         return f"broker {record.broker_id} {'fenced' if record.fenced else 'active'}"
+    if record.log_dir_ids is not None:
+        return f"broker {record.broker_id} lost a data directory; {len(record.log_dir_ids)} are left"
     if record.in_controlled_shutdown:
         return f"broker {record.broker_id} is shutting down; its leaderships move away"
     return None

@@ -8,6 +8,7 @@ Source: KIP-497 and KIP-903, Kafka's ``ReplicationControlManager.alterPartition`
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId, PartitionEpoch
 from glasslog.controller.decision import Context, Decision
+from glasslog.controller.elections import is_online
 from glasslog.controller.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -86,14 +87,17 @@ def _what_is_asked(image: MetadataImage, partition: PartitionImage, proposal: Is
     if proposal.partition_epoch < partition.partition_epoch:
         return ErrorCode.INVALID_UPDATE_VERSION
     members = zip(proposal.new_isr, proposal.new_isr_broker_epochs, strict=True)
-    if not all(_is_eligible(image, member, broker_epoch) for member, broker_epoch in members):
+    if not all(_is_eligible(image, partition, member, broker_epoch) for member, broker_epoch in members):
         return ErrorCode.INELIGIBLE_REPLICA
     return ErrorCode.NONE
 
 
-def _is_eligible(image: MetadataImage, member: NodeId, broker_epoch: BrokerEpoch) -> bool:
-    broker = image.brokers.get(member)
-    return broker is not None and broker.active and broker_epoch in (NO_BROKER_EPOCH, broker.broker_epoch)
+def _is_eligible(
+    image: MetadataImage, partition: PartitionImage, member: NodeId, broker_epoch: BrokerEpoch
+) -> bool:
+    if not is_online(image, partition, member):
+        return False
+    return broker_epoch in (NO_BROKER_EPOCH, image.brokers[member].broker_epoch)
 
 
 def _same_members(one: tuple[NodeId, ...], other: tuple[NodeId, ...]) -> bool:

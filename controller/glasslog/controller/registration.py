@@ -8,6 +8,7 @@ Decisions about registrations; what they do to partitions is ``elections``' busi
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import BrokerEpoch
 from glasslog.controller.decision import Context, Decision
+from glasslog.controller.directories import DIRECTORY_ID_BYTES, directories_failed
 from glasslog.controller.elections import leads_anything, with_broker, without_brokers
 from glasslog.controller.requests import (
     BrokerHeartbeatRequest,
@@ -24,9 +25,6 @@ from glasslog.metadata.records import (
     PartitionChange,
     RegisterBroker,
 )
-
-_ID_BYTES = 16
-
 
 # --- registration ---
 
@@ -88,10 +86,10 @@ def _malformed(request: RegisterBrokerRequest) -> str | None:
     names = [endpoint.name for endpoint in request.endpoints]
     if request.broker_id < 0:
         return "has a negative id"
-    if len(request.incarnation_id) != _ID_BYTES or any(
-        len(item) != _ID_BYTES for item in request.log_dir_ids
+    if len(request.incarnation_id) != DIRECTORY_ID_BYTES or any(
+        len(item) != DIRECTORY_ID_BYTES for item in request.log_dir_ids
     ):
-        return f"has an incarnation or directory id that is not {_ID_BYTES} bytes long"
+        return f"has an incarnation or directory id that is not {DIRECTORY_ID_BYTES} bytes long"
     if not names or len(set(names)) != len(names):
         return f"needs listeners with different names, and has {names}"
     return None
@@ -107,13 +105,17 @@ def _refused(error_code: ErrorCode, message: str) -> RegisterBrokerResponse:
 def broker_heartbeat(context: Context, request: BrokerHeartbeatRequest) -> Decision[BrokerHeartbeatResponse]:
     """What the broker wants, as far as it may have it.
 
-    It is unfenced once it has replayed its own registration; it should shut down once it leads nothing and
-    is fenced.
+    A failed directory comes first.  It is unfenced once it has replayed its own registration; it should shut
+    down once it leads nothing and is fenced.
     """
     broker = context.broker_at(request.broker_id, request.broker_epoch)
     if broker is None:
         return Decision(response=BrokerHeartbeatResponse(error_code=ErrorCode.STALE_BROKER_EPOCH))
     caught_up = request.current_metadata_offset >= broker.broker_epoch
+    failed = directories_failed(context, broker, request)
+    if failed:
+        # Whatever else it wants is decided at its next heartbeat, from an image that knows of this.
+        return _answer(caught_up=caught_up, fenced=broker.fenced, records=failed)
     if request.want_shut_down:
         return _shut_down(context, broker, caught_up=caught_up)
     if broker.fenced:

@@ -58,13 +58,17 @@ class RegisterBrokerResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerHeartbeatRequest:
-    """``current_metadata_offset`` is the newest offset that the broker has applied."""
+    """``current_metadata_offset`` is the newest offset that the broker has applied.
+
+    ``offline_log_dirs`` are its directories that have failed since it registered.
+    """
 
     broker_id: NodeId
     broker_epoch: BrokerEpoch
     current_metadata_offset: Offset
     want_fence: bool = False
     want_shut_down: bool = False
+    offline_log_dirs: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,11 +233,47 @@ class DeleteTopicsResponse:
     topics: tuple[DeletedTopic, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryAssignment:
+    """In which of its directories a broker has put a replica."""
+
+    topic_id: TopicId
+    partition: int
+    directory_id: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignReplicasToDirsRequest:
+    """A broker says where its replicas lie (KIP-858)."""
+
+    broker_id: NodeId
+    broker_epoch: BrokerEpoch
+    assignments: tuple[DirectoryAssignment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentOutcome:
+    """What came of one assignment."""
+
+    topic_id: TopicId
+    partition: int
+    error_code: ErrorCode = ErrorCode.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignReplicasToDirsResponse:
+    """STALE_BROKER_EPOCH, or one outcome per assignment, in order."""
+
+    error_code: ErrorCode = ErrorCode.NONE
+    outcomes: tuple[AssignmentOutcome, ...] = ()
+
+
 Request = (
     RegisterBrokerRequest
     | BrokerHeartbeatRequest
     | FenceBrokersRequest
     | AlterPartitionRequest
+    | AssignReplicasToDirsRequest
     | AllocateProducerIdsRequest
     | CreateTopicsRequest
     | DeleteTopicsRequest
@@ -243,6 +283,7 @@ Response = (
     | BrokerHeartbeatResponse
     | FenceBrokersResponse
     | AlterPartitionResponse
+    | AssignReplicasToDirsResponse
     | AllocateProducerIdsResponse
     | CreateTopicsResponse
     | DeleteTopicsResponse

@@ -16,6 +16,7 @@ from glasslog.controller.driver import Controller
 from glasslog.controller.requests import (
     AllocateProducerIdsResponse,
     AlterPartitionResponse,
+    AssignReplicasToDirsResponse,
     BrokerHeartbeatResponse,
     CreateTopicsResponse,
     DeleteTopicsResponse,
@@ -43,6 +44,7 @@ class ControllerService:
             "RegisterBroker": self._register_broker,
             "BrokerHeartbeat": self._broker_heartbeat,
             "AlterPartition": self._alter_partition,
+            "AssignReplicasToDirs": self._assign_replicas,
             "AllocateProducerIds": self._allocate_producer_ids,
             "CreateTopics": self._create_topics,
             "DeleteTopics": self._delete_topics,
@@ -70,6 +72,11 @@ class ControllerService:
         request = wire.alter_partition(wire.parse(pb.AlterPartitionRequest, data))
         response = await self._controller.submit(request, AlterPartitionResponse)
         return wire.altered(response).SerializeToString()
+
+    async def _assign_replicas(self, data: bytes, peer: Peer) -> bytes:
+        request = wire.assign_replicas(wire.parse(pb.AssignReplicasToDirsRequest, data))
+        response = await self._controller.submit(request, AssignReplicasToDirsResponse)
+        return wire.assigned(response).SerializeToString()
 
     async def _allocate_producer_ids(self, data: bytes, peer: Peer) -> bytes:
         request = wire.allocate_producer_ids(wire.parse(pb.AllocateProducerIdsRequest, data))

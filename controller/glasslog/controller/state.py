@@ -13,6 +13,7 @@ from typing import assert_never
 from glasslog.common.errors import InvariantViolation
 from glasslog.common.ids import NO_NODE, NodeId, Offset
 from glasslog.controller.decision import Context, ControllerSettings, Decision
+from glasslog.controller.directories import assign_replicas
 from glasslog.controller.heartbeats import Heartbeats
 from glasslog.controller.isr import alter_partition
 from glasslog.controller.producer_ids import allocate_producer_ids
@@ -20,6 +21,7 @@ from glasslog.controller.registration import broker_heartbeat, fence_brokers, re
 from glasslog.controller.requests import (
     AllocateProducerIdsRequest,
     AlterPartitionRequest,
+    AssignReplicasToDirsRequest,
     BrokerHeartbeatRequest,
     CreateTopicsRequest,
     DeleteTopicsRequest,
@@ -106,6 +108,8 @@ class ControllerState:
                 return broker_heartbeat(context, request)
             case AlterPartitionRequest():
                 return alter_partition(context, request)
+            case AssignReplicasToDirsRequest():
+                return assign_replicas(context, request)
             case RegisterBrokerRequest():
                 return register_broker(context, request)
             case FenceBrokersRequest():

@@ -27,6 +27,7 @@ from glasslog.controller.requests import (
 )
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.records import (
+    UNASSIGNED_DIRECTORY,
     ConfigChange,
     MetadataRecord,
     PartitionCreated,
@@ -221,7 +222,15 @@ def _partition(
         leader=next(iter(isr), NO_NODE),
         leader_epoch=LeaderEpoch(0),
         partition_epoch=PartitionEpoch(0),
+        directories=_only_directories(image, replicas),
     )
+
+
+def _only_directories(image: MetadataImage, replicas: tuple[NodeId, ...]) -> tuple[bytes, ...]:
+    """Where a broker has no choice it need not be asked; the others say so when they have chosen."""
+    held = [image.brokers[broker_id].log_dir_ids for broker_id in replicas]
+    known = tuple(ids[0] if len(ids) == 1 else UNASSIGNED_DIRECTORY for ids in held)
+    return () if all(each == UNASSIGNED_DIRECTORY for each in known) else known
 
 
 def _created(topic: NewTopic, assignment: Assignment) -> CreatedTopic:

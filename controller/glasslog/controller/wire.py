@@ -14,12 +14,15 @@ from glasslog.controller.requests import (
     AllocateProducerIdsResponse,
     AlterPartitionRequest,
     AlterPartitionResponse,
+    AssignReplicasToDirsRequest,
+    AssignReplicasToDirsResponse,
     BrokerHeartbeatRequest,
     BrokerHeartbeatResponse,
     CreateTopicsRequest,
     CreateTopicsResponse,
     DeleteTopicsRequest,
     DeleteTopicsResponse,
+    DirectoryAssignment,
     IsrOutcome,
     IsrProposal,
     NewTopic,
@@ -69,6 +72,7 @@ def broker_heartbeat(message: pb.BrokerHeartbeatRequest) -> BrokerHeartbeatReque
         current_metadata_offset=Offset(message.current_metadata_offset),
         want_fence=message.want_fence,
         want_shut_down=message.want_shut_down,
+        offline_log_dirs=tuple(message.offline_log_dirs),
     )
 
 
@@ -87,6 +91,20 @@ def alter_partition(message: pb.AlterPartitionRequest) -> AlterPartitionRequest:
                 new_isr_broker_epochs=tuple(BrokerEpoch(epoch) for epoch in item.new_isr_broker_epochs),
             )
             for item in message.partitions
+        ),
+    )
+
+
+def assign_replicas(message: pb.AssignReplicasToDirsRequest) -> AssignReplicasToDirsRequest:
+    """See ``AssignReplicasToDirsRequest``."""
+    return AssignReplicasToDirsRequest(
+        broker_id=NodeId(message.broker_id),
+        broker_epoch=BrokerEpoch(message.broker_epoch),
+        assignments=tuple(
+            DirectoryAssignment(
+                topic_id=TopicId(item.topic_id), partition=item.partition, directory_id=item.directory_id
+            )
+            for item in message.assignments
         ),
     )
 
@@ -163,6 +181,19 @@ def _outcome(item: IsrOutcome) -> pb.AlterPartitionResponse.Partition:
         leader_epoch=item.leader_epoch,
         isr=item.isr,
         partition_epoch=item.partition_epoch,
+    )
+
+
+def assigned(response: AssignReplicasToDirsResponse) -> pb.AssignReplicasToDirsResponse:
+    """See ``AssignReplicasToDirsResponse``."""
+    return pb.AssignReplicasToDirsResponse(
+        error_code=response.error_code,
+        outcomes=[
+            pb.AssignReplicasToDirsResponse.Outcome(
+                topic_id=item.topic_id, partition=item.partition, error_code=item.error_code
+            )
+            for item in response.outcomes
+        ],
     )
 
 

@@ -3,7 +3,7 @@
 Refuses to know how either works, and loads only the one that is asked for.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from glasslog.common.errors import ConfigError
@@ -15,7 +15,7 @@ from glasslog.node.metrics import Metric, counter, gauge
 if TYPE_CHECKING:
     from glasslog.broker.server import BrokerServer
     from glasslog.controller.server import ControllerServer
-    from glasslog.log.directory import LogDirectory
+    from glasslog.log.directories import OpenedDirectories
 
 
 class Role(Protocol):
@@ -139,7 +139,7 @@ def build(runtime: Runtime, config: NodeConfig) -> tuple[Role, ...]:
     A folder that both roles use is opened here, since it can be locked only once; the broker closes it.
     """
     _check(config)
-    shared = open_directories(runtime, config) if _share_a_folder(config) else None
+    shared = open_shared(runtime, config) if _share_a_folder(config) else None
     try:
         roles: list[Role] = []
         if config.is_controller:
@@ -148,7 +148,7 @@ def build(runtime: Runtime, config: NodeConfig) -> tuple[Role, ...]:
             roles.append(BrokerRole(_broker(runtime, config, shared), node_id=config.node_id))
         return tuple(roles)
     except BaseException:
-        for directory in shared or ():
+        for directory in () if shared is None else shared.usable:
             directory.abandon()
         raise
 
@@ -167,39 +167,32 @@ def _share_a_folder(config: NodeConfig) -> bool:
     return both and config.effective_metadata_log_dir in config.log_dirs
 
 
-def open_directories(runtime: Runtime, config: NodeConfig) -> "list[LogDirectory]":
-    """Every one of ``log.dirs``, in order, or none. Raises ``StorageError``."""
-    from glasslog.log.directory import LogDirectory
+def open_shared(runtime: Runtime, config: NodeConfig) -> "OpenedDirectories":
+    """``log.dirs``, one of which holds the metadata log too: that one must be usable."""
+    from glasslog.log.directories import open_directories
 
-    opened: list[LogDirectory] = []
-    try:
-        for path in config.log_dirs:
-            directory = LogDirectory.open(
-                files=runtime.files,
-                path=path,
-                cluster_id=config.cluster_id,
-                node_id=config.node_id,
-                new_directory_id=runtime.random.uuid(),
-            )
-            opened.append(directory)
-    except BaseException:
-        for directory in opened:
-            directory.abandon()
-        raise
-    return opened
+    return open_directories(
+        files=runtime.files,
+        paths=config.log_dirs,
+        cluster_id=config.cluster_id,
+        node_id=config.node_id,
+        new_directory_id=runtime.random.uuid,
+        required=(config.effective_metadata_log_dir,),
+    )
 
 
 def _controller(
-    runtime: Runtime, config: NodeConfig, shared: "Sequence[LogDirectory] | None"
+    runtime: Runtime, config: NodeConfig, shared: "OpenedDirectories | None"
 ) -> "ControllerServer":
     from glasslog.controller.server import ControllerServer
 
     own = config.effective_metadata_log_dir
-    directory = next((each for each in shared or () if each.path == own), None)
+    usable = () if shared is None else shared.usable
+    directory = next((each for each in usable if each.path == own), None)
     return ControllerServer(runtime=runtime, config=config, directory=directory)
 
 
-def _broker(runtime: Runtime, config: NodeConfig, shared: "Sequence[LogDirectory] | None") -> "BrokerServer":
+def _broker(runtime: Runtime, config: NodeConfig, shared: "OpenedDirectories | None") -> "BrokerServer":
     from glasslog.broker.server import BrokerServer
 
     return BrokerServer(runtime=runtime, config=config, directories=shared)

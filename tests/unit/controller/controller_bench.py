@@ -78,7 +78,13 @@ class Bench:
     # --- brokers ---
 
     def register(
-        self, broker_id: int, *, rack: str = "", number: int = 0, cluster_id: str = CLUSTER
+        self,
+        broker_id: int,
+        *,
+        rack: str = "",
+        number: int = 0,
+        cluster_id: str = CLUSTER,
+        log_dir_ids: tuple[bytes, ...] = (),
     ) -> RegisterBrokerResponse:
         self._incarnations += 1
         request = RegisterBrokerRequest(
@@ -87,6 +93,7 @@ class Bench:
             incarnation_id=incarnation(number or 1_000 + self._incarnations),
             endpoints=ENDPOINTS,
             rack=rack,
+            log_dir_ids=log_dir_ids,
         )
         return self.ask(request, RegisterBrokerResponse)
 
@@ -101,6 +108,7 @@ class Bench:
         broker_epoch: int | None = None,
         want_fence: bool = False,
         want_shut_down: bool = False,
+        offline_log_dirs: tuple[bytes, ...] = (),
     ) -> BrokerHeartbeatResponse:
         node = NodeId(broker_id)
         epoch = self.epoch(broker_id) if broker_epoch is None else BrokerEpoch(broker_epoch)
@@ -111,6 +119,7 @@ class Bench:
             current_metadata_offset=Offset(len(self.log) - 1 if offset is None else offset),
             want_fence=want_fence,
             want_shut_down=want_shut_down,
+            offline_log_dirs=offline_log_dirs,
         )
         return self.ask(request, BrokerHeartbeatResponse)
 

@@ -34,7 +34,7 @@ from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.memory.content import Keep
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.common.runtime.protocols import Runtime
-from glasslog.log.directory import LogDirectory
+from glasslog.log.directories import open_directories
 from glasslog.log.records import BatchBuilder, decode_records
 from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import MetadataImage, PartitionImage
@@ -213,16 +213,13 @@ class ReplicaCluster:
         """Start a broker, register it (unfenced) and let it serve."""
         runtime = self.world.runtime(f"b{node_id}")
         config = self.config(node_id)
-        directories = [
-            LogDirectory.open(
-                files=runtime.files,
-                path=path,
-                cluster_id=CLUSTER_ID,
-                node_id=node_id,
-                new_directory_id=runtime.random.uuid(),
-            )
-            for path in config.log_dirs
-        ]
+        directories = open_directories(
+            files=runtime.files,
+            paths=config.log_dirs,
+            cluster_id=CLUSTER_ID,
+            node_id=node_id,
+            new_directory_id=runtime.random.uuid,
+        )
         epoch = BrokerEpoch(self.image.offset + 1)
         manager = ReplicaManager(
             runtime=runtime,

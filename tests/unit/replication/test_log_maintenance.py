@@ -5,6 +5,7 @@ import errno
 from collections.abc import Awaitable, Callable
 
 from glasslog.broker.log_maintenance import INITIAL_DELAY_MS
+from glasslog.broker.partition.partition import Offline
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
@@ -153,11 +154,14 @@ def test_no_file_goes_while_the_new_start_can_not_be_made_durable() -> None:
         await write(cluster, 1)
         await asyncio.sleep(4)
         assert len(files_of(cluster, 1, ".log")) == 4
+        # A disk that refuses a checkpoint is used no more; a restart after the repair goes on.
+        assert isinstance(cluster.partition(1).role, Offline)
         disk.clear_failures()
-        await until(lambda: len(files_of(cluster, 1, ".log")) == 1, within_ms=1_100)
-        await cluster.kill(1, power_loss="none")
+        await cluster.kill(1)
         await cluster.start(1)
         cluster.elect(1, (1,))
+        assert start_of(cluster, 1) == 0
+        await until(lambda: len(files_of(cluster, 1, ".log")) == 1, within_ms=40_000)
         assert start_of(cluster, 1) == 6
 
     on_a_cluster(scenario)

@@ -11,6 +11,7 @@ from glasslog.common.ids import NO_BROKER_EPOCH, TopicId, TopicPartition
 from glasslog.common.node_config import topic_config
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
+from glasslog.log.directories import OpenedDirectories
 from glasslog.log.directory import LogDirectory
 
 from tests.unit.replication.replica_cluster import CLUSTER_ID, PARTITION, ReplicaCluster, batch
@@ -49,7 +50,7 @@ def test_a_broker_that_finds_no_controller_keeps_its_high_watermarks() -> None:
         manager = ReplicaManager(
             runtime=cluster.world.runtime("b1"),
             config=cluster.config(1),
-            directories=[open_directory(cluster)],
+            directories=OpenedDirectories(usable=(open_directory(cluster),)),
             alter_partition=cluster.submitter(1),
             broker_epoch=lambda: NO_BROKER_EPOCH,
         )

@@ -1,0 +1,66 @@
+"""What a broker has on its disks for a partition: an open log, or one that can not be used and why.
+
+Refuses to know how they came to be.
+"""
+
+from dataclasses import dataclass
+
+from glasslog.common.ids import Offset, TopicId, TopicPartition
+from glasslog.log.directories import MissingDirectory
+from glasslog.log.directory import LogDirectory
+from glasslog.log.log import Log
+from glasslog.metadata.records import UNASSIGNED_DIRECTORY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredLog:
+    """An open log and where it lies. ``high_watermark`` is what the last checkpoint said."""
+
+    log: Log
+    directory: LogDirectory
+    topic_id: TopicId | None
+    high_watermark: Offset
+
+    @property
+    def recovery_point(self) -> int:
+        return self.log.recovery_point
+
+    @property
+    def log_start_offset(self) -> int:
+        return self.log.log_start_offset
+
+    @property
+    def directory_id(self) -> bytes:
+        return self.directory.directory_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenLog:
+    """A log that could not be opened: its folder stays as it is, and so does what the checkpoints say of it.
+
+    Without its recovery point the next recovery would take damage for the torn end of a write.
+    """
+
+    directory: LogDirectory | MissingDirectory
+    topic_id: TopicId | None
+    reason: str
+    high_watermark: int = 0
+    recovery_point: int = 0
+    log_start_offset: int = 0
+
+    @property
+    def directory_id(self) -> bytes:
+        if isinstance(self.directory, MissingDirectory):
+            return UNASSIGNED_DIRECTORY
+        return self.directory.directory_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A partition's folder at the start, with what the checkpoints of its directory say of it."""
+
+    name: TopicPartition
+    directory: LogDirectory
+    recovery_point: int
+    log_start_offset: int
+    high_watermark: Offset

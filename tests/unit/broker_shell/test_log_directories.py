@@ -1,0 +1,239 @@
+"""A broker's data directories: which are used at the start, which folder counts, what fails together."""
+
+import asyncio
+import errno
+from collections.abc import Sequence
+
+import pytest
+from glasslog.broker.partition_logs import PartitionLogs
+from glasslog.broker.stored_logs import BrokenLog, StoredLog
+from glasslog.common.config import parse
+from glasslog.common.errors import StorageError
+from glasslog.common.ids import TopicId, TopicPartition
+from glasslog.common.node_config import NodeConfig, topic_config
+from glasslog.common.runtime.memory.files import Operation
+from glasslog.common.runtime.memory.loop import run_virtual
+from glasslog.common.runtime.memory.world import MemoryWorld
+from glasslog.log.directories import OpenedDirectories, open_directories
+from glasslog.log.directory import MisplacedDirectory
+from glasslog.log.records import encode_batch
+
+PATHS = ("/d1", "/d2")
+PARTITION = TopicPartition("t", 0)
+TOPIC_ID = TopicId(b"topic-id-0000001")
+CONFIG = parse(
+    NodeConfig, {"node.id": "1", "process.roles": "broker", "log.dirs": ",".join(PATHS)}, where="test"
+)
+TOPIC = topic_config(CONFIG, {})
+BAD_DISK = OSError(errno.EIO, "bad disk")
+
+
+def opened(
+    world: MemoryWorld, paths: Sequence[str] = PATHS, *, node_id: int = 1, required: Sequence[str] = ()
+) -> OpenedDirectories:
+    runtime = world.runtime("b1")
+    return open_directories(
+        files=runtime.files,
+        paths=paths,
+        cluster_id="c",
+        node_id=node_id,
+        new_directory_id=runtime.random.uuid,
+        required=required,
+    )
+
+
+async def recovered(world: MemoryWorld, directories: OpenedDirectories) -> PartitionLogs:
+    logs = PartitionLogs(
+        runtime=world.runtime("b1"),
+        config=CONFIG,
+        directories=directories.usable,
+        missing=directories.missing,
+    )
+    await logs.recover()
+    return logs
+
+
+def abandon(directories: OpenedDirectories) -> None:
+    for directory in directories.usable:
+        directory.abandon()
+
+
+def append(stored: StoredLog | BrokenLog, count: int, *, epoch: int = 0) -> None:
+    assert isinstance(stored, StoredLog)
+    for _ in range(count):
+        data = bytearray(encode_batch([(0, None, b"v", ())]))
+        stored.log.append_as_leader(data, leader_epoch=epoch, now_ms=0)
+
+
+# --- which are used ---
+
+
+def test_one_that_can_not_be_read_is_done_without() -> None:
+    world = MemoryWorld()
+    abandon(opened(world))
+    world.disk("b1").fail_next("*", "/d2/*", BAD_DISK, times=None)
+    found = opened(world)
+    assert [each.path for each in found.usable] == ["/d1"]
+    assert [(each.path, "bad disk" in each.reason) for each in found.missing] == [("/d2", True)]
+
+
+def test_one_that_is_not_there_any_more_is_not_made_anew() -> None:
+    """A disk was not mounted at the start: the broker made the folder on the disk below and filled that."""
+    world = MemoryWorld()
+    abandon(opened(world))
+    world.disk("b1").remove_tree("/d2")
+    found = opened(world)
+    assert [each.path for each in found.missing] == ["/d2"]
+    assert not world.disk("b1").exists("/d2")
+
+
+def test_an_empty_one_is_a_new_disk() -> None:
+    world = MemoryWorld()
+    before = opened(world)
+    abandon(before)
+    world.disk("b1").remove_tree("/d2")
+    world.disk("b1").make_dirs("/d2")
+    after = opened(world)
+    assert after.usable[0].directory_id == before.usable[0].directory_id
+    assert after.usable[1].directory_id != before.usable[1].directory_id
+
+
+def test_one_that_lost_its_identity_is_not_taken_for_a_new_disk() -> None:
+    world = MemoryWorld()
+    abandon(opened(world))
+    world.disk("b1").remove("/d2/meta.properties")
+    world.disk("b1").make_dirs("/d2/t-0")
+    world.disk("b1").open("/d2/t-0/leader-epoch-checkpoint", create=True).close()
+    found = opened(world)
+    assert [(each.path, "holds partitions" in each.reason) for each in found.missing] == [("/d2", True)]
+
+
+def test_what_only_the_operator_can_solve_stops_the_broker() -> None:
+    world = MemoryWorld()
+    first = opened(world)
+    with pytest.raises(MisplacedDirectory, match="in use by another process"):
+        opened(world, ("/d3", "/d1"))
+    abandon(first)
+    with pytest.raises(MisplacedDirectory, match="belongs to node 1"):
+        opened(world, node_id=2)
+    world.disk("b1").fail_next("*", "/d2/*", BAD_DISK, times=None)
+    with pytest.raises(StorageError, match="bad disk"):
+        opened(world, required=["/d2"])
+    world.disk("b1").fail_next("*", "/d1/*", BAD_DISK, times=None)
+    with pytest.raises(StorageError, match="bad disk"):
+        opened(world)
+
+
+# --- where partitions go ---
+
+
+def test_a_new_partition_goes_where_the_fewest_are() -> None:
+    async def main() -> None:
+        world = MemoryWorld()
+        logs = await recovered(world, opened(world))
+        for number in range(5):
+            logs.adopt(TopicPartition("t", number), TOPIC_ID, TOPIC)
+        logs.retire(TopicPartition("t", 1))
+        logs.retire(TopicPartition("t", 3))
+        stored = [logs.adopt(TopicPartition("u", number), TOPIC_ID, TOPIC) for number in range(3)]
+        assert [each.directory.path for each in stored] == ["/d2", "/d2", "/d2"]
+
+    run_virtual(main)
+
+
+def test_what_may_lie_in_a_missing_directory_is_not_made_anew() -> None:
+    async def main() -> None:
+        world = MemoryWorld()
+        directories = opened(world)
+        missing_id = directories.usable[1].directory_id
+        abandon(directories)
+        world.disk("b1").fail_next("*", "/d2/*", BAD_DISK, times=None)
+        logs = await recovered(world, opened(world))
+        lost = logs.adopt(PARTITION, TOPIC_ID, TOPIC, directory_id=missing_id)
+        assert isinstance(lost, BrokenLog)
+        assert "may lie in /d2" in lost.reason
+        new = logs.adopt(TopicPartition("new", 0), TOPIC_ID, TOPIC)
+        assert isinstance(new, StoredLog)
+
+    run_virtual(main)
+
+
+async def two_folders(world: MemoryWorld) -> OpenedDirectories:
+    """One partition in both: three old records in the first, one of a newer epoch in the second."""
+    for path, count, epoch in (("/d1", 3, 0), ("/d2", 1, 4)):
+        directories = opened(world)
+        one = [each for each in directories.usable if each.path == path]
+        logs = await recovered(world, OpenedDirectories(usable=tuple(one)))
+        append(logs.adopt(PARTITION, TOPIC_ID, TOPIC), count, epoch=epoch)
+        await logs.close(high_watermarks={})
+        abandon(directories)
+    return opened(world)
+
+
+@pytest.mark.parametrize(("named", "expected"), [(None, "/d2"), (0, "/d1"), (1, "/d2")])
+def test_of_two_folders_the_one_that_the_metadata_names_counts(named: int | None, expected: str) -> None:
+    """The broker did not start. Without the metadata's word the newer epoch counts, then the longer log."""
+
+    async def main() -> None:
+        world = MemoryWorld()
+        directories = await two_folders(world)
+        logs = await recovered(world, directories)
+        directory_id = bytes(16) if named is None else directories.usable[named].directory_id
+        stored = logs.adopt(PARTITION, TOPIC_ID, TOPIC, directory_id=directory_id)
+        assert isinstance(stored, StoredLog)
+        assert stored.directory.path == expected
+        assert stored.log.log_end_offset == (3 if expected == "/d1" else 1)
+        other = "/d1" if expected == "/d2" else "/d2"
+        assert not world.disk("b1").exists(f"{other}/t-0")
+
+    run_virtual(main)
+
+
+# --- failing together ---
+
+
+@pytest.mark.parametrize(
+    ("operation", "glob"), [("sync", "*/d1/*.log"), ("rename", "/d1/*checkpoint*"), ("sync_dir", "/d1/t-0")]
+)
+def test_a_refused_sync_or_checkpoint_fails_the_directory(operation: Operation, glob: str) -> None:
+    """Only that log was marked, or nothing at all happened: its replica led on."""
+
+    async def main() -> None:
+        world = MemoryWorld()
+        logs = await recovered(world, opened(world))
+        told: list[TopicPartition] = []
+        logs.on_failed_directory = lambda reason, lost: told.extend(lost)
+        stored = [logs.adopt(TopicPartition("t", number), TOPIC_ID, TOPIC) for number in range(4)]
+        for each in stored:
+            append(each, 1)
+            assert isinstance(each, StoredLog)
+            each.log.config = each.log.config.__class__(segment_bytes=256)
+            append(each, 4)
+        world.disk("b1").fail_next(operation, glob, BAD_DISK)
+        await logs.flush_closed_segments()
+        assert told == [TopicPartition("t", 0), TopicPartition("t", 2)]
+        assert logs.has_directory
+        assert len(logs.offline_directory_ids) == 1
+
+    run_virtual(main)
+
+
+def test_recovery_says_how_far_it_is() -> None:
+    async def main() -> None:
+        world = MemoryWorld(blocking_delay_ms=2_000)
+        logs = await recovered(world, opened(world))
+        for number in range(6):
+            append(logs.adopt(TopicPartition("t", number), TOPIC_ID, TOPIC), 2)
+        logs.abandon()
+        logs = PartitionLogs(runtime=world.runtime("b1"), config=CONFIG, directories=opened(world).usable)
+        running = asyncio.ensure_future(logs.recover())
+        seen = set()
+        while not running.done():
+            seen.add(str(logs.recovery_progress).partition(",")[0])
+            await asyncio.sleep(0.05)
+        assert {"0 of 6 logs", "3 of 6 logs"} <= seen
+        progress = logs.recovery_progress
+        assert str(progress).startswith("6 of 6 logs")
+        assert progress.bytes_done == progress.size_bytes > 0
+
+    run_virtual(main)
