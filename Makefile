@@ -21,18 +21,18 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: .venv/.runtime ## start a local cluster, kill a leader half-way, prove that nothing was lost
+demo: .venv/.codec ## start a local cluster, kill a leader half-way, prove that nothing was lost
 	@$(BIN)/glasslog demo
 
 .PHONY: test
-test: .venv/.dev ## run every test that needs no containers
+test: .venv/.dev .venv/.codec ## run every test that needs no containers
 	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup --max-worker-restart 0
 
 .PHONY: check
 check: .venv/.dev ## format, lint, types, import contracts, stubs up to date
 	@echo "== format" && $(BIN)/ruff format --check --quiet .
 	@echo "== lint" && $(BIN)/ruff check --quiet .
-	@echo "== types" && $(BIN)/mypy
+	@echo "== types" && $(BIN)/mypy && $(BIN)/mypy hatch_build.py
 	@echo "== import contracts" && $(BIN)/lint-imports --no-logo
 	@echo "== stubs" && $(BIN)/python proto/generate.py --check
 
@@ -48,11 +48,11 @@ stubs: .venv/.dev ## generate proto/glasslog/v1/*_pb2.py and .pyi from the .prot
 SEEDS ?= 20
 
 .PHONY: sim
-sim: .venv/.dev ## run whole clusters under random faults in memory; SEEDS=100 for more
+sim: .venv/.dev .venv/.codec ## run whole clusters under random faults in memory; SEEDS=100 for more
 	@$(BIN)/glasslog simulate --seeds 1-$(SEEDS)
 
 .PHONY: bench
-bench: .venv/.runtime ## run the benchmarks; a table at the end
+bench: .venv/.codec ## run the benchmarks; a table at the end
 	@$(BIN)/python -m benchmarks
 
 # --- the virtual environment -------------------------------------------------------------------------------
@@ -77,6 +77,12 @@ endif
 .venv/.runtime: pyproject.toml .venv/.home
 	@echo "Installing glasslog into .venv"
 	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+# Says which codec of records there is.  The install above compiled it where it could; this does so again after a
+# change of its source, if what that takes is here: .dev brings Cython.
+.venv/.codec: common/glasslog/log/compiled_codec.py hatch_build.py .venv/.runtime
+	@$(BIN)/python hatch_build.py
 	@touch $@
 
 .venv/.dev: pyproject.toml .venv/.runtime

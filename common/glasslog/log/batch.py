@@ -38,9 +38,10 @@ _EPOCH_POSITION = 12
 _PRODUCER_POSITION = 43
 
 COMPRESSION_MASK = 0x07
-_TIMESTAMP_TYPE_BIT = 0x08
+TIMESTAMP_TYPE_BIT = 0x08
 _TRANSACTIONAL_BIT = 0x10
 _CONTROL_BIT = 0x20
+DELETE_HORIZON_BIT = 0x40
 
 
 class Compression(IntEnum):
@@ -104,7 +105,7 @@ class BatchHeader(NamedTuple):
 
     @property
     def timestamp_type(self) -> TimestampType:
-        return TimestampType((self.attributes & _TIMESTAMP_TYPE_BIT) >> 3)
+        return TimestampType((self.attributes & TIMESTAMP_TYPE_BIT) >> 3)
 
     @property
     def is_transactional(self) -> bool:
@@ -113,6 +114,11 @@ class BatchHeader(NamedTuple):
     @property
     def is_control(self) -> bool:
         return bool(self.attributes & _CONTROL_BIT)
+
+    @property
+    def delete_horizon_ms(self) -> int | None:
+        """When the cleaner may drop this batch's tombstones and markers; None where it set none (KIP-534)."""
+        return self.base_timestamp if self.attributes & DELETE_HORIZON_BIT else None
 
     @property
     def has_producer(self) -> bool:

@@ -17,6 +17,7 @@ from glasslog.client.cli.output import aligned
 from glasslog.client.cli.properties import parse_properties
 from glasslog.client.options import ConsumerOptions, ProducerOptions
 from glasslog.common.errors import ConfigError
+from glasslog.log.codec import DESCRIPTION
 
 from tests.unit.cli.test_cli_local import FAKE
 
@@ -89,7 +90,9 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"glasslog {version('glasslog')}\n"
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"glasslog {version('glasslog')}"
+    assert second == f"codec of records: {DESCRIPTION}"
 
 
 def test_help_and_server_start_without_what_they_do_not_need() -> None:

@@ -17,15 +17,14 @@ from glasslog.log.batch import (
     write_crc,
 )
 from glasslog.log.compression import compress, decompress
+from glasslog.log.pure_codec import decode_varint, encode_varint
 from glasslog.log.records import (
     BatchBuilder,
     NewRecord,
     Record,
     decode_fast,
     decode_records,
-    decode_varint,
     encode_batch,
-    encode_varint,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -86,7 +86,9 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) 
     if value:
         from importlib.metadata import version
 
-        click.echo(f"{_PROGRAM} {version(_PROGRAM)}")
+        from glasslog.log.codec import DESCRIPTION
+
+        click.echo(f"{_PROGRAM} {version(_PROGRAM)}\ncodec of records: {DESCRIPTION}")
         ctx.exit()
 
 
@@ -97,7 +99,7 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) 
     is_eager=True,
     expose_value=False,
     callback=_print_version,
-    help="Show the version.",
+    help="Show the version, and which codec of records is in use.",
 )
 def glasslog() -> None:
     """A Kafka-shaped replicated log that you can see through.

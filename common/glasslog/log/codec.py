@@ -1,0 +1,76 @@
+"""Which codec of records this process uses: the compiled one where it was built, pure Python otherwise.
+
+Chosen once, at import. This module refuses to know what the codecs do; tests compare them through it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from glasslog.common.runtime.extension import Compiled, find_extension
+from glasslog.log import pure_codec
+from glasslog.log.batch import BatchHeader
+from glasslog.log.record_types import Headers, NewRecord, RecordKey, RecordTuple, Selection, Survey
+
+_COMPILED_SOURCE = "glasslog.log.compiled_codec"
+
+
+class Encoder(Protocol):
+    """Collects encoded records; see ``pure_codec.RecordEncoder``."""
+
+    @property
+    def base_timestamp(self) -> int: ...
+    @property
+    def max_timestamp(self) -> int: ...
+    @property
+    def record_count(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+    def append(
+        self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers = ()
+    ) -> bool: ...
+    def extend_many(self, records: Iterable[NewRecord]) -> int: ...
+    def body(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """The functions of ``pure_codec``, or of its compiled twin."""
+
+    name: str
+    encoder: Callable[..., Encoder]
+    decode_body: Callable[[bytes, BatchHeader], list[RecordTuple]]
+    read_keys: Callable[[bytes, BatchHeader], list[RecordKey]]
+    survey_records: Callable[[bytes, BatchHeader], Survey]
+    select_records: Callable[[bytes, BatchHeader, bytes, int], Selection]
+
+
+class _CodecModule(Protocol):
+    """What both modules have."""
+
+    RecordEncoder: Callable[..., Encoder]
+    decode_body: Callable[[bytes, BatchHeader], list[RecordTuple]]
+    read_keys: Callable[[bytes, BatchHeader], list[RecordKey]]
+    survey_records: Callable[[bytes, BatchHeader], Survey]
+    select_records: Callable[[bytes, BatchHeader, bytes, int], Selection]
+
+
+def _codec_of(name: str, module: _CodecModule) -> Codec:
+    return Codec(
+        name=name,
+        encoder=module.RecordEncoder,
+        decode_body=module.decode_body,
+        read_keys=module.read_keys,
+        survey_records=module.survey_records,
+        select_records=module.select_records,
+    )
+
+
+_found = find_extension(_COMPILED_SOURCE)
+
+PURE = _codec_of("pure Python", cast(_CodecModule, pure_codec))
+COMPILED = _codec_of("compiled", cast(_CodecModule, _found.module)) if isinstance(_found, Compiled) else None
+CODEC = COMPILED or PURE
+DESCRIPTION = CODEC.name if isinstance(_found, Compiled) else f"{CODEC.name}: {_found.reason}"
+"""The codec in use, as ``glasslog --version`` shows it."""
