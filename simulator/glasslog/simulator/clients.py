@@ -10,13 +10,14 @@ from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
 
+from glasslog.checker.operations import Outcome
 from glasslog.client.consumer import Consumer
 from glasslog.client.options import ConsumerKeywords, ProducerKeywords
 from glasslog.client.producer import Producer
 from glasslog.client.types import ConsumerRecord, RecordMetadata
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
-from glasslog.simulator.checker.history import History, Polled, Sent
+from glasslog.simulator.checker.history import Begun, History, Sent
 from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.invariants import Invariants
 from glasslog.simulator.outcome import Violated
@@ -32,7 +33,7 @@ class Clients:
 
     def __init__(self, cluster: MemoryCluster, history: History, invariants: Invariants) -> None:
         self._cluster = cluster
-        self._history = history
+        self.history = self._history = history
         self._invariants = invariants
         self.bootstrap = [f"{name}:9192" for name in cluster.broker_names]
 
@@ -71,8 +72,8 @@ class Clients:
             **keywords,
         )
         if group:
-            self._history.groups.setdefault(group, []).append(name)
-        return RecordingConsumer(name, consumer, self._history, self._invariants)
+            self._history.groups[group] = None
+        return RecordingConsumer(name, consumer, self._history, self._invariants, group=group)
 
 
 class RecordingProducer:
@@ -122,26 +123,34 @@ class RecordingProducer:
             partition=partition,
             validated=self.validated,
         )
-        self._history.sent[sent.value] = sent
+        begun = self._history.sending(sent, now_ms())
         try:
             delivery = await self._producer.send(
                 partition.topic, sent.value.encode(), partition=partition.partition
             )
         except GlasslogError as error:
+            # It was never queued, so nothing of it can have left.
             sent.error = error.code.name
+            self._history.has_sent(begun, Outcome.FAIL, now_ms())
             outcome.set_result(None)
         else:
-            delivery.add_done_callback(partial(self._on_outcome, sent, outcome))
+            delivery.add_done_callback(partial(self._on_outcome, sent, begun, outcome))
         return sent, outcome
 
     def _on_outcome(
-        self, sent: Sent, future: "asyncio.Future[None]", outcome: RecordMetadata | GlasslogError
+        self,
+        sent: Sent,
+        begun: Begun,
+        future: "asyncio.Future[None]",
+        outcome: RecordMetadata | GlasslogError,
     ) -> None:
         if isinstance(outcome, GlasslogError):
             sent.error = outcome.code.name
+            self._history.has_sent(begun, Outcome.INFO, now_ms())
             self._history.note(f"{now()} {sent.value} failed {outcome.code.name}")
         else:
             sent.is_acknowledged, sent.offset = True, outcome.offset
+            self._history.has_sent(begun, Outcome.OK, now_ms())
             self._history.note(f"{now()} {sent.value} at {sent.partition}@{outcome.offset}")
         if not future.done():
             future.set_result(None)
@@ -150,10 +159,14 @@ class RecordingProducer:
 class RecordingConsumer:
     """One task uses it at a time."""
 
-    def __init__(self, name: str, consumer: Consumer, history: History, invariants: Invariants) -> None:
+    def __init__(
+        self, name: str, consumer: Consumer, history: History, invariants: Invariants, *, group: str
+    ) -> None:
         self.name = name
         self.consumer = consumer
         """For what is not recorded: seeking, positions, closing."""
+
+        self._group = group
 
         self._history = history
         self._invariants = invariants
@@ -163,22 +176,36 @@ class RecordingConsumer:
 
         ``is_final`` for the reader that reads everything in the end.
         """
+        start_ms = now_ms()
         try:
             records = await self.consumer.poll(timeout_ms=timeout_ms)
         except GlasslogError as error:
             self._history.note(f"{now()} {self.name} poll: {error.code.name}")
             await asyncio.sleep(0.05)
             return []
-        self._record(records, self._history.final if is_final else self._history.polled)
+        self._record(records, start_ms, is_final=is_final)
         return records
 
-    def _record(self, records: Sequence[ConsumerRecord], polls: list[Polled]) -> None:
+    def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        """Read these from now on."""
+        self.consumer.assign(partitions)
+        self._history.has_assigned(self.name, partitions, now_ms())
+
+    def _record(self, records: Sequence[ConsumerRecord], start_ms: float, *, is_final: bool) -> None:
         runs: dict[TopicPartition, list[tuple[int, str]]] = {}
         for record in records:
             name = TopicPartition(record.topic, record.partition)
             runs.setdefault(name, []).append((record.offset, (record.value or b"").decode()))
+        if runs:
+            self._history.has_polled(
+                self.name,
+                {str(name): tuple(run) for name, run in runs.items()},
+                start_ms=start_ms,
+                end_ms=now_ms(),
+                group=self._group,
+                is_drain=is_final,
+            )
         for name, run in runs.items():
-            polls.append(Polled(consumer=self.name, partition=name, records=tuple(run)))
             self._history.note(f"{now()} {self.name} polled {name} {run[0][0]} to {run[-1][0]}")
             highest = self._invariants.highest_of(name, beyond=run[-1][0])
             if run[-1][0] >= highest:
@@ -190,14 +217,23 @@ def now() -> str:
     return f"{asyncio.get_running_loop().time():.6f}"
 
 
+def now_ms() -> float:
+    """Virtual milliseconds, as histories have them."""
+    return round(asyncio.get_running_loop().time() * 1000, 3)
+
+
 async def drain(clients: Clients, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-    """Read all of it with a fresh consumer, from the beginning to the end; returns where each ends."""
+    """Read all of it with a fresh consumer, from the beginning to the end; returns where each ends.
+
+    The history is complete then.
+    """
     reader = clients.consumer("last")
     async with reader.consumer as consumer:
         ends = await consumer.end_offsets(partitions)
         consumer.assign(partitions)
         while not await _is_through(consumer, ends):
             await reader.poll(timeout_ms=200, is_final=True)
+    clients.history.drained = tuple(partitions)
     return dict(ends)
 
 

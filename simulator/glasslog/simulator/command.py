@@ -2,10 +2,13 @@
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import click
+from glasslog.checker.operations import History
+from glasslog.checker.writing import write_history
 from glasslog.client.cli.errors import UsageError
 from glasslog.client.cli.output import aligned
 from glasslog.simulator.outcome import Outcome
@@ -33,6 +36,12 @@ _LARGEST_DRAWN_SEED = 1_000_000
 )
 @click.option("--scenario", metavar="NAME", help="A named story instead of the drawn mix of faults.")
 @click.option("--switch", metavar="NAME", help="Put a bug of the past back: a check should catch it.")
+@click.option(
+    "--history",
+    "history_path",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write what clients did and saw, for `glasslog check`; of one run.",
+)
 @click.option("--list", "is_list", is_flag=True, help="Show the scenarios and switches.")
 def simulate(
     seed: int | None,
@@ -40,6 +49,7 @@ def simulate(
     duration_s: float,
     scenario: str | None,
     switch: str | None,
+    history_path: Path | None,
     is_list: bool,
 ) -> int:
     """Run a whole cluster under faults in this process, on virtual time, and check everything all along.
@@ -51,17 +61,32 @@ def simulate(
         return 0
     if seed is not None and seeds is not None:
         raise UsageError("--seed and --seeds exclude each other")
+    if seeds is not None and history_path is not None:
+        raise UsageError("--history is of one run: give --seed instead of --seeds")
     numbers = _numbers(seeds) if seeds else [secrets.randbelow(_LARGEST_DRAWN_SEED) if seed is None else seed]
     # Nodes under faults have much to log, and formatting it takes longer than all else.
     logging.disable()
     failed = 0
     bug = _named(SWITCHES, switch, "switch")
     story = _named(SCENARIOS, scenario or (bug.scenario if bug else None) or None, "scenario")
+    write = None if history_path is None else _writer(history_path)
     for number in numbers:
-        outcome = run(Request(seed=number, faulty_ms=round(duration_s * 1000), scenario=story, switch=bug))
+        request = Request(seed=number, faulty_ms=round(duration_s * 1000), scenario=story, switch=bug)
+        outcome = run(request, on_history=write)
         failed += bool(outcome.failure)
         click.echo(_line(outcome))
     return int(failed > 0)
+
+
+def _writer(path: Path) -> Callable[[History], None]:
+    """Opens the file now, so that a path that can not be written costs no run."""
+    path.open("w", encoding="utf-8").close()
+
+    def write(history: History) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            write_history(history, file.write)
+
+    return write
 
 
 def _list() -> None:

@@ -115,7 +115,7 @@ class Faults:
     # --- drawing ----------------------------------------------------------------------------------------
 
     def _note(self, text: str) -> None:
-        self._history.note(f"{asyncio.get_running_loop().time():.6f} ! {text}")
+        self._history.note_fault(text, asyncio.get_running_loop().time())
 
     async def _pass(self, least_ms: int, most_ms: int) -> None:
         await asyncio.sleep(self._random.uniform(least_ms, most_ms) / 1000)

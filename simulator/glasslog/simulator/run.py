@@ -5,13 +5,16 @@ run is asked for and shown (``command``).
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from random import Random
 
+from glasslog.checker.operations import History as Recorded
+from glasslog.checker.verdict import check
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
-from glasslog.simulator.checker.history import History, check
+from glasslog.simulator.checker.history import History
 from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.convergence import recover, settle
 from glasslog.simulator.faults import Faults
@@ -38,8 +41,8 @@ class Request:
     switch: Switch | None = None
 
 
-def run(request: Request) -> Outcome:
-    """Make the run; every failure is in the outcome."""
+def run(request: Request, *, on_history: Callable[[Recorded], None] | None = None) -> Outcome:
+    """Make the run; every failure is in the outcome. ``on_history`` gets what clients did and saw."""
     history = History()
     made = _Run(request, history)
     failure = ""
@@ -47,11 +50,13 @@ def run(request: Request) -> Outcome:
     try:
         with request.switch.bug() if request.switch else nullcontext():
             run_virtual(made.main, timeout_ms=_VIRTUAL_LIMIT_MS)
-        anomalies = check(history)
-        failure = "\n".join(str(anomaly) for anomaly in anomalies[:20])
-        failed = "history" if anomalies else ""
+        verdict = check(history.recorded(_name_of(request), made.virtual_ms))
+        failure = "\n".join([*verdict.missing, *map(str, verdict.anomalies[:20])])
+        failed = "" if verdict.is_good else "history"
     except Exception as error:
         failure, failed = describe(error), blame(error)
+    if on_history is not None:
+        on_history(history.recorded(_name_of(request), made.virtual_ms))
     return Outcome(
         seed=request.seed,
         failure=failure,
@@ -63,6 +68,13 @@ def run(request: Request) -> Outcome:
         trace_hash=history.trace_hash(),
         lines=tuple(history.lines),
     )
+
+
+def _name_of(request: Request) -> str:
+    """The command that makes this run."""
+    scenario = f" --scenario {request.scenario.name}" if request.scenario else ""
+    switch = f" --switch {request.switch.name}" if request.switch else ""
+    return f"glasslog simulate --seed {request.seed}{scenario}{switch}"
 
 
 class _Run:

@@ -10,7 +10,7 @@ from random import Random
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.content import Keep
 from glasslog.simulator.checker.history import History
-from glasslog.simulator.clients import Clients, drain, now
+from glasslog.simulator.clients import Clients, drain
 from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.convergence import recover, settle
 from glasslog.simulator.invariants import Invariants
@@ -39,7 +39,7 @@ class Stage:
 
     def note(self, text: str) -> None:
         """Into the trace."""
-        self.history.note(f"{now()} ! {text}")
+        self.history.note_fault(text, asyncio.get_running_loop().time())
 
     async def wait(self, ms: float) -> None:
         """Let virtual time pass."""

@@ -154,9 +154,8 @@ class Workload:
 
     async def _assigned(self, name: str) -> None:
         reader = self._clients.consumer(name)
-        self._history.assigned.append(name)
         try:
-            reader.consumer.assign(self.partitions())
+            reader.assign(self.partitions())
             await self._read(reader, name)
         finally:
             await reader.consumer.close()
@@ -225,6 +224,7 @@ class Workload:
         await self._cluster.until(
             lambda: self._have_all(ends), within_ms=40_000, what="the other consumers read to the end"
         )
+        self._history.through = tuple(self._history.groups)
 
     def _have_all(self, ends: Mapping[TopicPartition, int]) -> bool:
         return all(

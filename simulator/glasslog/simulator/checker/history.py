@@ -1,17 +1,26 @@
-"""What clients did and saw in one run, and what is wrong with it.
+"""What clients did and saw in one run, as it is recorded, and the trace.
 
-The anomalies and their definitions follow the published Kafka workload of Jepsen.  Values are unique in the
-whole run. This module refuses to know clusters, faults and time: a history can be made up by hand.
+Becomes a ``glasslog.checker`` history in the end, which is also what ``--history`` writes.  Refuses to know
+clusters, and what is wrong.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
+from glasslog.checker import operations
+from glasslog.checker.operations import (
+    UNKNOWN_OFFSET,
+    Acks,
+    End,
+    Fault,
+    Outcome,
+    Poll,
+    Send,
+    Subscription,
+    Transfer,
+)
 from glasslog.common.ids import TopicPartition
-
-UNKNOWN = -1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,171 +35,139 @@ class Sent:
     number: int
     partition: TopicPartition
     validated: bool
-    offset: int = UNKNOWN
+    offset: int = UNKNOWN_OFFSET
     is_acknowledged: bool = False
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Polled:
-    """Records of one partition in the order in which a poll handed them out."""
+class Begun:
+    """An operation that has begun: its number, and when."""
 
-    consumer: str
-    partition: TopicPartition
-    records: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Anomaly:
-    """What is wrong, by Jepsen's name for it, and with which values."""
-
-    kind: str
-    partition: TopicPartition
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} in {self.partition}: {self.detail}"
+    index: int
+    start_ms: float
 
 
 @dataclass(slots=True)
 class History:
     """Everything that was sent and polled.
 
-    ``final`` are the polls of fresh consumers that read everything in the end, ``assigned`` names the
-    consumers that nobody rebalances, ``groups`` maps each group to its members.
+    ``assigned`` are the consumers that nobody rebalances.  ``drained`` is missing until a fresh consumer has
+    read everything in the end, ``through`` are the groups that have done so too.
     """
 
     sent: dict[str, Sent] = field(default_factory=dict)
-    polled: list[Polled] = field(default_factory=list)
-    final: list[Polled] = field(default_factory=list)
     assigned: list[str] = field(default_factory=list)
-    groups: dict[str, list[str]] = field(default_factory=dict)
+    groups: dict[str, None] = field(default_factory=dict)
+    drained: tuple[TopicPartition, ...] | None = None
+    through: tuple[str, ...] = ()
+    replicas: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    _operations: list[operations.Operation] = field(default_factory=list)
+    _sending: dict[int, tuple[Sent, Begun]] = field(default_factory=dict)
+    _begun: int = 0
 
     def note(self, line: str) -> None:
         """Something that happened, for the trace."""
         self.lines.append(line)
 
+    def note_fault(self, text: str, now_s: float) -> None:
+        """Something that was done to the cluster, for the trace and for verdicts."""
+        self.note(f"{now_s:.6f} ! {text}")
+        at_ms = round(now_s * 1000, 3)
+        self.faults.append(Fault(name=text, start_ms=at_ms, end_ms=at_ms))
+
     def trace_hash(self) -> str:
         return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()
 
+    # --- recording --------------------------------------------------------------------------------------
 
-def check(history: History) -> list[Anomaly]:
-    """Every anomaly of a complete history."""
-    found: list[Anomaly] = []
-    partitions = sorted({sent.partition for sent in history.sent.values()}, key=str)
-    for partition in partitions:
-        found += _Partition(history, partition).check()
-    return found
+    def begin(self, now_ms: float) -> Begun:
+        self._begun += 1
+        return Begun(index=self._begun - 1, start_ms=now_ms)
 
+    def sending(self, sent: Sent, now_ms: float) -> Begun:
+        """A value is handed to a producer."""
+        begun = self.begin(now_ms)
+        self.sent[sent.value] = sent
+        self._sending[begun.index] = sent, begun
+        return begun
 
-class _Partition:
-    """One partition's part of a history."""
+    def has_sent(self, begun: Begun, outcome: Outcome, now_ms: float) -> None:
+        """What became of it."""
+        sent, _ = self._sending.pop(begun.index)
+        self._operations.append(_transfer(sent, begun, outcome, now_ms))
 
-    def __init__(self, history: History, partition: TopicPartition) -> None:
-        self._history = history
-        self._partition = partition
-        self._sent = [sent for sent in history.sent.values() if sent.partition == partition]
-        self._polled = [polled for polled in history.polled if polled.partition == partition]
-        self._final = [polled for polled in history.final if polled.partition == partition]
-        self._log: dict[int, set[str]] = {}
-        for polled in (*self._polled, *self._final):
-            for offset, value in polled.records:
-                self._log.setdefault(offset, set()).add(value)
-        for sent in self._sent:
-            if sent.validated and sent.is_acknowledged and sent.offset != UNKNOWN:
-                self._log.setdefault(sent.offset, set()).add(sent.value)
-        self._index = {offset: index for index, offset in enumerate(sorted(self._log))}
+    def has_polled(
+        self,
+        consumer: str,
+        records: Mapping[str, Sequence[tuple[int, str]]],
+        *,
+        start_ms: float,
+        end_ms: float,
+        group: str = "",
+        is_drain: bool = False,
+    ) -> None:
+        """One poll's records by partition; numbered now, so that polls without records need no number."""
+        self._operations.append(
+            Transfer(
+                index=self.begin(start_ms).index,
+                process=consumer,
+                outcome=Outcome.OK,
+                start_ms=start_ms,
+                end_ms=end_ms,
+                steps=(Poll(records),),
+                group=group,
+                is_drain=is_drain,
+            )
+        )
 
-    def check(self) -> Iterator[Anomaly]:
-        yield from self._inconsistent_offsets()
-        yield from self._duplicates()
-        yield from self._lost_and_unseen()
-        yield from self._vanished()
-        yield from self._orders_of_polls()
-        yield from self._order_of_sends()
-        yield from self._unseen_by_groups()
+    def has_assigned(self, consumer: str, partitions: Iterable[TopicPartition], now_ms: float) -> None:
+        """A consumer reads these from now on, and nobody rebalances it."""
+        self.assigned.append(consumer)
+        begun = self.begin(now_ms)
+        self._operations.append(
+            Subscription(
+                index=begun.index,
+                process=consumer,
+                outcome=Outcome.OK,
+                start_ms=now_ms,
+                end_ms=now_ms,
+                keys=tuple(map(str, partitions)),
+            )
+        )
 
-    def _found(self, kind: str, detail: str) -> Anomaly:
-        return Anomaly(kind=kind, partition=self._partition, detail=detail)
+    # --- the end ----------------------------------------------------------------------------------------
 
-    def _inconsistent_offsets(self) -> Iterator[Anomaly]:
-        for offset, values in sorted(self._log.items()):
-            if len(values) > 1:
-                yield self._found("inconsistent-offsets", f"{offset} holds {sorted(values)}")
-
-    def _offsets(self) -> Mapping[str, list[int]]:
-        offsets: dict[str, list[int]] = {}
-        for offset, values in sorted(self._log.items()):
-            for value in values:
-                offsets.setdefault(value, []).append(offset)
-        return offsets
-
-    def _duplicates(self) -> Iterator[Anomaly]:
-        for value, offsets in sorted(self._offsets().items()):
-            sent = self._history.sent.get(value)
-            if len(offsets) > 1 and (sent is None or sent.validated):
-                yield self._found("duplicate", f"{value} at {offsets}")
-            if sent is None:
-                yield self._found("never-sent", f"{value} at {offsets}")
-
-    def _lost_and_unseen(self) -> Iterator[Anomaly]:
-        ever = set(_values(self._polled)) | set(_values(self._final))
-        last = set(_values(self._final))
-        offsets = self._offsets()
-        bound = max((offsets[value][0] for value in ever), default=-1)
-        for sent in self._sent:
-            if not (sent.validated and sent.is_acknowledged):
-                continue
-            if sent.value not in ever and sent.offset <= bound:
-                yield self._found("lost-write", f"{sent.value}, acknowledged at {sent.offset}")
-            if sent.value not in last:
-                yield self._found("unseen", f"{sent.value}, acknowledged at {sent.offset}")
-
-    def _vanished(self) -> Iterator[Anomaly]:
-        """Whatever one consumer saw was committed, so everybody sees it from then on."""
-        last = {record for polled in self._final for record in polled.records}
-        for polled in self._polled:
-            for offset, value in polled.records:
-                if (offset, value) not in last:
-                    yield self._found("vanished", f"{value} at {offset}, polled by {polled.consumer}")
-
-    def _orders_of_polls(self) -> Iterator[Anomaly]:
-        for polled in (*self._polled, *self._final):
-            yield from self._neighbours(f"int-{{}} of {polled.consumer}", [o for o, _ in polled.records])
-        for consumer in self._history.assigned:
-            offsets = [o for polled in self._polled if polled.consumer == consumer for o, _ in polled.records]
-            yield from self._neighbours(f"{{}} of {consumer}", offsets)
-
-    def _neighbours(self, kind: str, offsets: list[int]) -> Iterator[Anomaly]:
-        for before, after in pairwise(offsets):
-            step = self._index[after] - self._index[before]
-            if step != 1:
-                name = kind.format("poll-skip" if step > 1 else "nonmonotonic-poll")
-                yield self._found(name, f"{after} after {before}")
-
-    def _order_of_sends(self) -> Iterator[Anomaly]:
-        offsets = self._offsets()
-        by_producer: dict[str, list[tuple[int, int]]] = {}
-        for sent in self._sent:
-            if sent.validated and sent.value in offsets:
-                place = offsets[sent.value][0]
-                by_producer.setdefault(sent.producer, []).append((sent.number, place))
-        for producer, places in sorted(by_producer.items()):
-            for (number, offset), (later, later_offset) in pairwise(sorted(places)):
-                if later_offset <= offset:
-                    detail = f"{producer}: {later} at {later_offset}, but {number} at {offset}"
-                    yield self._found("nonmonotonic-send", detail)
-
-    def _unseen_by_groups(self) -> Iterator[Anomaly]:
-        for group, members in sorted(self._history.groups.items()):
-            seen = set(_values(polled for polled in self._polled if polled.consumer in members))
-            for sent in self._sent:
-                if sent.validated and sent.is_acknowledged and sent.value not in seen:
-                    yield self._found(f"unseen by group {group}", f"{sent.value} at {sent.offset}")
+    def recorded(self, name: str, now_ms: float) -> operations.History:
+        """All of it, complete if it was drained; nobody knows what becomes of values still under way."""
+        unknown = [
+            _transfer(sent, begun, Outcome.INFO, max(now_ms, begun.start_ms))
+            for sent, begun in self._sending.values()
+        ]
+        end = None
+        if self.drained is not None:
+            keys = tuple(map(str, self.drained))
+            end = End(operations=self._begun, drained=keys, groups=self.through)
+        return operations.History(
+            name=name,
+            operations=sorted([*self._operations, *unknown], key=lambda each: each.index),
+            faults=list(self.faults),
+            replicas=dict(self.replicas),
+            end=end,
+        )
 
 
-def _values(polls: Iterable[Polled]) -> Iterator[str]:
-    for polled in polls:
-        for _, value in polled.records:
-            yield value
+def _transfer(sent: Sent, begun: Begun, outcome: Outcome, end_ms: float) -> Transfer:
+    return Transfer(
+        index=begun.index,
+        process=sent.producer,
+        outcome=outcome,
+        start_ms=begun.start_ms,
+        end_ms=end_ms,
+        steps=(Send(str(sent.partition), sent.value, sent.offset),),
+        acks=Acks.ALL if sent.validated else Acks.LEADER,
+        is_idempotent=sent.validated,
+        error=sent.error,
+    )
