@@ -33,7 +33,7 @@ class Clients:
 
     def __init__(self, cluster: MemoryCluster, history: History, invariants: Invariants) -> None:
         self._cluster = cluster
-        self.history = self._history = history
+        self._history = history
         self._invariants = invariants
         self.bootstrap = [f"{name}:9192" for name in cluster.broker_names]
 
@@ -53,6 +53,13 @@ class Clients:
         }
         producer = Producer(self.bootstrap, runtime=self._cluster.world.runtime(name), **keywords)
         return RecordingProducer(name, producer, self._history, validated=validated)
+
+    def on_drained(self, partitions: Sequence[TopicPartition]) -> None:
+        """All of these were read to the end, so the history is complete."""
+        self._history.drained = tuple(partitions)
+        for name in partitions:
+            placed = self._cluster.partition(name.topic, name.partition)
+            self._history.replicas[str(name)] = tuple(f"broker-{node}" for node in placed.replicas)
 
     def consumer(
         self, name: str, *topics: str, host: str = "", group: str = "", **options: Unpack[ConsumerKeywords]
@@ -233,7 +240,7 @@ async def drain(clients: Clients, partitions: Sequence[TopicPartition]) -> dict[
         consumer.assign(partitions)
         while not await _is_through(consumer, ends):
             await reader.poll(timeout_ms=200, is_final=True)
-    clients.history.drained = tuple(partitions)
+    clients.on_drained(partitions)
     return dict(ends)
 
 

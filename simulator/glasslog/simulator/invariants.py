@@ -21,8 +21,9 @@ PartitionKey = tuple[bytes, int]
 class Invariants:
     """``check`` often; call it before a kill too, so that nothing a dead node knew goes unseen."""
 
-    def __init__(self, cluster: MemoryCluster) -> None:
+    def __init__(self, cluster: MemoryCluster, *, may_lose: bool = False) -> None:
         self._cluster = cluster
+        self._may_lose = may_lose
         self._quorum_leaders: dict[int, str] = {}
         self._quorum_epochs: dict[str, int] = {}
         self._leaders: dict[tuple[PartitionKey, int], str] = {}
@@ -30,6 +31,7 @@ class Invariants:
         self._images: dict[int, tuple[str, MetadataImage]] = {}
         self._partition_epochs: dict[tuple[PartitionKey, int], PartitionImage] = {}
         self._highest: dict[TopicPartition, int] = {}
+        self._committed: dict[PartitionKey, tuple[int, int]] = {}
 
     def highest_of(self, partition: TopicPartition, *, beyond: int) -> int:
         """The highest high watermark that any leader had; looks again unless it is known to be greater.
@@ -88,6 +90,9 @@ class Invariants:
         if not placed.isr or not set(placed.isr) <= set(placed.replicas):
             raise Violated(f"{what}: ISR {placed.isr} of replicas {placed.replicas}")
         if placed.leader != NO_NODE:
+            for member in placed.isr:
+                if not image.brokers[member].active:
+                    raise Violated(f"{what}: {image.brokers[member]} is in the ISR {placed.isr}")
             if placed.leader not in placed.isr:
                 raise Violated(f"{what}: leader {placed.leader} is not in the ISR {placed.isr}")
             if image.brokers[placed.leader].fenced:
@@ -126,8 +131,22 @@ class Invariants:
                 f"{self._high_watermarks[key]} to {state.high_watermark} in epoch {state.leader_epoch}"
             )
         self._high_watermarks[key] = state.high_watermark
+        self._check_has_committed(name, partition, state)
         self._note_highest(partition.name, state.high_watermark)
         self._check_in_sync(name, partition, state)
+
+    def _check_has_committed(self, name: str, partition: Partition, state: LeaderState) -> None:
+        """Whoever is elected has every committed record."""
+        committed = self._committed.get(partition.key, (-1, 0))
+        if state.leader_epoch > committed[0] and not self._may_lose:
+            end = partition.log_end_offset
+            if end < committed[1]:
+                raise Violated(
+                    f"{partition.name}: {name} leads in epoch {state.leader_epoch} and ends at {end}, but in "
+                    f"epoch {committed[0]} the high watermark was {committed[1]}"
+                )
+        if (state.leader_epoch, state.high_watermark) > committed:
+            self._committed[partition.key] = (int(state.leader_epoch), int(state.high_watermark))
 
     def _check_in_sync(self, name: str, partition: Partition, state: LeaderState) -> None:
         """A member of the ISR, in the life the leader knows, holds everything below the high watermark."""

@@ -105,7 +105,7 @@ class _Run:
             settings=scenario.settings,
         )
         async with cluster:
-            invariants = Invariants(cluster)
+            invariants = Invariants(cluster, may_lose=scenario.may_lose)
             random = Random(f"{scenario.name} {self._seed}")
             stage = Stage(cluster, self._history, invariants, random)
             async with asyncio.TaskGroup() as group:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from random import Random
 
+from glasslog.broker.partition.partition import Partition
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.content import Keep
 from glasslog.simulator.checker.history import History
@@ -68,16 +69,49 @@ class Stage:
         )
         made = [TopicPartition(name, number) for number in range(partitions)]
         self._partitions += made
-        await self.until(lambda: all(map(self._is_led, made)), f"{name} is led")
+        for partition in made:
+            await self.led(partition)
         return made
+
+    async def led(self, partition: TopicPartition) -> None:
+        """Wait until a leader leads, as the metadata says and as it knows itself."""
+        await self.until(lambda: self._is_led(partition), f"{partition} is led")
 
     def leader(self, partition: TopicPartition) -> str:
         """The node that leads, as the newest metadata says; empty without one."""
-        return self.cluster.leader_of(partition.topic, partition.partition)
+        placed = self.cluster.image.partition(partition.topic, partition.partition)
+        return f"broker-{placed.leader}" if placed is not None and placed.has_leader else ""
 
     def in_sync(self, partition: TopicPartition) -> list[str]:
-        """The nodes of the ISR, as the newest metadata says."""
-        return [f"broker-{node}" for node in self.cluster.partition(partition.topic, partition.partition).isr]
+        """The nodes of the ISR, as the newest metadata says; none before anybody has read it."""
+        placed = self.cluster.image.partition(partition.topic, partition.partition)
+        return [] if placed is None else [f"broker-{node}" for node in placed.isr]
+
+    def replicas(self, partition: TopicPartition) -> list[str]:
+        """The nodes of the assignment, the preferred leader first."""
+        placed = self.cluster.partition(partition.topic, partition.partition)
+        return [f"broker-{node}" for node in placed.replicas]
+
+    async def level(self, partition: TopicPartition, *names: str) -> None:
+        """Wait until the logs of these brokers end at the same offset."""
+        await self.until(
+            lambda: len({self.end_of(name, partition) for name in names}) == 1,
+            f"{', '.join(names)} are level",
+        )
+
+    def end_of(self, name: str, partition: TopicPartition) -> int:
+        """Where a running broker's log of the partition ends."""
+        return self._replica(name, partition).log_end_offset
+
+    def high_watermark_of(self, name: str, partition: TopicPartition) -> int:
+        return self._replica(name, partition).high_watermark
+
+    def _replica(self, name: str, partition: TopicPartition) -> Partition:
+        replicas = self.cluster.broker(name).replicas
+        found = None if replicas is None else replicas.find(partition)
+        if found is None:
+            raise Violated(f"{name} has no replica of {partition}")
+        return found
 
     def _is_led(self, partition: TopicPartition) -> bool:
         image = self.cluster.image.partition(partition.topic, partition.partition)

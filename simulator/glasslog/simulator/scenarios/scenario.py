@@ -13,7 +13,7 @@ class Scenario:
     The cluster is healthy when ``script`` begins.  After it all faults end, the cluster must recover,
     everything is read, the history checked and the replicas compared; invariants are checked all along: a
     script need not.  ``origin`` names the proposal, issue or report that tells the story.  ``settings`` are
-    for every node.
+    for every node.  ``may_lose``: the story goes beyond what is promised, so committed records may be lost.
     """
 
     name: str
@@ -23,3 +23,4 @@ class Scenario:
     controllers: int = 3
     brokers: int = 3
     settings: Mapping[str, str] = field(default_factory=dict)
+    may_lose: bool = False

@@ -2,7 +2,28 @@
 
 from collections.abc import Mapping
 
+from glasslog.simulator.switches.in_sync import ANY_INCARNATION, ANYBODY_IN_SYNC
+from glasslog.simulator.switches.producers import FORGOTTEN_PRODUCERS
+from glasslog.simulator.switches.quorum import (
+    LOG_BEFORE_SYNC,
+    NO_CHECK_QUORUM,
+    NO_PRE_VOTE,
+    VOTE_BEFORE_SYNC,
+)
 from glasslog.simulator.switches.switch import Switch
-from glasslog.simulator.switches.truncation import TRUNCATE_TO_HIGH_WATERMARK
+from glasslog.simulator.switches.truncation import OFFSETS_WITHOUT_EPOCHS, TRUNCATE_TO_HIGH_WATERMARK
 
-SWITCHES: Mapping[str, Switch] = {switch.name: switch for switch in (TRUNCATE_TO_HIGH_WATERMARK,)}
+SWITCHES: Mapping[str, Switch] = {
+    switch.name: switch
+    for switch in (
+        TRUNCATE_TO_HIGH_WATERMARK,
+        OFFSETS_WITHOUT_EPOCHS,
+        ANY_INCARNATION,
+        ANYBODY_IN_SYNC,
+        NO_CHECK_QUORUM,
+        NO_PRE_VOTE,
+        VOTE_BEFORE_SYNC,
+        LOG_BEFORE_SYNC,
+        FORGOTTEN_PRODUCERS,
+    )
+}

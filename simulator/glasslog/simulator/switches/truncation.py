@@ -1,8 +1,11 @@
 """Bugs in where a follower cuts its log."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from glasslog.broker.partition.partition import Partition
+from glasslog.broker.partition.reads import PartitionAsk
+from glasslog.broker.requests import DivergingEpoch
 from glasslog.common.ids import LeaderEpoch, NodeId, PartitionEpoch
 from glasslog.simulator.switches.switch import Switch, patched
 
@@ -28,4 +31,34 @@ TRUNCATE_TO_HIGH_WATERMARK = Switch(
     bug=_truncate_to_high_watermark,
     scenario="stale-high-watermark",
     seeds=5,
+)
+
+
+@contextmanager
+def _offsets_without_epochs() -> Iterator[None]:
+    check = Partition.check_fetch
+
+    def check_fetch(self: Partition, ask: PartitionAsk) -> DivergingEpoch | None:
+        found = check(self, ask)
+        return None if found is None or found.end_offset >= ask.fetch_offset else found
+
+    def truncate_to_leader(self: Partition, diverging: DivergingEpoch) -> None:
+        before = self.log_end_offset
+        self.log.truncate_to(min(diverging.end_offset, before))
+        self._after_truncation(before)
+
+    with (
+        patched(Partition, "check_fetch", check_fetch),
+        patched(Partition, "truncate_to_leader", truncate_to_leader),
+    ):
+        yield
+
+
+OFFSETS_WITHOUT_EPOCHS = Switch(
+    name="offsets-without-epochs",
+    description="A leader says where an epoch ends for it, but not which: a follower keeps what only it has.",
+    origin="KIP-279",
+    bug=_offsets_without_epochs,
+    scenario="diverged-epochs",
+    seeds=3,
 )
