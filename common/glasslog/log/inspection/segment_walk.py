@@ -31,7 +31,7 @@ DELETE_HORIZON_BIT = 0x40
 _MAGIC_POSITION = 16
 _KNOWN_ATTRIBUTES = 0x7F
 _SEARCH_BUDGET = 4
-"""How many times its own size a search for the next batch may cost."""
+"""How many times its own size all searches for a next batch in a file may cost."""
 
 _CANDIDATE_COST_BYTES = 256
 """What a look at one place that may be a batch counts, on top of the bytes of its checksum."""
@@ -54,6 +54,7 @@ class SegmentWalk:
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self._source = source
+        self._search = BatchSearch(source)
         self._from_offset = from_offset
         self._want_body = want_body
         self._max_body_bytes = max_body_bytes
@@ -146,7 +147,7 @@ class SegmentWalk:
         left = self._source.size_bytes - self.position
         if left <= 0:
             return
-        found = find_batch(self._source, self.position + 1, lowest_offset=self.next_offset or 0)
+        found = self._search.find(self.position + 1, lowest_offset=self.next_offset or 0)
         if found is not None:
             yield self._finding(
                 f"{_without_position(error)}; {found - self.position} bytes can not be read, "
@@ -169,28 +170,36 @@ def _without_position(error: CorruptBatch) -> str:
     return text if found else str(error)
 
 
-def find_batch(source: Source, start: int, *, lowest_offset: int) -> int | None:
-    """The first position from ``start`` on where a sound batch begins, None when there is none.
+class BatchSearch:
+    """Looks for sound batches where the frame is lost.
 
-    A file made to look like batches everywhere can not make this take long: the search gives up when looking
-    at what could be a batch has cost several times the file.
+    A file made to look like batches everywhere can not make this take long: all searches in one file together
+    give up when looking at what could be a batch has cost several times the file.
     """
-    budget = _SEARCH_BUDGET * max(source.size_bytes, WINDOW_BYTES)
-    position = start
-    while position + HEADER_BYTES <= source.size_bytes:
-        window = source.read(position, min(WINDOW_BYTES, source.size_bytes - position))
-        at = window.find(MAGIC, _MAGIC_POSITION)
-        while at != -1 and at - _MAGIC_POSITION + HEADER_BYTES <= len(window):
-            candidate = position + at - _MAGIC_POSITION
-            size_bytes = _plausible(source, window, at - _MAGIC_POSITION, candidate, lowest_offset)
-            budget -= size_bytes + _CANDIDATE_COST_BYTES
-            if budget < 0:
-                return None
-            if size_bytes and _is_sound(source, candidate, size_bytes):
-                return candidate
-            at = window.find(MAGIC, at + 1)
-        position += max(1, len(window) - HEADER_BYTES + 1)
-    return None
+
+    __slots__ = ("_budget", "_source")
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._budget = _SEARCH_BUDGET * max(source.size_bytes, WINDOW_BYTES)
+
+    def find(self, start: int, *, lowest_offset: int) -> int | None:
+        """The first position from ``start`` on where a sound batch begins, None when there is none."""
+        source, position = self._source, start
+        while position + HEADER_BYTES <= source.size_bytes:
+            window = source.read(position, min(WINDOW_BYTES, source.size_bytes - position))
+            at = window.find(MAGIC, _MAGIC_POSITION)
+            while at != -1 and at - _MAGIC_POSITION + HEADER_BYTES <= len(window):
+                candidate = position + at - _MAGIC_POSITION
+                size_bytes = _plausible(source, window, at - _MAGIC_POSITION, candidate, lowest_offset)
+                self._budget -= size_bytes + _CANDIDATE_COST_BYTES
+                if self._budget < 0:
+                    return None
+                if size_bytes and _is_sound(source, candidate, size_bytes):
+                    return candidate
+                at = window.find(MAGIC, at + 1)
+            position += max(1, len(window) - HEADER_BYTES + 1)
+        return None
 
 
 def _plausible(source: Source, window: bytes, at: int, candidate: int, lowest_offset: int) -> int:

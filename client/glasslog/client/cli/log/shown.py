@@ -251,8 +251,11 @@ def fields_as_json(fields: Fields) -> dict[str, Json]:
 
 def _json_value(value: Value) -> Json:
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | int():
             return value
+        case str():
+            # A JSON file may name half a character, which no terminal can print.
+            return value.encode("utf-8", "backslashreplace").decode()
         case bytes():
             return readable(value)
         case Mapping():

@@ -95,8 +95,9 @@ def _all_findings(checked: Sequence[_Checked]) -> Iterator[Findings]:
 
 def _print(checked: Sequence[_Checked]) -> None:
     for directory, reports in checked:
-        state = "closed in order" if directory.is_clean else "in use, or not closed in order"
-        print(f"{directory.path}  {state}")
+        if directory.identity:
+            state = "closed in order" if directory.is_clean else "in use, or not closed in order"
+            print(f"{directory.path}  {state}")
         if reports:
             print_table(_COLUMNS, [_row(report) for report in reports])
     for findings in _all_findings(checked):
