@@ -1,4 +1,4 @@
-"""A log with everything in it, written by us: codecs, headers, nulls, producers, a transaction, segments.
+"""A log with everything in it, written by us: codecs, headers, nulls, producers, transactions, segments.
 
 The folder ``ours`` beside this file holds one, and what Kafka said of it; see the README there.
 """
@@ -11,8 +11,8 @@ from glasslog.log.records import Headers, NewRecord, encode_batch
 
 START_MS = 1_700_000_000_000
 _HEADERS: Headers = (("trace", b"abc"), ("none", None))
-_COMMIT_KEY = b"\0\0\0\1"
-_COMMIT_VALUE = b"\0\0\0\0\0\7"
+_ABORT, _COMMIT = b"\0\0\0\0", b"\0\0\0\1"
+_MARKER_VALUE = b"\0\0\0\0\0\7"
 
 
 def write_our_log(files: FileSystem, folder: str) -> Log:
@@ -28,7 +28,8 @@ def write_our_log(files: FileSystem, folder: str) -> Log:
             base_sequence=number * 4,
         )
         log.append_as_leader(batch, leader_epoch=number // 6, now_ms=START_MS)
-    _transaction(log)
+    _transaction(log, sequence=0, ending=_COMMIT)
+    _transaction(log, sequence=1, ending=_ABORT)
     log.close()
     return log
 
@@ -42,17 +43,18 @@ def _records(time_ms: int) -> list[NewRecord]:
     ]
 
 
-def _transaction(log: Log) -> None:
+def _transaction(log: Log, *, sequence: int, ending: bytes) -> None:
+    """One record of producer 9, and the marker that ends its transaction."""
     written = encode_batch(
         [(START_MS + 500, b"in", b"a transaction", ())],
         producer_id=9,
         producer_epoch=1,
-        base_sequence=0,
+        base_sequence=sequence,
         transactional=True,
     )
     log.append_as_leader(written, leader_epoch=3, now_ms=START_MS)
     marker = encode_batch(
-        [(START_MS + 501, _COMMIT_KEY, _COMMIT_VALUE, ())],
+        [(START_MS + 501, ending, _MARKER_VALUE, ())],
         producer_id=9,
         producer_epoch=1,
         transactional=True,

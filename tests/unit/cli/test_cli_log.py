@@ -156,8 +156,8 @@ def test_verify_shows_a_table_and_a_verdict(capsys: pytest.CaptureFixture[str]) 
         "EPOCH",
         "STATE",
     ]
-    assert lines[1].split()[:4] == ["t-0", "3", "17", "62"]
-    assert lines[-1].startswith("1 directory, 1 partition, 3 segments, 62 records, ")
+    assert lines[1].split()[:4] == ["t-0", "3", "19", "64"]
+    assert lines[-1].startswith("1 directory, 1 partition, 3 segments, 64 records, ")
     assert lines[-1].endswith(": sound")
 
 

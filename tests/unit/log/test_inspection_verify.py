@@ -78,8 +78,8 @@ def test_what_kafka_and_we_write_is_sound(deep: bool) -> None:
 
 def test_a_report_sums_a_partition_up() -> None:
     report = verify(our_directory()).reports["/data/t-0"]
-    assert (report.segments, report.batches, report.records) == (3, 17, 62)
-    assert (report.start_offset, report.end_offset, report.latest_epoch) == (0, 62, 3)
+    assert (report.segments, report.batches, report.records) == (3, 19, 64)
+    assert (report.start_offset, report.end_offset, report.latest_epoch) == (0, 64, 3)
 
 
 Break = Callable[[MemoryFileSystem], object]
@@ -212,10 +212,8 @@ def tail_of(files: MemoryFileSystem) -> tuple[str, int]:
 
 @pytest.mark.parametrize("break_tail", [lambda data: data[:-3], lambda data: data[:-1] + b"\x01"])
 def test_what_recovery_would_cut_is_a_note(break_tail: Callable[[bytes], bytes]) -> None:
-    files = our_directory(clean=False, recovery_point=60)
+    files = our_directory(clean=False, recovery_point=62)
     path, size_bytes = tail_of(files)
-    files.remove(path.replace(".log", ".index"))
-    files.remove(path.replace(".log", ".timeindex"))
     replace(files, path, break_tail)
     verified = verify(files)
     assert verified.damage == []
@@ -224,7 +222,7 @@ def test_what_recovery_would_cut_is_a_note(break_tail: Callable[[bytes], bytes])
 
 
 def test_below_the_recovery_point_a_torn_tail_is_damage() -> None:
-    files = our_directory(clean=False, recovery_point=62)
+    files = our_directory(clean=False, recovery_point=64)
     path, _ = tail_of(files)
     replace(files, path, lambda data: data[:-3])
     assert {each.text.partition(";")[0][:30] for each in verify(files).damage} >= {
@@ -250,7 +248,7 @@ def test_a_directory_closed_in_order_has_no_torn_tail() -> None:
 
 def test_a_node_at_work_is_looked_at_twice() -> None:
     """Half a batch was seen because the other half was written a moment later: that is no damage."""
-    files = our_directory(clean=False, recovery_point=62)
+    files = our_directory(clean=False, recovery_point=64)
     path, _ = tail_of(files)
     whole = files.read(path)
     replace(files, path, lambda data: data[:-3])
@@ -261,7 +259,7 @@ def test_a_node_at_work_is_looked_at_twice() -> None:
     def on_bytes(size_bytes: int) -> None:
         nonlocal looked_at
         looked_at += 1
-        if looked_at == 16:
+        if looked_at == 18:
             files.write_atomic(path, whole)
 
     report = verify_partition(files, folder, directory.claims_of(folder), DumpOptions(), on_bytes)
@@ -284,9 +282,9 @@ def test_a_partition_alone_is_judged_by_what_its_directory_says() -> None:
     files.remove("/data/.kafka_cleanshutdown")
     replace(files, "/data/recovery-point-offset-checkpoint", lambda _: b"0\n1\nplain 0 24\n")
     replace(files, "/data/replication-offset-checkpoint", lambda _: b"0\n1\nplain 0 24\n")
-    for name in ("index", "timeindex"):
-        files.remove(f"{PLAIN}24.{name}")
-    assert verify(files, "/data/plain-0").damage == []
+    verified = verify(files, "/data/plain-0")
+    assert verified.damage == []
+    assert sum("recovery would build the index anew" in note for note in verified.notes) == 2
 
 
 def test_the_directories_of_a_local_cluster_are_found() -> None:

@@ -105,10 +105,11 @@ def of_suffix(folder: Path, *suffixes: str) -> list[Path]:
 def test_kafka_reads_our_segments(our_folder: Path) -> None:
     text = dump_log_segments(of_suffix(our_folder, ".log"), "--deep-iteration", "--print-data-log")
     assert "isvalid: false" not in text
-    assert len(re.findall(r"^baseOffset: .* isvalid: true", text, re.MULTILINE)) == 17
-    assert [int(offset) for offset in re.findall(r"^\| offset: (\d+)", text, re.MULTILINE)] == list(range(62))
+    assert len(re.findall(r"^baseOffset: .* isvalid: true", text, re.MULTILINE)) == 19
+    assert [int(offset) for offset in re.findall(r"^\| offset: (\d+)", text, re.MULTILINE)] == list(range(64))
     assert text.count("headerKeys: [trace,none]") == 15
     assert "endTxnMarker: COMMIT coordinatorEpoch: 7" in text
+    assert "endTxnMarker: ABORT coordinatorEpoch: 7" in text
     for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
         assert f"compresscodec: {codec}" in text
 
@@ -126,4 +127,14 @@ def test_kafka_reads_our_producer_snapshots(our_folder: Path) -> None:
     text = dump_log_segments(of_suffix(our_folder, ".snapshot"))
     assert "producerId: 5 producerEpoch: 0" in text
     assert "firstSequence: 56 lastSequence: 59 lastOffset: 59 offsetDelta: 3" in text
-    assert "firstSequence: 0 lastSequence: 0 lastOffset: 60 offsetDelta: 0" in text
+    assert "firstSequence: 1 lastSequence: 1 lastOffset: 62 offsetDelta: 0" in text
+
+
+def test_kafka_reads_our_transaction_index(our_folder: Path) -> None:
+    text = dump_log_segments(of_suffix(our_folder, ".txnindex"))
+    assert re.findall(r"(\w+): (\d+)", text.partition("version")[2]) == [
+        ("producerId", "9"),
+        ("firstOffset", "62"),
+        ("lastOffset", "63"),
+        ("lastStableOffset", "64"),
+    ]

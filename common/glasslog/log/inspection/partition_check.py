@@ -15,7 +15,13 @@ from glasslog.log.inspection.dump import DumpOptions
 from glasslog.log.inspection.findings import Findings
 from glasslog.log.inspection.items import Finding, Row, Severity
 from glasslog.log.inspection.kinds import FileKind, parse_name
-from glasslog.log.inspection.segment_check import Epochs, SegmentChecks, SegmentReport, check_segment
+from glasslog.log.inspection.segment_check import (
+    INDEX_SUFFIXES,
+    Epochs,
+    SegmentChecks,
+    SegmentReport,
+    check_segment,
+)
 from glasslog.log.inspection.small_files import read_rows, reason_of
 from glasslog.log.inspection.source import Source
 from glasslog.log.recovery_limit import FILE_NAME as RECOVERY_LIMIT_FILE
@@ -187,7 +193,12 @@ def _tail(segments: list[SegmentReport], recovery_point: int | None, report: Par
     name = f"{report.path}/{file_name(last.base_offset, LOG_SUFFIX)}"
     if recovery_point is None:
         return
-    for finding in [each for each in report.findings if each.path == name]:
+    indexes = {f"{report.path}/{file_name(last.base_offset, suffix)}" for suffix in INDEX_SUFFIXES}
+    for finding in list(report.findings):
+        if finding.path in indexes and finding.offset is not None and finding.offset >= recovery_point:
+            report.findings.excuse(finding, f"{finding.text}; recovery would build the index anew")
+        if finding.path != name:
+            continue
         is_behind = finding.position is not None and finding.position >= last.sound_end
         if is_behind and (finding.offset is None or finding.offset >= recovery_point):
             cut = last.size_bytes - last.sound_end

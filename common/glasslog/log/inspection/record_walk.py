@@ -30,6 +30,11 @@ class _Cursor:
 
     def varint(self) -> int:
         """A zig-zag number."""
+        position = self.position
+        if position < self.end and (byte := self.data[position]) < 0x80:
+            # Most are of one byte.
+            self.position = position + 1
+            return (byte >> 1) ^ -(byte & 1)
         number = shift = 0
         for _ in range(_MAX_VARINT_BYTES):
             byte = self.byte()
@@ -116,6 +121,8 @@ def _record(cursor: _Cursor, header: BatchHeader) -> SeenRecord:
 
 def _headers(cursor: _Cursor) -> tuple[Headers, int]:
     count = cursor.varint()
+    if not count:
+        return (), 0
     if not 0 <= count <= cursor.end - cursor.position:
         raise CorruptBatch(f"{count} headers in {cursor.end - cursor.position} bytes")
     shown: list[tuple[str, bytes | None]] = []
