@@ -31,7 +31,8 @@ from glasslog.log.inspection.directories import find_directories
 from glasslog.log.inspection.dump import DumpOptions, dump_file
 from glasslog.log.inspection.items import FileEnd, FileStart, Finding, Item
 from glasslog.log.inspection.partition_check import verify_partition
-from glasslog.log.records import decode_fast, encode_batch, encode_varint
+from glasslog.log.pure_codec import encode_varint
+from glasslog.log.records import decode_fast, encode_batch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

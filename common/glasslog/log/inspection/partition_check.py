@@ -15,17 +15,12 @@ from glasslog.log.inspection.dump import DumpOptions
 from glasslog.log.inspection.findings import Findings
 from glasslog.log.inspection.items import Finding, Row, Severity
 from glasslog.log.inspection.kinds import FileKind, parse_name
-from glasslog.log.inspection.segment_check import (
-    INDEX_SUFFIXES,
-    Epochs,
-    SegmentChecks,
-    SegmentReport,
-    check_segment,
-)
+from glasslog.log.inspection.segment_check import Epochs, SegmentChecks, SegmentReport, check_segment
 from glasslog.log.inspection.small_files import read_rows, reason_of
 from glasslog.log.inspection.source import Source
 from glasslog.log.recovery_limit import FILE_NAME as RECOVERY_LIMIT_FILE
 from glasslog.log.segment import LOG_SUFFIX, file_name
+from glasslog.log.segment_indexes import INDEX_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

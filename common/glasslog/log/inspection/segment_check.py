@@ -27,8 +27,6 @@ from glasslog.log.inspection.segment_walk import SegmentWalk
 from glasslog.log.inspection.source import Source
 from glasslog.log.segment import file_name
 
-INDEX_SUFFIXES = (".index", ".timeindex", ".txnindex")
-
 Epochs = Sequence[tuple[int, int]]
 """Leader epochs and where they begin, oldest first."""
 
