@@ -120,6 +120,16 @@ def test_topics_come_and_go(cluster: LocalCluster) -> None:
     for partition in describe(cluster, "short-lived"):
         assert sorted(partition["isr"]) == [1, 2, 3]  # type: ignore[call-overload]  # JSON
     assert "exists already" in glasslog(at, "topic", "create", "short-lived", status=1)
+    glasslog(at, "produce", "short-lived", "--key-separator", ":", text="a:1\na:2\na:3\n")
+    (filled,) = [each for each in describe(cluster, "short-lived") if each["end_offset"]]
+    place = f"{filled['partition']}:2"
+    deleted = glasslog(at, "topic", "delete-records", "short-lived", "--partition", place, "--format", "json")
+    assert json.loads(deleted) == [{"partition": filled["partition"], "start_offset": 2}]
+    assert glasslog(at, "consume", "short-lived", "--from-beginning", "--max-records", "1").endswith("3\n")
+    too_far = glasslog(at, "topic", "delete-records", "short-lived", "--offset", "9", status=1)
+    assert "is not between 0 and the high watermark" in too_far
+    wrong = glasslog(at, "topic", "delete-records", "short-lived", "--partition", "x", status=2)
+    assert "'x' is not N or N:OFFSET" in wrong
     glasslog(at, "topic", "delete", "short-lived")
     until(lambda: "short-lived" not in glasslog(at, "topic", "list"), "the topic is gone")
     assert "does not exist" in glasslog(at, "topic", "describe", "short-lived", status=1)

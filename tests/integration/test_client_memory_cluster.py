@@ -8,7 +8,7 @@ from glasslog.broker.group.hashing import partition_of_group
 from glasslog.client.admin import Admin, NewTopic
 from glasslog.client.consumer import Consumer
 from glasslog.client.producer import Producer
-from glasslog.common.errors import GlasslogError
+from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.protocols import Runtime
@@ -166,3 +166,30 @@ def test_where_topics_do_not_create_themselves_a_missing_one_is_named() -> None:
                     await producer.send("missing", b"first")
 
     run_virtual(main(), timeout_ms=20_000)
+
+
+def test_old_records_are_deleted_on_every_replica() -> None:
+    async def main() -> None:
+        async with MemoryCluster(seed=3) as cluster:
+            runtime = cluster.world.runtime("writer")
+            await create(runtime)
+            async with Producer(BOOTSTRAP, runtime=runtime) as producer:
+                await write(producer, range(600))
+                await producer.flush()
+            async with Admin(BOOTSTRAP, runtime=runtime) as admin:
+                ends = await admin.end_offsets(TOPIC)
+                first, *rest = sorted(ends)
+                wanted = {first: ends[first] // 2, **dict.fromkeys(rest, -1)}
+                expected = {first: ends[first] // 2, **{each: ends[each] for each in rest}}
+                assert await admin.delete_records(wanted) == expected
+                assert await admin.beginning_offsets(TOPIC) == expected
+                # Whoever leads next begins there too.
+                await cluster.kill(cluster.leader_of(TOPIC, first.partition))
+                assert await admin.beginning_offsets(TOPIC) == expected
+                with pytest.raises(GlasslogError, match="is not between 0 and the high watermark") as caught:
+                    await admin.delete_records({first: ends[first] + 1})
+                assert caught.value.code is ErrorCode.OFFSET_OUT_OF_RANGE
+                with pytest.raises(GlasslogError, match="partition orders-9 does not exist"):
+                    await admin.delete_records({TopicPartition(TOPIC, 9): 0})
+
+    run_virtual(main, timeout_ms=300_000)

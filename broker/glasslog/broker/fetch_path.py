@@ -21,11 +21,14 @@ from glasslog.broker.requests import (
     FetchPartitionResult,
     FetchRequest,
     Follower,
+    IsolationLevel,
 )
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import LeaderEpoch, NodeId, Offset
 
 _LOGGER = logging.getLogger(__name__)
+
+_ALL = IsolationLevel.READ_UNCOMMITTED
 
 Target = tuple[PartitionAsk, Partition | GlasslogError]
 FetchResults = tuple[FetchPartitionResult, ...]
@@ -162,6 +165,7 @@ class FetchPath:
                     if partition.on_follower_fetch(follower, ask, now_ms=now_ms):
                         replicas.on_high_watermark(partition)
                     self._maybe_expand_isr(partition, follower.replica_id)
+                    replicas.on_log_start(partition)
                 except GlasslogError as error:
                     outcome = self._failed(partition, error)
             found.append(outcome)
@@ -186,7 +190,9 @@ class FetchPath:
 
         ``found`` has what earlier checks decided, one per target; without it they are made here.
         """
-        is_follower = isinstance(terms.reader, Follower)
+        reader = terms.reader
+        is_follower = isinstance(reader, Follower)
+        isolation = reader.isolation_level if isinstance(reader, Consumer) else _ALL
         left_bytes = limit_bytes = min(terms.max_bytes, self._replicas.config.fetch_max_bytes)
         outcomes: list[ReadOutcome] = []
         minimum_one, is_urgent = True, False
@@ -195,7 +201,12 @@ class FetchPath:
             if outcome is None:
                 limit = min(ask.max_bytes, left_bytes)
                 outcome = self._read_one(
-                    ask, partition, is_follower=is_follower, max_bytes=limit, minimum_one=minimum_one
+                    ask,
+                    partition,
+                    is_follower=is_follower,
+                    max_bytes=limit,
+                    minimum_one=minimum_one,
+                    isolation=isolation,
                 )
             outcomes.append(outcome)
             size_bytes = len(outcome.records)
@@ -232,11 +243,18 @@ class FetchPath:
         is_follower: bool,
         max_bytes: int,
         minimum_one: bool,
+        isolation: IsolationLevel,
     ) -> ReadOutcome:
         if not isinstance(partition, Partition):
             return self._failed(None, partition)
         try:
-            return partition.read(ask, is_follower=is_follower, max_bytes=max_bytes, minimum_one=minimum_one)
+            return partition.read(
+                ask,
+                is_follower=is_follower,
+                max_bytes=max_bytes,
+                minimum_one=minimum_one,
+                isolation=isolation,
+            )
         except GlasslogError as error:
             return self._failed(partition, error)
 
@@ -262,7 +280,8 @@ def _result(each: FetchPartition, outcome: ReadOutcome) -> FetchPartitionResult:
         partition=each.partition,
         error=outcome.error,
         high_watermark=Offset(outcome.high_watermark),
-        last_stable_offset=Offset(outcome.high_watermark),
+        last_stable_offset=Offset(outcome.last_stable_offset),
+        aborted_transactions=outcome.aborted_transactions,
         log_start_offset=Offset(outcome.log_start_offset),
         records=outcome.records,
         diverging_epoch=outcome.diverging_epoch,

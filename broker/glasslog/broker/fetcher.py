@@ -325,15 +325,33 @@ class LeaderFetcher:
             self._back_off(followed)
 
     def _append(self, followed: _Followed, answer: PartitionAnswer) -> None:
-        size_bytes = followed.partition.append_from_leader(
+        partition = followed.partition
+        start = partition.log_start_offset
+        size_bytes = partition.append_from_leader(
             answer.records,
             leader_high_watermark=Offset(answer.high_watermark),
+            leader_log_start_offset=Offset(answer.log_start_offset),
             now_ms=self._runtime.clock.wall_ms(),
         )
         followed.failures = 0
-        if size_bytes:
-            self._replicas.counters.replication_bytes_in += size_bytes
+        self._replicas.counters.replication_bytes_in += size_bytes
+        if size_bytes and partition.log.is_flush_due:
+            self._ask_when_durable(followed)
+        elif size_bytes or partition.log_start_offset != start:
             self._ask_for(followed)
+
+    def _ask_when_durable(self, followed: _Followed) -> None:
+        """To ask for more is to say that what came is here to stay: ``flush.messages`` wants it synced."""
+        partition = followed.partition
+        self._session.forget(partition.key)
+        followed.valid_from = self._next_number
+
+        def on_synced(error: ErrorCode) -> None:
+            if error is ErrorCode.NONE and self._followed.get(partition.key) is followed:
+                self._ask_for(followed)
+                self._send_soon()
+
+        self._replicas.sync_soon(partition, on_synced)
 
     def _on_error(self, followed: _Followed, error: ErrorCode, answer: PartitionAnswer) -> None:
         partition = followed.partition

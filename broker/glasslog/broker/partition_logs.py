@@ -45,6 +45,10 @@ def log_config(node: NodeConfig, topic: TopicConfig) -> LogConfig:
     return LogConfig(
         segment_bytes=topic.segment_bytes,
         segment_ms=topic.segment_ms,
+        segment_jitter_ms=topic.segment_jitter_ms,
+        segment_index_bytes=topic.segment_index_bytes,
+        flush_messages=topic.flush_messages,
+        flush_ms=topic.flush_ms,
         index_interval_bytes=topic.index_interval_bytes,
         max_message_bytes=topic.max_message_bytes,
         retention_bytes=topic.retention_bytes,
@@ -78,6 +82,8 @@ class PartitionLogs:
         self._failed: list[LogDirectory] = []
         self._stored: dict[TopicPartition, StoredLog | BrokenLog] = {}
         self._shadowed: dict[TopicPartition, list[Found]] = {}
+        self._flushed_ms: dict[TopicPartition, int] = {}
+        self._started_ms = runtime.clock.now_ms()
         self._retired: asyncio.Queue[tuple[LogDirectory, str]] = asyncio.Queue()
         self._written: dict[str, dict[TopicPartition, int]] = {}
         self._counts = dict.fromkeys((directory.path for directory in directories), 0)
@@ -230,6 +236,7 @@ class PartitionLogs:
     def retire(self, name: TopicPartition) -> None:
         """Forget the log of ``name``: its folder is renamed now and removed by ``remove_retired``."""
         stored = self._forget(name)
+        self._flushed_ms.pop(name, None)
         # The checkpoints do not say any more what was written last.
         self._written.clear()
         if stored is None or isinstance(stored.directory, MissingDirectory):
@@ -368,6 +375,17 @@ class PartitionLogs:
                 await self._flush(name, stored)
         for directory in list(self._directories):
             await self._checkpoint_recovery_points(directory)
+
+    async def flush_overdue(self) -> None:
+        """Sync the logs with records that are not synced and whose ``flush.ms`` are over."""
+        for name, stored in list(self._stored.items()):
+            if not isinstance(stored, StoredLog) or self._stored.get(name) is not stored:
+                continue
+            log, now_ms = stored.log, self._runtime.clock.now_ms()
+            last_ms = self._flushed_ms.setdefault(name, self._started_ms)
+            if log.log_end_offset > log.recovery_point and now_ms - last_ms >= log.config.flush_ms:
+                self._flushed_ms[name] = now_ms
+                await self._flush(name, stored)
 
     async def _flush(self, name: TopicPartition, stored: StoredLog) -> None:
         log = stored.log

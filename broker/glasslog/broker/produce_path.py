@@ -8,6 +8,7 @@ Source: Kafka's ``ReplicaManager.appendRecords``.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.broker.partition.partition import Offline, Partition
@@ -27,8 +28,9 @@ from glasslog.common.topic_names import is_internal
 
 _WRITTEN_BY_BROKERS = GlasslogError(ErrorCode.INVALID_TOPIC_EXCEPTION, "the topic is written by brokers only")
 ProduceResults = tuple[ProducePartitionResult, ...]
+_FOR_SYNC = -1
 _Wait = tuple[int, Partition, int]
-"""Which result waits, for which partition, to reach which offset."""
+"""Which result waits, for which partition, to reach which offset or, with ``_FOR_SYNC``, to be durable."""
 
 
 class ProducePath:
@@ -99,6 +101,9 @@ class ProducePath:
         # A repeated batch may not be replicated yet either: it waits as the first one does.
         if acks == ACKS_ALL and info.last_offset >= high_watermark:
             waits.append((number, partition, info.last_offset + 1))
+        if partition.log.is_flush_due:
+            # As in Kafka, where the append itself syncs; here one sync serves all that came meanwhile.
+            waits.append((number, partition, _FOR_SYNC))
         return ProducePartitionResult(
             partition=each.partition,
             base_offset=Offset(info.first_offset),
@@ -116,9 +121,9 @@ class ProducePath:
         replicas = self._replicas
 
         def on_done(errors: Sequence[ErrorCode]) -> None:
-            for (number, partition, _), error in zip(waits, errors, strict=True):
+            for (number, partition, required), error in zip(waits, errors, strict=True):
                 if error is not ErrorCode.NONE:
-                    results[number] = _unconfirmed(results[number], error, partition)
+                    results[number] = _unconfirmed(results[number], error, partition, required)
                     replicas.counters.produce_timeouts += error is ErrorCode.REQUEST_TIMED_OUT
                     replicas.counters.failed_produces += 1
             # Whoever asked may have gone away.
@@ -131,6 +136,8 @@ class ProducePath:
             if isinstance(partition.role, Offline):
                 # A later partition of this very request met the end of the disk that both lie on.
                 operation.complete_partition(index, partition.role.error)
+            elif required_offset == _FOR_SYNC:
+                replicas.sync_soon(partition, partial(operation.complete_partition, index))
             else:
                 replicas.purgatory.produces.watch(partition, required_offset, operation, index)
         if not operation.is_done:
@@ -157,15 +164,16 @@ def _failed(
 
 
 def _unconfirmed(
-    result: ProducePartitionResult, error: ErrorCode, partition: Partition
+    result: ProducePartitionResult, error: ErrorCode, partition: Partition, required_offset: int
 ) -> ProducePartitionResult:
     """The records are in this leader's log, but nobody may count on it."""
     role = partition.role
     in_sync = f", {len(role.isr)} replicas in sync" if isinstance(role, LeaderState) else ""
+    missing = "synced" if required_offset == _FOR_SYNC else f"confirmed by enough replicas{in_sync}"
     return replace(
         result,
         error=error,
-        error_message=f"{partition.name}: appended but not confirmed by enough replicas{in_sync}",
+        error_message=f"{partition.name}: appended but not {missing}",
         base_offset=NO_OFFSET,
         current_leader_id=partition.leader_id,
         current_leader_epoch=partition.leader_epoch,

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from glasslog.broker.counters import ReplicationCounters
+from glasslog.broker.delete_records import RecordDeletion
 from glasslog.broker.directory_reports import DirectorySink, IgnoredDirectories
 from glasslog.broker.fetch_path import FetchPath, FetchResults
 from glasslog.broker.fetcher import Fetchers
+from glasslog.broker.group_commit import GroupCommit
 from glasslog.broker.isr_changes import IsrChanges
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.fetch_api import FetchApi
@@ -29,6 +31,8 @@ from glasslog.broker.produce_path import ProducePath, ProduceResults
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import (
     ACKS_ALL,
+    DeleteRecordsPartition,
+    DeleteRecordsResult,
     EpochEnd,
     EpochEndAsk,
     FetchRequest,
@@ -42,7 +46,7 @@ from glasslog.broker.requests import (
 from glasslog.broker.stored_logs import BrokenLog, StoredLog
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, Offset, TopicPartition
-from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
+from glasslog.common.node_config import NEVER_MS, NodeConfig, TopicConfig, topic_config
 from glasslog.common.runtime.protocols import Buffer, Runtime
 from glasslog.log.directories import OpenedDirectories
 from glasslog.log.producer_state import ProducerEntry
@@ -86,6 +90,8 @@ class ReplicaManager:
         self._logs.on_failed_directory = self._on_failed_directory
         self._fetchers = Fetchers(replicas=self._replicas, broker_epoch=broker_epoch)
         self._maintenance = LogMaintenance(replicas=self._replicas, logs=self._logs)
+        self._group_commit = GroupCommit(self._replicas)
+        self._deletion = RecordDeletion(replicas=self._replicas, logs=self._logs)
         self._isr_changes = IsrChanges(replicas=self._replicas, sender=alter_partition)
         self._produce_path = ProducePath(self._replicas)
         self._fetch_path = FetchPath(self._replicas)
@@ -93,6 +99,7 @@ class ReplicaManager:
         self._is_caught_up = False
         self._out_of_directories = asyncio.Event()
         self._replicas.propose = self._isr_changes.propose
+        self._replicas.sync_soon = self._group_commit.sync_soon
         self._replicas.on_disk_failure = self._on_disk_failure
         if on_fatal is not None:
             self._replicas.on_fatal = on_fatal
@@ -115,6 +122,10 @@ class ReplicaManager:
             group.create_task(self._fetchers.run(), name="fetchers")
             group.create_task(self._logs.remove_retired(), name="removal of deleted partitions")
             group.create_task(self._maintenance.run(), name="retention")
+            group.create_task(self._group_commit.run(), name="group commit")
+            if config.log_flush_scheduler_interval_ms < NEVER_MS:
+                overdue = _every(config.log_flush_scheduler_interval_ms, self._logs.flush_overdue)
+                group.create_task(overdue, name="flushing by time")
             for name, interval_ms, work in (
                 ("ISR shrinking", max(config.replica_lag_time_max_ms // 2, 1), self._shrink_isrs),
                 (
@@ -167,6 +178,12 @@ class ReplicaManager:
     def producers_of(self, partition: TopicPartition) -> Sequence[tuple[int, ProducerEntry]]:
         """Producers that a partition led here remembers, by id. Raises as ``log_end_offset`` does."""
         return sorted(self._led(partition).log.producers.entries.items())
+
+    async def delete_records(
+        self, partitions: Sequence[DeleteRecordsPartition], *, timeout_ms: int
+    ) -> tuple[DeleteRecordsResult, ...]:
+        """Let logs begin later, on every replica that lives. Refusals are in the results."""
+        return await self._deletion.delete(partitions, timeout_ms=timeout_ms)
 
     def kafka_apis(self) -> Sequence[Api]:
         """What the Kafka listener serves of logs: Fetch, for clients and replicas alike, and Produce."""

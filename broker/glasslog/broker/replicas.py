@@ -27,11 +27,16 @@ MAX_WAITING_REQUESTS = 50_000
 """Requests of all clients and followers that may wait at one time."""
 
 
+OnSynced = Callable[[ErrorCode], None]
+"""Called once: NONE when what a log held is durable, else KAFKA_STORAGE_ERROR."""
+
+
 class Replicas:
     """Every partition of this broker by name and by topic id. Lives on the event loop.
 
-    ``propose`` takes an ISR change to the controller; ``on_disk_failure`` hears of a disk that refused;
-    ``on_fatal`` of a broken invariant met where no task would die of it: it must stop the node.
+    ``propose`` takes an ISR change to the controller; ``sync_soon`` calls back when all that a log holds now
+    is durable; ``on_log_start`` hears where a follower's log begins; ``on_disk_failure`` of a disk that
+    refused; ``on_fatal`` of a broken invariant met where no task would die of it: it must stop the node.
     """
 
     def __init__(self, *, runtime: Runtime, config: NodeConfig) -> None:
@@ -42,6 +47,8 @@ class Replicas:
         self.counters = ReplicationCounters()
         self.purgatory: Purgatory[Partition] = Purgatory(max_operations=MAX_WAITING_REQUESTS)
         self.propose: Callable[[Partition, IsrProposal], None] = _ignore_proposal
+        self.sync_soon: Callable[[Partition, OnSynced], None] = _ignore_sync
+        self.on_log_start: Callable[[Partition], None] = _ignore_log_start
         self.on_disk_failure: Callable[[Partition, GlasslogError], None] = _ignore_failure
         self.on_fatal: Callable[[InvariantViolation], None] = _log_fatal
         self._by_name: dict[TopicPartition, Partition] = {}
@@ -181,6 +188,15 @@ class Replicas:
 
 def _ignore_proposal(partition: Partition, proposal: IsrProposal) -> None:
     _LOGGER.warning("%s: nobody takes ISR change %s to the controller", partition.name, proposal)
+
+
+def _ignore_sync(partition: Partition, on_synced: OnSynced) -> None:
+    _LOGGER.warning("%s: nobody syncs its log", partition.name)
+    on_synced(ErrorCode.NONE)
+
+
+def _ignore_log_start(partition: Partition) -> None:
+    """Nobody waits for records to be deleted everywhere."""
 
 
 def _log_fatal(error: InvariantViolation) -> None:

@@ -6,6 +6,7 @@ are. This module refuses to know transports and storage.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import (
@@ -109,6 +110,13 @@ class DivergingEpoch:
     end_offset: Offset
 
 
+class AbortedRange(NamedTuple):
+    """A transaction of ``producer_id`` from ``first_offset`` on was aborted: its marker ends it."""
+
+    producer_id: int
+    first_offset: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchPartitionResult:
     """One partition's records, or why there are none."""
@@ -123,14 +131,40 @@ class FetchPartitionResult:
     preferred_read_replica: NodeId = NO_NODE
     current_leader_id: NodeId = NO_NODE
     current_leader_epoch: LeaderEpoch = NO_LEADER_EPOCH
+    aborted_transactions: tuple[AbortedRange, ...] = ()
+    """Of what ``records`` hold, for a consumer that reads committed records only."""
+
+
+TO_HIGH_WATERMARK = -1
+"""As the offset of a ``DeleteRecordsPartition``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRecordsPartition:
+    """Everything below ``offset`` shall go; ``TO_HIGH_WATERMARK``: everything that is committed."""
+
+    partition: TopicPartition
+    offset: Offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRecordsResult:
+    """``low_watermark``: the lowest log start of all replicas that live, -1 on error."""
+
+    partition: TopicPartition
+    error: ErrorCode = ErrorCode.NONE
+    error_message: str = ""
+    low_watermark: Offset = NO_OFFSET
 
 
 LATEST_TIMESTAMP, EARLIEST_TIMESTAMP = -1, -2
+MAX_TIMESTAMP, EARLIEST_LOCAL_TIMESTAMP, LATEST_TIERED_TIMESTAMP = -3, -4, -5
+"""The first record with the largest timestamp (KIP-734); of tiered storage (KIP-405), which there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListOffsetsPartition:
-    """``timestamp`` in ms, or ``LATEST_TIMESTAMP`` or ``EARLIEST_TIMESTAMP``."""
+    """``timestamp`` in ms, or one of the negative constants beside this."""
 
     partition: TopicPartition
     timestamp: int

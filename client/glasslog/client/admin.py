@@ -14,6 +14,7 @@ from glasslog.client.cluster import BrokerView
 from glasslog.client.connections import error_of
 from glasslog.client.consumer_protocol import decode_assignment
 from glasslog.client.coordinator import CoordinatorClient
+from glasslog.client.deletions import RecordDeletion
 from glasslog.client.metadata import view_of
 from glasslog.client.offsets import OffsetLookup
 from glasslog.client.options import Bootstrap, ClientKeywords, admin_options
@@ -151,6 +152,7 @@ class Admin:
         self._options = admin_options(bootstrap_servers, options)
         self._session = Session(runtime, self._options, "admin")
         self._lookup = OffsetLookup(self._session)
+        self._deletion = RecordDeletion(self._session)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -235,11 +237,30 @@ class Admin:
         )
 
     async def list_offsets(self, timestamps: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Offsets by time in ms, -1 for the end, -2 for the beginning; -1 in the answer: there is none."""
+        """Offsets by time in ms, -1 for the end, -2 for the beginning, -3 for the newest timestamp.
+
+        -1 in the answer: there is none.
+        """
         self._session.check()
         timeout_ms = self._options.default_api_timeout_ms
         found = await self._lookup.list(timestamps, timeout_ms=timeout_ms)
         return {partition: position.offset for partition, position in found.items()}
+
+    async def delete_records(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Delete all records below these offsets, -1 for all that is committed; where partitions begin then.
+
+        Returns when every replica that lives has followed.  Raises UNKNOWN_TOPIC_OR_PARTITION,
+        OFFSET_OUT_OF_RANGE above the high watermark, POLICY_VIOLATION for a topic that is only compacted,
+        INVALID_TOPIC_EXCEPTION for an internal one; other partitions may be done by then.
+        """
+        for topic in {partition.topic: None for partition in offsets}:
+            known = await self._partitions(topic)
+            for partition in offsets:
+                if partition.topic == topic and partition not in known:
+                    raise GlasslogError(
+                        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"partition {partition} does not exist"
+                    )
+        return await self._deletion.delete(offsets, timeout_ms=self._options.default_api_timeout_ms)
 
     async def beginning_offsets(self, topic: str) -> dict[TopicPartition, int]:
         """The first offset that is kept, by partition. Raises UNKNOWN_TOPIC_OR_PARTITION."""

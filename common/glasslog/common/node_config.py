@@ -11,6 +11,8 @@ from glasslog.common.config import describe, parse, setting
 from glasslog.common.errors import ConfigError
 
 _LONG = 2**63 - 1
+NEVER_MS = _LONG
+"""An interval of this length never ends."""
 _INT = 2**31 - 1
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
@@ -188,6 +190,68 @@ class NodeConfig:
     )
 
     # --- the log ---
+    log_roll_hours: int = setting(
+        "log.roll.hours",
+        "a segment is closed at this age, where the topic does not say",
+        default=168,
+        minimum=1,
+        maximum=_INT,
+    )
+    log_roll_ms: int = setting(
+        "log.roll.ms", "in place of log.roll.hours; 0: not set", default=0, minimum=0, maximum=_LONG
+    )
+    log_roll_jitter_hours: int = setting(
+        "log.roll.jitter.hours",
+        "the most by which a segment is closed earlier, where the topic does not say",
+        default=0,
+        minimum=0,
+        maximum=_INT,
+    )
+    log_roll_jitter_ms: int = setting(
+        "log.roll.jitter.ms",
+        "in place of log.roll.jitter.hours; 0: not set",
+        default=0,
+        minimum=0,
+        maximum=_LONG,
+    )
+    log_index_size_max_bytes: int = setting(
+        "log.index.size.max.bytes",
+        "a segment with an index of this size is closed, where the topic does not say",
+        default=10_485_760,
+        minimum=4,
+        maximum=_INT,
+    )
+    log_index_interval_bytes: int = setting(
+        "log.index.interval.bytes",
+        "log bytes between index entries, where the topic does not say",
+        default=4096,
+        minimum=0,
+        maximum=_INT,
+    )
+    log_flush_interval_messages: int = setting(
+        "log.flush.interval.messages",
+        "with so many records not synced a log is synced before the append is answered, one sync for all "
+        "appends that wait; where the topic does not say",
+        default=_LONG,
+        minimum=1,
+        maximum=_LONG,
+    )
+    log_flush_interval_ms: int = setting(
+        "log.flush.interval.ms",
+        "a log with records that are not synced is synced so long after its last sync, where the topic does "
+        "not say; looked at every log.flush.scheduler.interval.ms; -1: that interval",
+        default=-1,
+        minimum=-1,
+        maximum=_LONG,
+    )
+    log_flush_scheduler_interval_ms: int = setting(
+        "log.flush.scheduler.interval.ms",
+        "between looks for logs that flush.ms wants synced; by default nobody looks, and replicas are what "
+        "keeps a record",
+        default=_LONG,
+        minimum=1,
+        maximum=_LONG,
+    )
     log_retention_check_interval_ms: int = setting(
         "log.retention.check.interval.ms",
         "between looks for segments to delete",
@@ -302,6 +366,19 @@ class NodeConfig:
         return self.metadata_log_dir or self.log_dirs[0]
 
     @property
+    def effective_roll_ms(self) -> int:
+        return self.log_roll_ms or self.log_roll_hours * _HOUR_MS
+
+    @property
+    def effective_roll_jitter_ms(self) -> int:
+        return self.log_roll_jitter_ms or self.log_roll_jitter_hours * _HOUR_MS
+
+    @property
+    def effective_flush_ms(self) -> int:
+        own = self.log_flush_interval_ms
+        return self.log_flush_scheduler_interval_ms if own < 0 else own
+
+    @property
     def effective_retention_ms(self) -> int:
         """Of the three settings the finest that is set; -1: forever."""
         if self.log_retention_ms:
@@ -328,6 +405,35 @@ class TopicConfig:
         "segment.bytes", "a segment is rolled at this size", default=1_073_741_824, minimum=1024, maximum=_INT
     )
     segment_ms: int = setting("segment.ms", "or at this age", default=7 * _DAY_MS, minimum=1, maximum=_LONG)
+    segment_jitter_ms: int = setting(
+        "segment.jitter.ms",
+        "or so much earlier at most, so that not all partitions begin a segment at one time",
+        default=0,
+        minimum=0,
+        maximum=_LONG,
+    )
+    segment_index_bytes: int = setting(
+        "segment.index.bytes",
+        "or when an index of it has this size",
+        default=10_485_760,
+        minimum=4,
+        maximum=_INT,
+    )
+    flush_messages: int = setting(
+        "flush.messages",
+        "with so many records not synced the log is synced before the append is answered",
+        default=_LONG,
+        minimum=1,
+        maximum=_LONG,
+    )
+    flush_ms: int = setting(
+        "flush.ms",
+        "records that are not synced are so long after the last sync, looked at every "
+        "log.flush.scheduler.interval.ms of the broker",
+        default=_LONG,
+        minimum=0,
+        maximum=_LONG,
+    )
     index_interval_bytes: int = setting(
         "index.interval.bytes", "log bytes between index entries", default=4096, minimum=0, maximum=_INT
     )
@@ -380,6 +486,12 @@ _BROKER_DEFAULTS: Mapping[str, str] = {
     "unclean.leader.election.enable": "unclean_leader_election_enable",
     "max.message.bytes": "message_max_bytes",
     "segment.bytes": "log_segment_bytes",
+    "segment.ms": "effective_roll_ms",
+    "segment.jitter.ms": "effective_roll_jitter_ms",
+    "segment.index.bytes": "log_index_size_max_bytes",
+    "index.interval.bytes": "log_index_interval_bytes",
+    "flush.messages": "log_flush_interval_messages",
+    "flush.ms": "effective_flush_ms",
     "retention.ms": "effective_retention_ms",
     "retention.bytes": "log_retention_bytes",
     "file.delete.delay.ms": "log_segment_delete_delay_ms",

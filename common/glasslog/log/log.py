@@ -449,6 +449,11 @@ class Log:
 
     # --- durability -------------------------------------------------------------------------------------
 
+    @property
+    def is_flush_due(self) -> bool:
+        """Whether as many records as ``flush.messages`` allows are not synced."""
+        return self._segments.active.next_offset - self.recovery_point >= self.config.flush_messages
+
     def flush(self, up_to: int | None = None) -> None:
         """Make everything below ``up_to`` (default: all) durable; blocks. Raises ``StorageError``."""
         if up_to is not None and up_to <= self.recovery_point:

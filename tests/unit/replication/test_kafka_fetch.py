@@ -13,7 +13,7 @@ from glasslog.broker.kafka.fetch import (
     encode_response,
 )
 from glasslog.broker.partition.reads import PartitionAsk
-from glasslog.broker.requests import DivergingEpoch
+from glasslog.broker.requests import AbortedRange, DivergingEpoch
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, Offset, TopicId
 from hypothesis import given
@@ -125,6 +125,19 @@ def test_a_response_has_kafkas_bytes() -> None:
         "00"
         "00"
     )
+
+
+@pytest.mark.parametrize("version", [4, 11, VERSION])
+def test_consumers_of_committed_records_are_told_what_was_aborted(version: int) -> None:
+    aborted = (AbortedRange(producer_id=7, first_offset=40), AbortedRange(producer_id=9, first_offset=41))
+    key = (TOPIC, 1) if version >= VERSION else ("t", 1)
+    answered = PartitionAnswer(key, 0, 43, 42, 7, records=b"abc", aborted_transactions=aborted)
+    data = b"".join(map(bytes, encode_response(FetchAnswer(ErrorCode.NONE, 5, [answered]), version)))
+    decoded = str(FETCH_RESPONSE.decode(data, version=version).to_dict())
+    for each in aborted:
+        assert f"'producer_id': {each.producer_id}, 'first_offset': {each.first_offset}" in decoded
+    if version == VERSION:
+        assert decode_response(reader(data)).partitions[0].records == b"abc"
 
 
 def test_requests_and_responses_survive_the_wire() -> None:

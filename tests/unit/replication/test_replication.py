@@ -11,8 +11,11 @@ from glasslog.broker.requests import (
     ACKS_ALL,
     ACKS_LEADER,
     ACKS_NONE,
+    EARLIEST_LOCAL_TIMESTAMP,
     EARLIEST_TIMESTAMP,
+    LATEST_TIERED_TIMESTAMP,
     LATEST_TIMESTAMP,
+    MAX_TIMESTAMP,
     Follower,
     IsolationLevel,
     ListOffsetsPartition,
@@ -591,6 +594,9 @@ def test_offsets_by_time() -> None:
         assert asked(LATEST_TIMESTAMP) == (ErrorCode.NONE, 2)
         assert asked(1_000) == (ErrorCode.NONE, 0)
         assert asked(1_001) == (ErrorCode.NONE, -1)
+        assert asked(MAX_TIMESTAMP) == (ErrorCode.NONE, 0)
+        assert asked(EARLIEST_LOCAL_TIMESTAMP) == (ErrorCode.NONE, 0)
+        assert asked(LATEST_TIERED_TIMESTAMP) == (ErrorCode.NONE, -1)
         assert asked(-9)[0] is ErrorCode.INVALID_TIMESTAMP
 
     play(story, brokers=(1,))

@@ -180,6 +180,10 @@ def _fetched(result: FetchPartitionResult) -> pb.FetchResponse.Partition:
         preferred_read_replica=result.preferred_read_replica,
         current_leader_id=result.current_leader_id,
         current_leader_epoch=result.current_leader_epoch,
+        aborted_transactions=[
+            pb.FetchResponse.AbortedTransaction(producer_id=each.producer_id, first_offset=each.first_offset)
+            for each in result.aborted_transactions
+        ],
     )
 
 

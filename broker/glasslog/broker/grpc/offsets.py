@@ -1,23 +1,33 @@
-"""ListOffsets and InitProducerId of ``glasslog.v1.Broker``. Refuses to know logs and id blocks."""
+"""ListOffsets, DeleteRecords, InitProducerId of ``glasslog.v1.Broker``. Refuses to know logs, id blocks."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 from glasslog.broker.grpc.data import check_partitions
 from glasslog.broker.producer_ids import ProducerIds
-from glasslog.broker.requests import IsolationLevel, ListOffsetsPartition, ListOffsetsResult
+from glasslog.broker.requests import (
+    DeleteRecordsPartition,
+    DeleteRecordsResult,
+    IsolationLevel,
+    ListOffsetsPartition,
+    ListOffsetsResult,
+)
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import LeaderEpoch, TopicPartition
+from glasslog.common.ids import LeaderEpoch, Offset, TopicPartition
 from glasslog.common.runtime.protocols import Peer
 from glasslog.v1 import broker_pb2 as pb
 
 
 class OffsetLookup(Protocol):
-    """What ListOffsets needs of the replica manager."""
+    """What ListOffsets and DeleteRecords need of the replica manager."""
 
     def list_offsets(
         self, partitions: Sequence[ListOffsetsPartition], isolation: IsolationLevel
     ) -> tuple[ListOffsetsResult, ...]: ...
+
+    async def delete_records(
+        self, partitions: Sequence[DeleteRecordsPartition], *, timeout_ms: int
+    ) -> tuple[DeleteRecordsResult, ...]: ...
 
 
 class OffsetHandlers:
@@ -44,6 +54,20 @@ class OffsetHandlers:
         results = self._lookup.list_offsets(asked, IsolationLevel(message.isolation_level))
         return pb.ListOffsetsResponse(partitions=[_listed(result) for result in results])
 
+    async def delete_records(self, message: pb.DeleteRecordsRequest, peer: Peer) -> pb.DeleteRecordsResponse:
+        """Refusals are in the results."""
+        if message.timeout_ms < 0:
+            raise GlasslogError(ErrorCode.INVALID_REQUEST, f"timeout_ms={message.timeout_ms} is negative")
+        check_partitions((each.topic, each.partition) for each in message.partitions)
+        asked = [
+            DeleteRecordsPartition(
+                partition=TopicPartition(each.topic, each.partition), offset=Offset(each.offset)
+            )
+            for each in message.partitions
+        ]
+        results = await self._lookup.delete_records(asked, timeout_ms=message.timeout_ms)
+        return pb.DeleteRecordsResponse(partitions=[_deleted(result) for result in results])
+
     async def init_producer_id(
         self, message: pb.InitProducerIdRequest, peer: Peer
     ) -> pb.InitProducerIdResponse:
@@ -60,4 +84,14 @@ def _listed(result: ListOffsetsResult) -> pb.ListOffsetsResponse.Partition:
         timestamp=result.timestamp,
         offset=result.offset,
         leader_epoch=result.leader_epoch,
+    )
+
+
+def _deleted(result: DeleteRecordsResult) -> pb.DeleteRecordsResponse.Partition:
+    return pb.DeleteRecordsResponse.Partition(
+        topic=result.partition.topic,
+        partition=result.partition.partition,
+        error_code=result.error,
+        error_message=result.error_message,
+        low_watermark=result.low_watermark,
     )

@@ -54,6 +54,7 @@ def _topic_table(topics: MetadataHandlers, on_fatal: OnFatal) -> dict[str, Unary
 def _offset_table(offsets: OffsetHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
     return {
         "ListOffsets": unary(pb.ListOffsetsRequest, offsets.list_offsets, on_fatal),
+        "DeleteRecords": unary(pb.DeleteRecordsRequest, offsets.delete_records, on_fatal),
         "InitProducerId": unary(pb.InitProducerIdRequest, offsets.init_producer_id, on_fatal),
     }
 

@@ -21,7 +21,7 @@ from glasslog.broker.kafka.codec import (
 )
 from glasslog.broker.kafka.node_addresses import NodeAddress, node_addresses
 from glasslog.broker.partition.reads import PartitionAsk, PartitionKey
-from glasslog.broker.requests import DivergingEpoch
+from glasslog.broker.requests import AbortedRange, DivergingEpoch
 from glasslog.common.errors import ErrorCode, require
 from glasslog.common.ids import (
     NO_BROKER_EPOCH,
@@ -58,6 +58,10 @@ _ANSWER = Struct(">ihqqq")
 _OLDER_ERROR = Struct(">hi")
 _OLDER_ANSWER = Struct(">ihqq")
 _NODES_FROM = 16
+_ABORTED = Struct(">qq")
+"""Answer: producer, first offset of one of its aborted transactions."""
+
+_NULL = -1
 _EPOCH_END = Struct(">iq")
 _LEADER = Struct(">ii")
 
@@ -106,6 +110,7 @@ class PartitionAnswer(NamedTuple):
     leader_epoch: int = NO_LEADER_EPOCH
     preferred_read_replica: int = NO_NODE
     records: Buffer = b""
+    aborted_transactions: Sequence[AbortedRange] = ()
 
 
 class FetchAnswer(NamedTuple):
@@ -381,8 +386,9 @@ def _older_answer_front(partition: PartitionAnswer, version: int) -> bytes:
     front = _OLDER_ANSWER.pack(partition.key[1], error, high_watermark, partition.last_stable_offset)
     if version >= 5:
         front += INT64.pack(partition.log_start_offset)
-    # No aborted transactions: null.
-    front += INT32.pack(-1)
+    aborted = partition.aborted_transactions
+    front += INT32.pack(len(aborted) or _NULL)
+    front += b"".join(_ABORTED.pack(*each) for each in aborted)
     if version >= 11:
         front += INT32.pack(partition.preferred_read_replica)
     return front + INT32.pack(len(partition.records))
@@ -398,12 +404,17 @@ def _answer_front(partition: PartitionAnswer) -> bytes:
                 partition.last_stable_offset,
                 partition.log_start_offset,
             ),
-            # No aborted transactions: null.
-            b"\0",
+            _flexible_aborted(partition.aborted_transactions),
             INT32.pack(partition.preferred_read_replica),
             unsigned_varint(len(partition.records) + 1),
         )
     )
+
+
+def _flexible_aborted(aborted: Sequence[AbortedRange]) -> bytes:
+    if not aborted:
+        return b"\0"
+    return unsigned_varint(len(aborted) + 1) + b"".join(_ABORTED.pack(*each) + _NO_TAGS for each in aborted)
 
 
 def _answer_tags(partition: PartitionAnswer) -> bytes:

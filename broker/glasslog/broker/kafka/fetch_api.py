@@ -190,12 +190,13 @@ def _partition_answer(key: PartitionKey, outcome: ReadOutcome) -> PartitionAnswe
         key,
         outcome.error,
         outcome.high_watermark,
-        outcome.high_watermark,
+        outcome.last_stable_offset,
         outcome.log_start_offset,
         outcome.diverging_epoch,
         outcome.leader_id,
         outcome.leader_epoch,
         records=outcome.records,
+        aborted_transactions=outcome.aborted_transactions,
     )
 
 

@@ -7,12 +7,20 @@ never at a high watermark (KIP-101, KIP-279).  Source: Kafka's ``Partition.scala
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from glasslog.broker.partition.follower_state import FollowerState
 from glasslog.broker.partition.leader_state import Eligibility, LeaderState, LeaderTerms
 from glasslog.broker.partition.reads import PartitionAsk, ReadOutcome
-from glasslog.broker.requests import ACKS_ALL, DivergingEpoch, Follower
+from glasslog.broker.requests import (
+    ACKS_ALL,
+    TO_HIGH_WATERMARK,
+    AbortedRange,
+    DivergingEpoch,
+    Follower,
+    IsolationLevel,
+)
 from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
 from glasslog.common.ids import (
     NO_BROKER_EPOCH,
@@ -27,6 +35,7 @@ from glasslog.common.ids import (
 )
 from glasslog.common.runtime.protocols import Buffer
 from glasslog.log.append import AppendInfo
+from glasslog.log.batch import iterate_batches
 from glasslog.log.log import Log
 
 _LOGGER = logging.getLogger(__name__)
@@ -331,25 +340,86 @@ class Partition:
             self.ledger.on_high_watermark(state.high_watermark)
         return advanced
 
-    def read(self, ask: PartitionAsk, *, is_follower: bool, max_bytes: int, minimum_one: bool) -> ReadOutcome:
-        """Records from ``ask.fetch_offset``, for followers to the log's end, else to the high watermark."""
+    @property
+    def last_stable_offset(self) -> Offset:
+        """Below it every transaction is decided and that is committed; at most the high watermark."""
+        return Offset(self.log.last_stable_offset(high_watermark=self.high_watermark))
+
+    def read(
+        self,
+        ask: PartitionAsk,
+        *,
+        is_follower: bool,
+        max_bytes: int,
+        minimum_one: bool,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> ReadOutcome:
+        """Records from ``ask.fetch_offset``: for followers to the log's end, else as ``isolation`` says.
+
+        A consumer of committed records is told which of them were aborted: those it has to leave out.
+        """
         log = self.log
         high_watermark = self.high_watermark
-        upper = log.log_end_offset if is_follower else high_watermark
+        stable = log.last_stable_offset(high_watermark=high_watermark)
+        is_committed = isolation is IsolationLevel.READ_COMMITTED
+        upper = log.log_end_offset if is_follower else stable if is_committed else high_watermark
         offset = ask.fetch_offset
         records: Buffer = b""
         if offset < upper and (max_bytes > 0 or minimum_one):
             records = log.read(offset, max_bytes=max_bytes, upper_offset=upper, minimum_one=minimum_one)
-        return ReadOutcome(ErrorCode.NONE, high_watermark, log.log_start_offset, records)
+        aborted = _aborted_in(log, offset, records) if is_committed else ()
+        return ReadOutcome(
+            ErrorCode.NONE,
+            high_watermark,
+            log.log_start_offset,
+            records,
+            last_stable_offset=stable,
+            aborted_transactions=aborted,
+        )
+
+    def delete_records(self, offset: int) -> Offset:
+        """Let this leader's log begin at ``offset``, -1 for the high watermark; where that is.
+
+        Nothing happens below the log's start.  Raises ``GlasslogError`` as ``leader`` does, and
+        OFFSET_OUT_OF_RANGE above the high watermark: what is not committed may come from another leader.
+        """
+        high_watermark = self.leader().high_watermark
+        target = high_watermark if offset == TO_HIGH_WATERMARK else Offset(offset)
+        if not 0 <= target <= high_watermark:
+            raise GlasslogError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"{self.name}: offset {offset} is not between 0 and the high watermark {high_watermark}",
+            )
+        self.log.advance_start(target)
+        return target
+
+    def low_watermark(self, is_alive: Callable[[NodeId], bool]) -> Offset:
+        """The lowest log start among this leader and its followers that live."""
+        starts = [
+            follower.log_start_offset
+            for follower in self.leader().followers.values()
+            if is_alive(follower.node_id)
+        ]
+        return Offset(min([self.log.log_start_offset, *starts]))
 
     # --- the follower ---
 
-    def append_from_leader(self, records: Buffer, *, leader_high_watermark: Offset, now_ms: int) -> int:
+    def append_from_leader(
+        self,
+        records: Buffer,
+        *,
+        leader_high_watermark: Offset,
+        leader_log_start_offset: Offset,
+        now_ms: int,
+    ) -> int:
         """Take in an answer of the leader, perhaps without records; returns how many bytes were appended."""
+        log = self.log
         size_bytes = len(records)
         if size_bytes:
-            self.log.append_as_follower(records, now_ms=now_ms)
+            log.append_as_follower(records, now_ms=now_ms)
         self._high_watermark = max(self._high_watermark, min(leader_high_watermark, self.log_end_offset))
+        if leader_log_start_offset > log.log_start_offset:
+            log.advance_start(min(leader_log_start_offset, self._high_watermark))
         return size_bytes
 
     def truncate_to_leader(self, diverging: DivergingEpoch) -> None:
@@ -386,3 +456,14 @@ class Partition:
             self._high_watermark = end
         if end < before:
             _LOGGER.info("%s: cut from %d to %d, where the leader's log parts", self.name, before, end)
+
+
+def _aborted_in(log: Log, offset: int, records: Buffer) -> tuple[AbortedRange, ...]:
+    """The aborted transactions with a part in ``records``, which begin at or before ``offset``."""
+    last = None
+    for last, _ in iterate_batches(records):  # noqa: B007 - only the last one counts
+        pass
+    if last is None:
+        return ()
+    found = log.aborted_transactions(offset, upper_offset=last.next_offset)
+    return tuple(AbortedRange(each.producer_id, each.first_offset) for each in found)

@@ -5,7 +5,7 @@ This module knows the fields; it refuses to know sessions, wires and roles. Epoc
 
 from typing import NamedTuple
 
-from glasslog.broker.requests import DivergingEpoch
+from glasslog.broker.requests import AbortedRange, DivergingEpoch
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_LEADER_EPOCH, NO_NODE, NO_OFFSET, TopicId
 from glasslog.common.runtime.protocols import Buffer
@@ -35,3 +35,5 @@ class ReadOutcome(NamedTuple):
     leader_id: int = NO_NODE
     leader_epoch: int = NO_LEADER_EPOCH
     message: str = ""
+    last_stable_offset: int = NO_OFFSET
+    aborted_transactions: tuple[AbortedRange, ...] = ()

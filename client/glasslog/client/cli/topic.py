@@ -1,4 +1,4 @@
-"""``glasslog topic``: create, list, describe, delete. Translates for ``Admin`` and back into tables."""
+"""``glasslog topic``: topics and their oldest records. Translates for ``Admin`` and back into tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +13,9 @@ from glasslog.common.ids import TopicPartition, format_uuid
 if TYPE_CHECKING:
     from glasslog.client.admin import Admin, PartitionDescription, TopicDescription
 
+_ALL = -1
+"""The offset that stands for the end of what is committed."""
+
 _COLUMNS = ("partition", "leader", "leader epoch", "replicas", "isr", "elr", "start", "end")
 
 Offsets = Mapping[TopicPartition, int]
@@ -20,7 +23,7 @@ Offsets = Mapping[TopicPartition, int]
 
 @click.group("topic")
 def topic() -> None:
-    """Create, list, describe and delete topics."""
+    """Create, list, describe and delete topics, delete their oldest records."""
 
 
 @topic.command("create")
@@ -117,6 +120,45 @@ def delete(names: tuple[str, ...], bootstrap: str | None) -> None:
     run_admin(bootstrap, lambda admin: admin.delete_topics(names))
     for name in names:
         print(f"Deleted topic {name}.")
+
+
+@topic.command("delete-records")
+@click.argument("name")
+@click.option(
+    "--partition",
+    "places",
+    multiple=True,
+    metavar="N[:OFFSET]",
+    help="Only this one, below OFFSET; repeatable.",
+)
+@click.option(
+    "--offset", type=click.IntRange(0), help="Below this one in each partition. Default: all records."
+)
+@bootstrap_option
+@format_option
+def delete_records(
+    name: str, places: tuple[str, ...], offset: int | None, bootstrap: str | None, output_format: Format
+) -> None:
+    """Delete the oldest records of topic NAME: those below an offset, or all that are committed."""
+    wanted = dict(_parse_place(name, place, _ALL if offset is None else offset) for place in places)
+
+    async def delete(admin: "Admin") -> dict[TopicPartition, int]:
+        chosen = wanted or dict.fromkeys(await admin.end_offsets(name), _ALL if offset is None else offset)
+        return await admin.delete_records(chosen)
+
+    starts = run_admin(bootstrap, delete)
+    found = sorted((place.partition, start) for place, start in starts.items())
+    if output_format == "json":
+        print_json([{"partition": number, "start_offset": start} for number, start in found])
+    else:
+        print_table(("partition", "start"), found)
+
+
+def _parse_place(name: str, text: str, offset: int) -> tuple[TopicPartition, int]:
+    number, colon, given = text.partition(":")
+    if not number.isdecimal() or (colon and not given.isdecimal()):
+        raise click.BadParameter(f"{text!r} is not N or N:OFFSET", param_hint="--partition")
+    return TopicPartition(name, int(number)), int(given) if colon else offset
 
 
 def _listed(each: "TopicDescription") -> dict[str, Json]:
