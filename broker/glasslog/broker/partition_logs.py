@@ -16,7 +16,8 @@ from glasslog.common.errors import GlasslogError, StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, Offset, TopicId, TopicPartition
 from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
 from glasslog.common.runtime.protocols import Runtime
-from glasslog.log.config import LogConfig
+from glasslog.log.batch import Compression, TimestampType
+from glasslog.log.config import LogConfig, RecordPolicy
 from glasslog.log.directories import MissingDirectory
 from glasslog.log.directory import LogDirectory
 from glasslog.log.flushing import PendingFlush
@@ -40,6 +41,14 @@ class _Reached(NamedTuple):
     offset: int
 
 
+_COMPRESSIONS: Mapping[str, Compression | None] = {
+    "producer": None,
+    "uncompressed": Compression.NONE,
+    **{codec.name.lower(): codec for codec in Compression if codec is not Compression.NONE},
+}
+"""What ``compression.type`` calls them; None: as the producer compressed."""
+
+
 def log_config(node: NodeConfig, topic: TopicConfig) -> LogConfig:
     """A topic's settings as its logs need them."""
     return LogConfig(
@@ -56,7 +65,19 @@ def log_config(node: NodeConfig, topic: TopicConfig) -> LogConfig:
         file_delete_delay_ms=topic.file_delete_delay_ms,
         is_deleted="delete" in topic.cleanup_policy,
         is_compacted="compact" in topic.cleanup_policy,
+        records=_record_policy(topic),
         producer_id_expiration_ms=node.producer_id_expiration_ms,
+    )
+
+
+def _record_policy(topic: TopicConfig) -> RecordPolicy:
+    appends_time = topic.message_timestamp_type == "LogAppendTime"
+    return RecordPolicy(
+        timestamp_type=TimestampType.LOG_APPEND_TIME if appends_time else TimestampType.CREATE_TIME,
+        before_max_ms=topic.message_timestamp_before_max_ms,
+        after_max_ms=topic.message_timestamp_after_max_ms,
+        compression=_COMPRESSIONS[topic.compression_type],
+        needs_keys="compact" in topic.cleanup_policy,
     )
 
 

@@ -7,7 +7,7 @@ knows the table; it refuses to know where values come from and what is done with
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from glasslog.common.config import describe, parse, setting
+from glasslog.common.config import describe, parse, setting, to_text
 from glasslog.common.errors import ConfigError
 
 _LONG = 2**63 - 1
@@ -17,6 +17,8 @@ _INT = 2**31 - 1
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
+_COMPRESSION_TYPES = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
+_TIMESTAMP_TYPES = ("CreateTime", "LogAppendTime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,32 @@ class NodeConfig:
         "largest record batch, where the topic does not say",
         default=1_048_588,
         minimum=0,
+    )
+    compression_type: str = setting(
+        "compression.type",
+        "of stored batches, where the topic does not say",
+        default="producer",
+        choices=_COMPRESSION_TYPES,
+    )
+    log_message_timestamp_type: str = setting(
+        "log.message.timestamp.type",
+        "whose clock stamps a record, where the topic does not say",
+        default="CreateTime",
+        choices=_TIMESTAMP_TYPES,
+    )
+    log_message_timestamp_before_max_ms: int = setting(
+        "log.message.timestamp.before.max.ms",
+        "how far before the leader's clock a record may be stamped, where the topic does not say",
+        default=_LONG,
+        minimum=0,
+        maximum=_LONG,
+    )
+    log_message_timestamp_after_max_ms: int = setting(
+        "log.message.timestamp.after.max.ms",
+        "how far after it, where the topic does not say",
+        default=_HOUR_MS,
+        minimum=0,
+        maximum=_LONG,
     )
     log_segment_bytes: int = setting(
         "log.segment.bytes", "segment size, where the topic does not say", default=1_073_741_824, minimum=1024
@@ -467,15 +495,29 @@ class TopicConfig:
     )
     compression_type: str = setting(
         "compression.type",
-        "of stored batches",
+        "of stored batches: as the producer compressed, or compressed anew by the leader where it differs",
         default="producer",
-        choices=("producer",),
+        choices=_COMPRESSION_TYPES,
     )
     message_timestamp_type: str = setting(
         "message.timestamp.type",
-        "whose clock stamps a record",
+        "whose clock stamps a record: the producer's, or the leader's when it appends",
         default="CreateTime",
-        choices=("CreateTime",),
+        choices=_TIMESTAMP_TYPES,
+    )
+    message_timestamp_before_max_ms: int = setting(
+        "message.timestamp.before.max.ms",
+        "a record stamped longer before the leader's clock is refused; not with LogAppendTime",
+        default=_LONG,
+        minimum=0,
+        maximum=_LONG,
+    )
+    message_timestamp_after_max_ms: int = setting(
+        "message.timestamp.after.max.ms",
+        "a batch stamped longer after the leader's clock is refused; not with LogAppendTime",
+        default=_HOUR_MS,
+        minimum=0,
+        maximum=_LONG,
     )
 
 
@@ -485,6 +527,10 @@ _BROKER_DEFAULTS: Mapping[str, str] = {
     "min.insync.replicas": "min_insync_replicas",
     "unclean.leader.election.enable": "unclean_leader_election_enable",
     "max.message.bytes": "message_max_bytes",
+    "compression.type": "compression_type",
+    "message.timestamp.type": "log_message_timestamp_type",
+    "message.timestamp.before.max.ms": "log_message_timestamp_before_max_ms",
+    "message.timestamp.after.max.ms": "log_message_timestamp_after_max_ms",
     "segment.bytes": "log_segment_bytes",
     "segment.ms": "effective_roll_ms",
     "segment.jitter.ms": "effective_roll_jitter_ms",
@@ -505,7 +551,7 @@ def broker_field_of(topic_key: str) -> str | None:
 
 def topic_config(node: NodeConfig, overrides: Mapping[str, str]) -> TopicConfig:
     """A topic's settings: its own over the node's defaults. Raises ``ConfigError`` for a bad override."""
-    values = {key: str(getattr(node, name)).lower() for key, name in _BROKER_DEFAULTS.items()}
+    values = {key: to_text(getattr(node, name)) for key, name in _BROKER_DEFAULTS.items()}
     return parse(TopicConfig, {**values, **overrides}, where="topic")
 
 

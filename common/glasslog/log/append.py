@@ -15,6 +15,7 @@ from glasslog.log.batch import (
     HEADER_BYTES,
     MIN_RECORD_BYTES,
     NO_TIMESTAMP,
+    TIMESTAMP_TYPE_BIT,
     BatchHeader,
     Compression,
     CorruptBatch,
@@ -34,6 +35,7 @@ from glasslog.log.producer_state import (
     with_marker,
 )
 
+NO_LIMIT = (1 << 63) - 1
 NOTHING: Mapping[int, ProducerEntry] = MappingProxyType({})
 NO_MARKERS: Mapping[int, EndTransactionMarker] = MappingProxyType({})
 
@@ -71,11 +73,14 @@ class Plan(NamedTuple):
 
 
 class LeaderChecks(NamedTuple):
-    """What a leader demands of a request."""
+    """What a leader demands of a request, as far as headers tell."""
 
     max_message_bytes: int
     origin_is_client: bool
     now_ms: int
+    latest_timestamp: int = NO_LIMIT
+    forbidden_attributes: int = TIMESTAMP_TYPE_BIT
+    """Only the leader itself says that it chose the timestamps."""
 
 
 def plan_leader_append(
@@ -93,7 +98,7 @@ def plan_leader_append(
     duplicate: ProducedBatch | None = None
     while position < end:
         header = validate_batch(data, position)
-        _check_leader_batch(header, checks)
+        check_leader_batch(header, checks)
         marker = decode_marker(data, position) if is_marker_batch(header) else None
         position += header.size_bytes
         header = tuple.__new__(BatchHeader, (offset, *header[1:]))
@@ -126,7 +131,11 @@ def plan_leader_append(
     return Plan(batches, max_timestamp, producers, duplicate, transactions)
 
 
-def _check_leader_batch(header: BatchHeader, checks: LeaderChecks) -> None:
+def check_leader_batch(header: BatchHeader, checks: LeaderChecks) -> None:
+    """What a header alone says against a client's batch.
+
+    Raises ``GlasslogError`` with MESSAGE_TOO_LARGE, CORRUPT_MESSAGE, INVALID_RECORD or INVALID_TIMESTAMP.
+    """
     if not checks.origin_is_client:
         return
     if header.size_bytes > checks.max_message_bytes:
@@ -136,6 +145,16 @@ def _check_leader_batch(header: BatchHeader, checks: LeaderChecks) -> None:
         )
     if header.attributes & COMPRESSION_MASK > Compression.ZSTD:
         raise CorruptBatch(f"unknown compression codec {header.attributes & COMPRESSION_MASK}")
+    if header.max_timestamp > checks.latest_timestamp:
+        raise GlasslogError(
+            ErrorCode.INVALID_TIMESTAMP,
+            f"timestamp {header.max_timestamp} is above {checks.latest_timestamp}, the leader's clock plus "
+            "message.timestamp.after.max.ms",
+        )
+    if header.attributes & checks.forbidden_attributes:
+        raise GlasslogError(
+            ErrorCode.INVALID_TIMESTAMP, "a client may not say LogAppendTime of its timestamps"
+        )
     if header.is_control:
         raise GlasslogError(ErrorCode.INVALID_RECORD, "a client may not append control batches")
     if header.record_count != header.last_offset_delta + 1 or not header.record_count:

@@ -34,7 +34,9 @@ _OFFSET = Struct(">q")
 _EPOCH = Struct(">i")
 _CRC = Struct(">I")
 _PRODUCER = Struct(">qhi")
+_ATTRIBUTES = Struct(">h")
 _EPOCH_POSITION = 12
+_MAX_TIMESTAMP_POSITION = 35
 _PRODUCER_POSITION = 43
 
 COMPRESSION_MASK = 0x07
@@ -230,6 +232,18 @@ def set_producer_state(
     header = read_header(buffer, position)
     _PRODUCER.pack_into(buffer, position + _PRODUCER_POSITION, producer_id, producer_epoch, base_sequence)
     write_crc(buffer, position, header.size_bytes)
+
+
+def set_append_time(buffer: bytearray, position: int, *, timestamp_ms: int) -> int:
+    """Say that the leader stamped the batch at ``position``, renew its checksum; returns its size in bytes.
+
+    Raises ``CorruptBatch`` if no whole batch is there.
+    """
+    header = read_header(buffer, position)
+    _ATTRIBUTES.pack_into(buffer, position + ATTRIBUTES_POSITION, header.attributes | TIMESTAMP_TYPE_BIT)
+    _OFFSET.pack_into(buffer, position + _MAX_TIMESTAMP_POSITION, timestamp_ms)
+    write_crc(buffer, position, header.size_bytes)
+    return header.size_bytes
 
 
 def write_crc(buffer: bytearray, position: int, size_bytes: int) -> None:

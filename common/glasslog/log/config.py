@@ -3,15 +3,51 @@
 This module knows names, defaults and ranges; it refuses to know where the values come from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from glasslog.common.errors import ConfigError
+from glasslog.log.batch import Compression, TimestampType
 
 _NEVER = (1 << 63) - 1
 _MAX_SEGMENT_BYTES = (1 << 31) - 1
 _WEEK_MS = 7 * 24 * 3600 * 1000
 _DAY_MS = 24 * 3600 * 1000
 _MINUTE_MS = 60 * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordPolicy:
+    """What a topic demands of the records that its leader appends."""
+
+    timestamp_type: TimestampType = TimestampType.CREATE_TIME
+    before_max_ms: int = _NEVER
+    """How far a producer's timestamp may lie before the leader's clock; nothing with LOG_APPEND_TIME."""
+    after_max_ms: int = _NEVER
+    """How far after it; likewise."""
+    compression: Compression | None = None
+    """None: as the producer compressed."""
+    needs_keys: bool = False
+    appends_time: bool = field(init=False)
+    """Whether the leader stamps the records."""
+    looks_at_batches: bool = field(init=False)
+    """Whether batches have to be looked into or rewritten: their headers are not enough."""
+    header_after_max_ms: int = field(init=False)
+    """How far after the leader's clock the highest timestamp in a header may lie."""
+
+    def __post_init__(self) -> None:
+        _check("message.timestamp.before.max.ms", self.before_max_ms, lowest=0)
+        _check("message.timestamp.after.max.ms", self.after_max_ms, lowest=0)
+        appends_time = self.timestamp_type is TimestampType.LOG_APPEND_TIME
+        looks = self.needs_keys or self.compression is not None or appends_time or self.has_earliest
+        # What every append asks is worked out once; a frozen dataclass is filled in no other way.
+        object.__setattr__(self, "appends_time", appends_time)
+        object.__setattr__(self, "looks_at_batches", looks)
+        object.__setattr__(self, "header_after_max_ms", _NEVER if appends_time else self.after_max_ms)
+
+    @property
+    def has_earliest(self) -> bool:
+        """Whether a record may be too old to be appended."""
+        return self.timestamp_type is TimestampType.CREATE_TIME and self.before_max_ms != _NEVER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +71,7 @@ class LogConfig:
     """``cleanup.policy`` has ``delete``: old segments go by size and time."""
     is_compacted: bool = False
     """``cleanup.policy`` has ``compact``: the cleaner keeps the newest record of each key."""
+    records: RecordPolicy = field(default_factory=RecordPolicy)
     flush_messages: int = _NEVER
     flush_ms: int = _NEVER
     producer_id_expiration_ms: int = _DAY_MS

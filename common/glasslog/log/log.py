@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
 from glasslog.common.runtime.protocols import Buffer, FileSystem
+from glasslog.log.admission import admit
 from glasslog.log.append import (
     AppendInfo,
     LeaderChecks,
@@ -16,7 +17,7 @@ from glasslog.log.append import (
     plan_follower_append,
     plan_leader_append,
 )
-from glasslog.log.batch import set_base_offset_and_epoch
+from glasslog.log.batch import NO_TIMESTAMP, set_base_offset_and_epoch
 from glasslog.log.checkpoint import LEADER_EPOCH_FILE
 from glasslog.log.checksum import crc32c
 from glasslog.log.config import LogConfig
@@ -159,20 +160,24 @@ class Log:
 
         A ``bytearray`` is numbered in place, anything else is copied once.  ``now_ms`` is wall-clock time.  A
         refused request leaves no trace; it raises ``GlasslogError`` with CORRUPT_MESSAGE, MESSAGE_TOO_LARGE,
-        RECORD_LIST_TOO_LARGE, INVALID_RECORD, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH or
-        KAFKA_STORAGE_ERROR.  A repeated batch is answered with its first offsets.
+        RECORD_LIST_TOO_LARGE, INVALID_RECORD, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER,
+        INVALID_PRODUCER_EPOCH or KAFKA_STORAGE_ERROR.  A repeated batch is answered with its first offsets.
         """
         self._check_usable()
         latest_epoch = self._epochs.latest_epoch
         require(leader_epoch >= latest_epoch, f"{self.directory}: epoch {leader_epoch} < {latest_epoch}")
-        if len(batches) > self.config.segment_bytes:
+        config, policy = self.config, self.config.records
+        latest_timestamp = now_ms + policy.header_after_max_ms
+        checks = LeaderChecks(config.max_message_bytes, origin_is_client, now_ms, latest_timestamp)
+        data = batches if isinstance(batches, bytearray) else bytearray(batches)
+        if policy.looks_at_batches:
+            data, checks = admit(data, policy, checks)
+        if len(data) > config.segment_bytes:
             raise GlasslogError(
                 ErrorCode.RECORD_LIST_TOO_LARGE,
-                f"{len(batches)} bytes exceed segment.bytes={self.config.segment_bytes}",
+                f"{len(data)} bytes exceed segment.bytes={config.segment_bytes}",
             )
         self._maybe_expire_producers(now_ms)
-        data = batches if isinstance(batches, bytearray) else bytearray(batches)
-        checks = LeaderChecks(self.config.max_message_bytes, origin_is_client, now_ms)
         first_offset = self._segments.active.next_offset
         plan = plan_leader_append(data, self._producers, first_offset=first_offset, checks=checks)
         if plan.batches and plan.batches[-1].last_offset - first_offset > MAX_RELATIVE_OFFSET:
@@ -181,7 +186,13 @@ class Log:
             )
         if plan.duplicate is not None:
             known = plan.duplicate
-            return AppendInfo(known.first_offset, known.last_offset, known.timestamp, duplicate=True)
+            return AppendInfo(
+                known.first_offset,
+                known.last_offset,
+                known.timestamp,
+                log_append_time=known.timestamp if policy.appends_time else NO_TIMESTAMP,
+                duplicate=True,
+            )
         position = 0
         for header in plan.batches:
             set_base_offset_and_epoch(
@@ -190,7 +201,8 @@ class Log:
             position += header.size_bytes
         if leader_epoch != latest_epoch:
             self._epochs.assign(leader_epoch, first_offset)
-        return self._write(data, plan, now_ms=now_ms)
+        info = self._write(data, plan, now_ms=now_ms)
+        return info._replace(log_append_time=now_ms) if policy.appends_time else info
 
     def append_as_follower(self, data: Buffer, *, now_ms: int = 0) -> AppendInfo:
         """Append what a leader numbered; offsets must go on from ``log_end_offset`` (gaps are allowed).

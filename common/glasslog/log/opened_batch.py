@@ -51,10 +51,11 @@ class OpenedBatch:
         except (IndexError, ValueError) as error:
             raise malformed(self.header, error) from None
 
-    def recompressed(self, compression: Compression) -> bytearray:
-        """The same records in a batch of another compression."""
+    def recompressed(self, compression: Compression, *, max_timestamp: int) -> bytearray:
+        """The same records in a batch of another compression, with the highest timestamp that was found."""
         attributes = self.header.attributes & ~COMPRESSION_MASK | compression
-        return seal_batch(self.header._replace(attributes=attributes), compress(compression, self._data))
+        header = self.header._replace(attributes=attributes, max_timestamp=max_timestamp)
+        return seal_batch(header, compress(compression, self._data))
 
     def filtered(self, keep: bytes, *, delete_horizon_ms: int | None = None) -> bytearray:
         """A batch of the records whose byte in ``keep`` (one each, in order) is not zero.
