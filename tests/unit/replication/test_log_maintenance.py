@@ -35,7 +35,7 @@ def on_a_cluster(scenario: Scenario, **settings: str) -> None:
 def batch(cluster: ReplicaCluster, *, age_ms: int = 0, size_bytes: int = 400) -> bytearray:
     wall_ms = cluster.nodes[min(cluster.nodes)].runtime.clock.wall_ms()
     builder = BatchBuilder()
-    builder.append(wall_ms - age_ms, None, bytes(size_bytes))
+    builder.append(wall_ms - age_ms, b"key", bytes(size_bytes))
     return builder.close()
 
 
