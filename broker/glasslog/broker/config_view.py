@@ -90,8 +90,13 @@ class ConfigView:
         field = broker_field_of(key)
         if field is None:
             synonyms.append(Synonym(name=key, value=row.default or "", source=Source.DEFAULT))
-        else:
+        elif field in self._own:
             synonyms += self._broker_synonyms(self._own[field])
+        else:
+            # Worked out from several settings of the node.
+            value = to_text(getattr(self._config, field))
+            source = Source.DEFAULT if value == row.default else Source.NODE_FILE
+            synonyms.append(Synonym(name=key, value=value, source=source))
         return ConfigEntry(
             name=key,
             value=to_text(getattr(effective, row.name)),

@@ -7,6 +7,7 @@ replication.  A directory that fails takes only its own logs along.  Source: Kaf
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -31,6 +32,15 @@ OnFailedDirectory = Callable[[str, Sequence[TopicPartition]], None]
 """Told of the reason and of the partitions that are lost with a directory."""
 
 _Write = Callable[[Mapping[TopicPartition, int]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectorySizes:
+    """A data directory and what each partition takes in it. A failed one tells nothing more."""
+
+    path: str
+    is_online: bool
+    size_bytes: tuple[tuple[TopicPartition, int], ...] = ()
 
 
 class _Reached(NamedTuple):
@@ -247,6 +257,18 @@ class PartitionLogs:
         path = directory.partition_path(name)
         if self._runtime.files.exists(path):
             raise StorageError(f"{path}: a deleted topic of this name is still there")
+
+    def sizes(self) -> list[DirectorySizes]:
+        """What lies in which directory, in the order of partitions."""
+        found: dict[str, list[tuple[TopicPartition, int]]] = {each.path: [] for each in self._directories}
+        for name, stored in sorted(self._stored.items()):
+            if isinstance(stored, StoredLog) and stored.directory.path in found:
+                found[stored.directory.path].append((name, stored.log.size_bytes))
+        online = [
+            DirectorySizes(path=path, is_online=True, size_bytes=tuple(sizes))
+            for path, sizes in found.items()
+        ]
+        return online + [DirectorySizes(path=each.path, is_online=False) for each in self._failed]
 
     def set_config(self, name: TopicPartition, topic: TopicConfig) -> None:
         """A topic's settings changed."""

@@ -26,7 +26,7 @@ from glasslog.broker.log_recovery import RecoveryProgress
 from glasslog.broker.partition.isr import AlterPartitionSender
 from glasslog.broker.partition.leader_state import LeaderState, LeaderTerms
 from glasslog.broker.partition.partition import Partition
-from glasslog.broker.partition_logs import PartitionLogs
+from glasslog.broker.partition_logs import DirectorySizes, PartitionLogs
 from glasslog.broker.produce_path import ProducePath, ProduceResults
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import (
@@ -174,6 +174,10 @@ class ReplicaManager:
     def epoch_ends(self, asks: Sequence[EpochEndAsk]) -> tuple[EpochEnd, ...]:
         """Where leader epochs ended. Refusals are in the results."""
         return tuple(epoch_end(self._replicas, each) for each in asks)
+
+    def log_sizes(self) -> Sequence[DirectorySizes]:
+        """What lies in which data directory."""
+        return self._logs.sizes()
 
     def producers_of(self, partition: TopicPartition) -> Sequence[tuple[int, ProducerEntry]]:
         """Producers that a partition led here remembers, by id. Raises as ``log_end_offset`` does."""

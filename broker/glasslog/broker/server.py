@@ -22,7 +22,7 @@ from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.service import BrokerHandlers, broker_services
 from glasslog.broker.kafka.apis import ClientParts, client_apis
-from glasslog.broker.kafka.listener import KafkaListener
+from glasslog.broker.kafka.listener import KafkaListener, ListenerLimits
 from glasslog.broker.lifecycle import BrokerIdentity, BrokerMembership
 from glasslog.broker.lifecycle_core import LifecycleSettings, Running, Starting
 from glasslog.broker.metadata_observer import MetadataObserver
@@ -336,6 +336,13 @@ class BrokerServer:
             transport=transport,
             apis=(*replicas.kafka_apis(), *client_apis(parts)),
             max_request_bytes=config.socket_request_max_bytes,
+            limits=ListenerLimits(
+                max_connections=config.max_connections,
+                max_connections_per_address=config.max_connections_per_ip,
+                max_idle_ms=config.connections_max_idle_ms,
+                max_in_flight=config.stream_max_in_flight_requests,
+            ),
+            now_ms=self._runtime.clock.now_ms,
             on_fatal=self._on_fatal,
         )
         grpc = await transport.listen(self._addresses[GRPC].address, services)

@@ -58,10 +58,29 @@ class NodeConfig:
     )
     stream_max_in_flight_requests: int = setting(
         "stream.max.in.flight.requests",
-        "own key: unanswered requests of one Produce or Fetch stream; more wait in the client's window",
+        "own key: unanswered requests of one Produce or Fetch stream, or of one Kafka connection; more wait "
+        "in the client's window",
         default=64,
         minimum=1,
         maximum=10_000,
+    )
+    max_connections: int = setting(
+        "max.connections",
+        "open connections of the KAFKA listener, replicas' included; Kafka's has no bound",
+        default=10_000,
+        minimum=1,
+        maximum=_INT,
+    )
+    max_connections_per_ip: int = setting(
+        "max.connections.per.ip", "of them, from one address", default=_INT, minimum=1, maximum=_INT
+    )
+    connections_max_idle_ms: int = setting(
+        "connections.max.idle.ms",
+        "a connection of the KAFKA listener that has asked nothing for so long is closed, at the latest "
+        "after twice that",
+        default=600_000,
+        minimum=1,
+        maximum=_INT,
     )
 
     # --- its disks ---

@@ -13,6 +13,7 @@ from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.kafka.config_api import ConfigApis
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.group_api import GroupApis
+from glasslog.broker.kafka.log_dir_api import LogDirApis
 from glasslog.broker.kafka.member_api import MemberApis
 from glasslog.broker.kafka.metadata_api import MetadataApis
 from glasslog.broker.kafka.offset_api import OffsetApis
@@ -59,5 +60,6 @@ def client_apis(parts: ClientParts) -> Sequence[Api]:
         *GroupApis(parts.coordinator).apis(),
         *TopicApis(metadata, parts.admin, configs).apis(),
         *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),
+        *LogDirApis(parts.replicas.log_sizes).apis(),
         *ConfigApis(metadata, configs, node_id=parts.node_id).apis(),
     )

@@ -18,13 +18,13 @@ from glasslog.broker.kafka.headers import (
     decode_rest,
     encode_response_header,
 )
-from glasslog.common.errors import InvariantViolation
+from glasslog.common.errors import ErrorCode, InvariantViolation
 from glasslog.common.runtime.protocols import Buffer, FrameConnection, Peer, TransportError
 
 _LOGGER = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT_REQUESTS = 64
-"""Requests of one connection that may await their answers; then reading pauses."""
+"""By default so many requests of one connection may await their answers; then reading pauses."""
 
 CHECK_AFTER_BYTES = 1 << 20
 """After so many bytes of answers the peer must have read before more requests are taken from it."""
@@ -109,8 +109,13 @@ class KafkaConnection:
         refuse_version: Callable[[RequestCall], bool],
         on_end: Callable[["KafkaConnection"], None],
         on_fatal: Callable[[InvariantViolation], None],
+        complain: Callable[[str], None] = _LOGGER.warning,
+        max_in_flight: int = MAX_IN_FLIGHT_REQUESTS,
     ) -> None:
         self._connection = connection
+        self._complain = complain
+        self._max_in_flight = max_in_flight
+        self.is_used = True
         self._apis = apis
         self._refuse_version = refuse_version
         self._on_end = on_end
@@ -124,6 +129,7 @@ class KafkaConnection:
     def on_frame(self, frame: memoryview) -> None:
         if self._is_closed:
             return
+        self.is_used = True
         try:
             self._dispatch(Reader(frame))
         except MalformedFrame as error:
@@ -155,7 +161,7 @@ class KafkaConnection:
     def _enqueue(self, header: RequestHeader, client_id: str, reader: Reader) -> RequestCall:
         call = RequestCall(self, header, client_id, reader, self._connection.peer)
         self._calls.append(call)
-        if len(self._calls) >= MAX_IN_FLIGHT_REQUESTS and not self._is_full:
+        if len(self._calls) >= self._max_in_flight and not self._is_full:
             self._is_full = True
             self._connection.pause_reading()
         return call
@@ -169,7 +175,7 @@ class KafkaConnection:
                 self._unchecked_bytes += sum(map(len, parts))
         if self._unchecked_bytes >= CHECK_AFTER_BYTES and not self._is_closed:
             self._check_reader()
-        if self._is_full and len(self._calls) < MAX_IN_FLIGHT_REQUESTS // 2:
+        if self._is_full and len(self._calls) <= self._max_in_flight // 2:
             self._is_full = False
             self._resume()
 
@@ -204,12 +210,25 @@ class KafkaConnection:
     def refuse(self, why: str) -> None:
         """Close the connection because of what the client sent."""
         if not self._is_closed:
-            _LOGGER.warning("connection of %s is closed: %s", self._connection.peer.address, why)
+            self._complain(f"connection of {self._connection.peer.address} is closed: {why}")
             self._connection.close()
             self._end()
 
     def on_closed(self, error: Exception | None) -> None:
+        if isinstance(error, TransportError) and error.code is ErrorCode.INVALID_REQUEST:
+            # Bytes that are no frame, such as another protocol's greeting.
+            self._complain(f"connection of {self._connection.peer.address} is closed: {error}")
         self._end()
+
+    @property
+    def address(self) -> str:
+        """The peer's host, without its port."""
+        return self._connection.peer.address.rpartition(":")[0]
+
+    @property
+    def waits(self) -> bool:
+        """Whether requests of it await their answers."""
+        return bool(self._calls)
 
     def _end(self) -> None:
         if self._is_closed:

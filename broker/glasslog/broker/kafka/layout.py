@@ -379,8 +379,6 @@ class ApiLayout(Generic[Q, R]):
         decoded: Q = record_codec(self.request, version, is_flexible=version >= self.flexible_from).read(
             reader
         )
-        if reader.left_bytes:
-            raise MalformedFrame(f"{reader.left_bytes} bytes after the end of a {self.name} request")
         return decoded
 
     def encode_request(self, request: Q, version: int) -> bytearray:

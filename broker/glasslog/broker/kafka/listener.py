@@ -5,12 +5,15 @@ another API means handing in one more ``Api``.
 Source: Kafka's ``ApiVersionsResponse.json`` (KIP-35, KIP-511).
 """
 
+import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from struct import Struct
 
 from glasslog.broker.kafka.codec import INT16, INT32, unsigned_varint
-from glasslog.broker.kafka.connection import Api, KafkaConnection, RequestCall
+from glasslog.broker.kafka.connection import MAX_IN_FLIGHT_REQUESTS, Api, KafkaConnection, RequestCall
 from glasslog.common.errors import ErrorCode, InvariantViolation
 from glasslog.common.runtime.protocols import FrameConnection, FrameHandler, Listener, Transport
 
@@ -20,16 +23,50 @@ API_VERSIONS_KEY = 18
 API_VERSIONS_MAX = 4
 _API_VERSIONS_FLEXIBLE = 3
 _RANGE = Struct(">hhh")
-MAX_CONNECTIONS = 10_000
-"""Open connections; more are closed at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerLimits:
+    """What clients may take. ``max_connections_per_address`` counts by the peer's host; times are in ms."""
+
+    max_connections: int = 10_000
+    max_connections_per_address: int = 0x7FFF_FFFF
+    max_idle_ms: int = 600_000
+    max_in_flight: int = MAX_IN_FLIGHT_REQUESTS
+
+
+class Complaints:
+    """Lines about clients, for the log: a hostile one must not fill it."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._window_ends_ms = 0
+        self._told = 0
+
+    def __call__(self, text: str) -> None:
+        now_ms = self._now_ms()
+        if now_ms >= self._window_ends_ms:
+            if self._told > COMPLAINTS_PER_WINDOW:
+                _LOGGER.warning("%d more complaints about clients", self._told - COMPLAINTS_PER_WINDOW)
+            self._window_ends_ms, self._told = now_ms + _COMPLAINT_WINDOW_MS, 0
+        self._told += 1
+        if self._told <= COMPLAINTS_PER_WINDOW:
+            _LOGGER.warning("%s", text)
+
+
+COMPLAINTS_PER_WINDOW = 20
+_COMPLAINT_WINDOW_MS = 10_000
 
 
 def _log_fatal(error: InvariantViolation) -> None:
     _LOGGER.critical("a request met a broken invariant: %s", error)
 
 
+DEFAULT_LIMITS = ListenerLimits()
+
+
 class KafkaListener:
-    """Serves ``apis`` and ApiVersions. ``max_request_bytes`` bounds one frame.
+    """Serves ``apis`` and ApiVersions. ``max_request_bytes`` bounds one frame, ``limits`` everything else.
 
     ``on_fatal`` is told of a broken invariant met while serving: it must stop the node.
     """
@@ -40,11 +77,17 @@ class KafkaListener:
         transport: Transport,
         apis: Sequence[Api],
         max_request_bytes: int,
+        limits: ListenerLimits = DEFAULT_LIMITS,
+        now_ms: Callable[[], int] = lambda: 0,
         on_fatal: Callable[[InvariantViolation], None] = _log_fatal,
     ) -> None:
         self._transport = transport
         self._max_request_bytes = max_request_bytes
+        self._limits = limits
+        self._complain = Complaints(now_ms)
         self._on_fatal = on_fatal
+        self._by_address: Counter[str] = Counter()
+        self._sweeper: asyncio.Task[None] | None = None
         versions = Api(
             key=API_VERSIONS_KEY,
             name="ApiVersions",
@@ -62,10 +105,14 @@ class KafkaListener:
         self._listener = await self._transport.listen_frames(
             address, self.accept, max_frame_bytes=self._max_request_bytes
         )
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="idle Kafka connections")
         return self._listener.port
 
     async def close(self) -> None:
         """Stop accepting and close every connection."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
         listener, self._listener = self._listener, None
         if listener is not None:
             await listener.close()
@@ -80,15 +127,36 @@ class KafkaListener:
             refuse_version=self._refuse_version,
             on_end=self._forget,
             on_fatal=self._on_fatal,
+            complain=self._complain,
+            max_in_flight=self._limits.max_in_flight,
         )
-        if len(self._connections) >= MAX_CONNECTIONS:
-            handler.refuse(f"{MAX_CONNECTIONS} connections are open already")
+        address, limits = handler.address, self._limits
+        if len(self._connections) >= limits.max_connections:
+            handler.refuse(f"max.connections={limits.max_connections} are open already")
+        elif self._by_address[address] >= limits.max_connections_per_address:
+            handler.refuse(
+                f"max.connections.per.ip={limits.max_connections_per_address} of {address} are open already"
+            )
         else:
             self._connections[handler] = None
+            self._by_address[address] += 1
         return handler
 
     def _forget(self, connection: KafkaConnection) -> None:
-        self._connections.pop(connection, None)
+        if connection in self._connections:
+            del self._connections[connection]
+            self._by_address[connection.address] -= 1
+            if not self._by_address[connection.address]:
+                del self._by_address[connection.address]
+
+    async def _sweep(self) -> None:
+        """Close what has asked nothing for the whole of two looks; no clock is read for each request."""
+        while True:
+            await asyncio.sleep(self._limits.max_idle_ms / 1000)
+            for connection in list(self._connections):
+                if not connection.is_used and not connection.waits:
+                    connection.close()
+                connection.is_used = False
 
     # --- ApiVersions ---
 

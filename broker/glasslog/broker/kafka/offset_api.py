@@ -1,4 +1,4 @@
-"""ListOffsets, OffsetForLeaderEpoch, OffsetCommit and OffsetFetch of the Kafka listener.
+"""ListOffsets, OffsetForLeaderEpoch, DeleteRecords, OffsetCommit and OffsetFetch of the Kafka listener.
 
 Translates to and from the handlers' values; refuses to know logs and groups.
 """
@@ -10,8 +10,11 @@ from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import CommitRequest, CommittedOffset, MemberIdentity
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.messages import offsets as wire
+from glasslog.broker.kafka.messages import topics
 from glasslog.broker.kafka.serving import Caller, at_once, in_a_task
 from glasslog.broker.requests import (
+    DeleteRecordsPartition,
+    DeleteRecordsResult,
     EpochEnd,
     EpochEndAsk,
     IsolationLevel,
@@ -36,6 +39,10 @@ class OffsetLookup(Protocol):
 
     def epoch_ends(self, asks: Sequence[EpochEndAsk]) -> tuple[EpochEnd, ...]: ...
 
+    async def delete_records(
+        self, partitions: Sequence[DeleteRecordsPartition], *, timeout_ms: int
+    ) -> tuple[DeleteRecordsResult, ...]: ...
+
 
 class OffsetApis:
     """See the module. ``image`` gives the newest metadata: offsets are kept for topics that exist."""
@@ -52,6 +59,7 @@ class OffsetApis:
         return (
             at_once(wire.LIST_OFFSETS, self.list_offsets),
             at_once(wire.OFFSET_FOR_LEADER_EPOCH, self.epoch_ends),
+            in_a_task(topics.DELETE_RECORDS, self.delete_records),
             in_a_task(wire.OFFSET_COMMIT, self.commit),
             at_once(wire.OFFSET_FETCH, self.fetch),
         )
@@ -97,6 +105,26 @@ class OffsetApis:
             topics=tuple(
                 wire.OffsetForLeaderTopicResult(
                     topic=topic.topic, partitions=tuple(_ended(next(results)) for _ in topic.partitions)
+                )
+                for topic in request.topics
+            )
+        )
+
+    async def delete_records(
+        self, request: topics.DeleteRecordsRequest, caller: Caller
+    ) -> topics.DeleteRecordsResponse:
+        asked = tuple(
+            DeleteRecordsPartition(
+                partition=TopicPartition(topic.name, each.partition_index), offset=Offset(each.offset)
+            )
+            for topic in request.topics
+            for each in topic.partitions
+        )
+        results = iter(await self._lookup.delete_records(asked, timeout_ms=max(request.timeout_ms, 0)))
+        return topics.DeleteRecordsResponse(
+            topics=tuple(
+                topics.DeleteRecordsTopicResult(
+                    name=topic.name, partitions=tuple(_deleted(next(results)) for _ in topic.partitions)
                 )
                 for topic in request.topics
             )
@@ -206,17 +234,25 @@ def _ended(result: EpochEnd) -> wire.EpochEndOffset:
     )
 
 
+def _deleted(result: DeleteRecordsResult) -> topics.DeleteRecordsPartitionResult:
+    return topics.DeleteRecordsPartitionResult(
+        partition_index=result.partition.partition,
+        low_watermark=result.low_watermark,
+        error_code=result.error,
+    )
+
+
 def _partitions(
-    topics: Iterable[wire.OffsetFetchRequestTopic | wire.OffsetFetchRequestTopics],
+    asked: Iterable[wire.OffsetFetchRequestTopic | wire.OffsetFetchRequestTopics],
 ) -> tuple[TopicPartition, ...]:
-    return tuple(TopicPartition(topic.name, index) for topic in topics for index in topic.partition_indexes)
+    return tuple(TopicPartition(topic.name, index) for topic in asked for index in topic.partition_indexes)
 
 
 def _by_topic(found: _Committed) -> dict[str, list[tuple[int, CommittedOffset]]]:
-    topics: dict[str, list[tuple[int, CommittedOffset]]] = {}
+    by_topic: dict[str, list[tuple[int, CommittedOffset]]] = {}
     for partition, committed in found:
-        topics.setdefault(partition.topic, []).append((partition.partition, committed))
-    return topics
+        by_topic.setdefault(partition.topic, []).append((partition.partition, committed))
+    return by_topic
 
 
 def _topics_before_groups(found: _Committed, error: ErrorCode) -> Iterable[wire.OffsetFetchResponseTopic]:

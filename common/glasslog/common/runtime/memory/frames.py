@@ -86,7 +86,9 @@ class MemoryFrameConnection:
     def start(self, handler: FrameHandler) -> None:
         """The server's way in."""
         self._handler = handler
-        self._opened.set_result(None)
+        # Whoever accepts may have closed it at once.
+        if not self._opened.done():
+            self._opened.set_result(None)
         self._deliver()
 
     def send(self, parts: Sequence[Buffer]) -> None:
