@@ -7,6 +7,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from glasslog.log.codec import COMPILED
 
 from tests.source_tree import ROOT, SHARES, files
 
@@ -55,6 +56,13 @@ def test_the_wheel_holds_nothing_else(wheel: ZipFile) -> None:
 
 def test_every_part_says_that_it_is_typed(wheel: ZipFile) -> None:
     assert {f"glasslog/{part}/py.typed" for part in TYPED} <= set(wheel.namelist())
+
+
+def test_the_wheel_names_a_platform_if_something_is_compiled_in_it(wheel: ZipFile) -> None:
+    compiled = [name for name in wheel.namelist() if name.startswith("glasslog/log/_compiled_")]
+    (tags,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".dist-info/WHEEL"))
+    assert ("Tag: py3-none-any" in tags) == (not compiled)
+    assert len(compiled) == (COMPILED is not None)
 
 
 def test_the_wheel_brings_the_command_and_the_licence(wheel: ZipFile) -> None:

@@ -22,6 +22,9 @@ _XERIAL_HEADER = _XERIAL_MAGIC + b"\x00\x00\x00\x01\x00\x00\x00\x01"
 _XERIAL_BLOCK_BYTES = 32 * 1024
 _BLOCK_LENGTH = Struct(">i")
 _GZIP_WINDOW_BITS = 31
+_MAX_GZIP_MEMBERS = 100
+"""Clients write one. Each costs a copy of what follows it, so many small ones would cost without bound."""
+
 _FIRST_OUTPUT_BYTES = 64 * 1024
 
 
@@ -56,8 +59,11 @@ def decompress(codec: Compression, data: Buffer, *, max_bytes: int = DEFAULT_MAX
 
 
 def _expand_gzip(data: Buffer, max_bytes: int) -> bytes:
-    parts, size_bytes, rest = [], 0, bytes(data)
+    parts: list[bytes] = []
+    size_bytes, rest = 0, bytes(data)
     while rest:
+        if len(parts) == _MAX_GZIP_MEMBERS:
+            raise CorruptBatch(f"gzip data is damaged: it has more than {_MAX_GZIP_MEMBERS} members")
         stream = zlib.decompressobj(_GZIP_WINDOW_BITS)
         try:
             part = stream.decompress(rest, max_bytes - size_bytes + 1)

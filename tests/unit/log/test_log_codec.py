@@ -318,3 +318,9 @@ def test_lz4_blocks_are_independent() -> None:
 
 def test_gzip_of_several_members_is_read_whole() -> None:
     assert decompress(Compression.GZIP, gzip.compress(b"one") + gzip.compress(b"two")) == b"onetwo"
+
+
+def test_gzip_of_very_many_members_is_refused() -> None:
+    """Each member was once copied with everything behind it: a megabyte of empty ones took seconds."""
+    with pytest.raises(CorruptBatch, match="more than 100 members"):
+        decompress(Compression.GZIP, gzip.compress(b"") * 50_000)
