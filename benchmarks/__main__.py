@@ -17,7 +17,7 @@ from types import FrameType
 from glasslog.client.cli.errors import CommandError
 from glasslog.common.errors import GlasslogError
 
-from benchmarks import append, codec, failover, latency, start, throughput
+from benchmarks import append, codec, compaction, failover, latency, start, throughput
 from benchmarks.report import Failed, Line, Outcome, as_json, as_text
 
 Benchmark = Callable[..., Sequence[Line]]
@@ -25,6 +25,7 @@ Benchmark = Callable[..., Sequence[Line]]
 BENCHMARKS: Mapping[str, Benchmark] = {
     "codec": codec.run,
     "append": append.run,
+    "compaction": compaction.run,
     "start": start.run,
     "throughput": throughput.run,
     "latency": latency.run,

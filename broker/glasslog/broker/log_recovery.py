@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog
+from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog, attach_cleaner_offset
 from glasslog.common.errors import GlasslogError, StorageError
 from glasslog.common.ids import METADATA_TOPIC, Offset, TopicPartition
 from glasslog.common.runtime.protocols import Runtime
@@ -163,6 +163,7 @@ def open_found(runtime: Runtime, config: LogConfig, found: Found) -> StoredLog |
             log_start_offset=found.log_start_offset,
             now_ms=runtime.clock.wall_ms(),
         )
+        attach_cleaner_offset(log, directory, found.name, found.cleaner_offset)
     except GlasslogError as error:
         _LOGGER.error("%s can not be opened, the partition stays offline: %s", found.name, error)
         return BrokenLog(
@@ -172,6 +173,7 @@ def open_found(runtime: Runtime, config: LogConfig, found: Found) -> StoredLog |
             high_watermark=found.high_watermark,
             recovery_point=found.recovery_point,
             log_start_offset=found.log_start_offset,
+            cleaner_offset=found.cleaner_offset,
         )
     return StoredLog(log=log, directory=directory, topic_id=topic_id, high_watermark=found.high_watermark)
 
@@ -185,6 +187,7 @@ def _worth(stored: StoredLog | BrokenLog) -> tuple[int, int, int]:
 def _find(directory: LogDirectory) -> Iterator[Found]:
     recovery_points = directory.read_recovery_points()
     log_starts = directory.read_log_start_offsets()
+    cleaner_offsets = directory.read_cleaner_offsets()
     high_watermarks = directory.read_high_watermarks()
     for name in directory.partitions():
         if name.topic != METADATA_TOPIC:
@@ -193,5 +196,6 @@ def _find(directory: LogDirectory) -> Iterator[Found]:
                 directory=directory,
                 recovery_point=recovery_points.get(name, 0),
                 log_start_offset=log_starts.get(name, 0),
+                cleaner_offset=cleaner_offsets.get(name, 0),
                 high_watermark=Offset(high_watermarks.get(name, 0)),
             )

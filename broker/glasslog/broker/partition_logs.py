@@ -12,7 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from glasslog.broker.log_recovery import LogRecovery, RecoveryProgress, open_found
-from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog
+from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog, attach_cleaner_offset
 from glasslog.common.errors import GlasslogError, StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, Offset, TopicId, TopicPartition
 from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
@@ -61,9 +61,11 @@ _COMPRESSIONS: Mapping[str, Compression | None] = {
 
 def log_config(node: NodeConfig, topic: TopicConfig) -> LogConfig:
     """A topic's settings as its logs need them."""
+    is_compacted = "compact" in topic.cleanup_policy
     return LogConfig(
         segment_bytes=topic.segment_bytes,
-        segment_ms=topic.segment_ms,
+        # A record in the active segment is never compacted, so that must not be for longer than asked for.
+        segment_ms=min(topic.segment_ms, topic.max_compaction_lag_ms) if is_compacted else topic.segment_ms,
         segment_jitter_ms=topic.segment_jitter_ms,
         segment_index_bytes=topic.segment_index_bytes,
         flush_messages=topic.flush_messages,
@@ -74,7 +76,11 @@ def log_config(node: NodeConfig, topic: TopicConfig) -> LogConfig:
         retention_ms=topic.retention_ms,
         file_delete_delay_ms=topic.file_delete_delay_ms,
         is_deleted="delete" in topic.cleanup_policy,
-        is_compacted="compact" in topic.cleanup_policy,
+        is_compacted=is_compacted,
+        delete_retention_ms=topic.delete_retention_ms,
+        min_compaction_lag_ms=topic.min_compaction_lag_ms,
+        max_compaction_lag_ms=topic.max_compaction_lag_ms,
+        min_cleanable_dirty_ratio=topic.min_cleanable_dirty_ratio,
         records=_record_policy(topic),
         producer_id_expiration_ms=node.producer_id_expiration_ms,
     )
@@ -247,6 +253,7 @@ class PartitionLogs:
                 clean_shutdown=False,
                 now_ms=self._runtime.clock.wall_ms(),
             )
+            attach_cleaner_offset(log, directory, name, 0)
         except GlasslogError as error:
             _LOGGER.error("%s can not be created in %s: %s", name, directory.path, error)
             return BrokenLog(directory=directory, topic_id=topic_id, reason=str(error))
@@ -346,6 +353,7 @@ class PartitionLogs:
                     high_watermark=known.high_watermark,
                     recovery_point=known.recovery_point,
                     log_start_offset=known.log_start_offset,
+                    cleaner_offset=known.cleaner_offset,
                 )
         self.on_failed_directory(reason, lost)
 
@@ -378,6 +386,28 @@ class PartitionLogs:
                 write = directory.write_log_start_offsets
                 is_written &= await self._checkpoint(directory, "log start offsets", values, write)
         return is_written
+
+    async def checkpoint_cleaner_offsets(self, of: TopicPartition) -> None:
+        """Write how far the cleaner has been in the logs of the directory that holds ``of``.
+
+        A truncation may lower one while that is written; then it is written again.
+        """
+        stored = self._stored.get(of)
+        if not isinstance(stored, StoredLog):
+            return
+        directory, written = stored.directory, dict[TopicPartition, int]()
+        try:
+            while written != (written := self._cleaner_offsets(directory)):
+                await self._runtime.blocking(partial(directory.write_cleaner_offsets, written))
+        except StorageError as error:
+            self.fail_directory(directory, f"cleaner offsets are not written: {error}")
+
+    def _cleaner_offsets(self, directory: LogDirectory) -> dict[TopicPartition, int]:
+        return {
+            name: stored.cleaner_offset
+            for name, stored in self._stored.items()
+            if stored.directory is directory and stored.cleaner_offset
+        }
 
     async def _checkpoint(
         self, directory: LogDirectory, what: str, values: list[_Reached], write: _Write
@@ -429,6 +459,12 @@ class PartitionLogs:
             if log.log_end_offset > log.recovery_point and now_ms - last_ms >= log.config.flush_ms:
                 self._flushed_ms[name] = now_ms
                 await self._flush(name, stored)
+
+    async def flush(self, name: TopicPartition) -> None:
+        """Make all of a log durable, off the event loop."""
+        stored = self._stored.get(name)
+        if isinstance(stored, StoredLog):
+            await self._flush(name, stored)
 
     async def _flush(self, name: TopicPartition, stored: StoredLog) -> None:
         log = stored.log

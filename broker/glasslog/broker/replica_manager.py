@@ -21,6 +21,7 @@ from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.fetch_api import FetchApi
 from glasslog.broker.kafka.produce_api import ProduceApi
 from glasslog.broker.list_offsets import epoch_end, list_offset
+from glasslog.broker.log_cleaner import CleanerStatus
 from glasslog.broker.log_maintenance import LogMaintenance
 from glasslog.broker.log_recovery import RecoveryProgress
 from glasslog.broker.partition.isr import AlterPartitionSender
@@ -121,7 +122,7 @@ class ReplicaManager:
             group.create_task(self._until_no_directory_is_left(), name="watch over the data directories")
             group.create_task(self._fetchers.run(), name="fetchers")
             group.create_task(self._logs.remove_retired(), name="removal of deleted partitions")
-            group.create_task(self._maintenance.run(), name="retention")
+            group.create_task(self._maintenance.run(), name="log maintenance")
             group.create_task(self._group_commit.run(), name="group commit")
             if config.log_flush_scheduler_interval_ms < NEVER_MS:
                 overdue = _every(config.log_flush_scheduler_interval_ms, self._logs.flush_overdue)
@@ -265,6 +266,10 @@ class ReplicaManager:
     def count_under_min_isr(self) -> int:
         """Partitions led here that take no ``acks`` all."""
         return sum(state.is_under_min_isr for _, state in self._replicas.leaders())
+
+    @property
+    def cleaner_status(self) -> CleanerStatus:
+        return self._maintenance.cleaner_status
 
     def count_unmaintained(self) -> int:
         """Replicas here whose old records are neither deleted nor compacted, since that failed."""

@@ -4,6 +4,7 @@ Refuses to know how they came to be.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from glasslog.common.ids import Offset, TopicId, TopicPartition
 from glasslog.log.directories import MissingDirectory
@@ -30,6 +31,10 @@ class StoredLog:
         return self.log.log_start_offset
 
     @property
+    def cleaner_offset(self) -> int:
+        return self.log.cleaner_offset
+
+    @property
     def directory_id(self) -> bytes:
         return self.directory.directory_id
 
@@ -47,6 +52,7 @@ class BrokenLog:
     high_watermark: int = 0
     recovery_point: int = 0
     log_start_offset: int = 0
+    cleaner_offset: int = 0
 
     @property
     def directory_id(self) -> bytes:
@@ -63,4 +69,17 @@ class Found:
     directory: LogDirectory
     recovery_point: int
     log_start_offset: int
+    cleaner_offset: int
     high_watermark: Offset
+
+
+def attach_cleaner_offset(log: Log, directory: LogDirectory, name: TopicPartition, offset: int) -> None:
+    """Tell ``log`` how far the cleaner has been. One that lost its end may be dirty from its start on.
+
+    Raises ``StorageError``.
+    """
+    log.lower_cleaner_offset = partial(directory.lower_cleaner_offset, name)
+    if offset > log.log_end_offset:
+        log.lower_cleaner_offset(0)
+        offset = 0
+    log.cleaner_offset = offset

@@ -4,6 +4,7 @@ Own keys, and own defaults where Kafka's are slow to notice a failure, say why i
 knows the table; it refuses to know where values come from and what is done with them.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -228,6 +229,40 @@ class NodeConfig:
         minimum=-1,
         maximum=_LONG,
     )
+    log_cleanup_policy: tuple[str, ...] = setting(
+        "log.cleanup.policy",
+        "of a topic that does not say",
+        default=("delete",),
+        choices=("delete", "compact"),
+    )
+    log_cleaner_delete_retention_ms: int = setting(
+        "log.cleaner.delete.retention.ms",
+        "how long compaction keeps tombstones, where the topic does not say",
+        default=_DAY_MS,
+        minimum=0,
+        maximum=_LONG,
+    )
+    log_cleaner_min_compaction_lag_ms: int = setting(
+        "log.cleaner.min.compaction.lag.ms",
+        "younger records are not compacted, where the topic does not say",
+        default=0,
+        minimum=0,
+        maximum=_LONG,
+    )
+    log_cleaner_max_compaction_lag_ms: int = setting(
+        "log.cleaner.max.compaction.lag.ms",
+        "older ones are, however little there is to do, where the topic does not say",
+        default=_LONG,
+        minimum=1,
+        maximum=_LONG,
+    )
+    log_cleaner_min_cleanable_ratio: float = setting(
+        "log.cleaner.min.cleanable.ratio",
+        "the dirty share of a log from which on it is compacted, where the topic does not say",
+        default=0.5,
+        minimum=0,
+        maximum=1,
+    )
     log_segment_delete_delay_ms: int = setting(
         "log.segment.delete.delay.ms",
         "from a segment's removal to that of its files, where the topic does not say",
@@ -319,6 +354,43 @@ class NodeConfig:
         default=2,
         minimum=1,
         maximum=_INT,
+    )
+    log_cleaner_enable: bool = setting(
+        "log.cleaner.enable", "compact the logs of topics whose cleanup.policy says so", default=True
+    )
+    log_cleaner_threads: int = setting(
+        "log.cleaner.threads",
+        "logs compacted at one time; always one here: in one process more would only take turns",
+        default=1,
+        minimum=1,
+        maximum=1,
+    )
+    log_cleaner_dedupe_buffer_size: int = setting(
+        "log.cleaner.dedupe.buffer.size",
+        "bytes for the keys of one compaction, some 180 a key; what they do not cover is for the next one",
+        default=134_217_728,
+        minimum=1024,
+        maximum=_LONG,
+    )
+    log_cleaner_io_buffer_size: int = setting(
+        "log.cleaner.io.buffer.size",
+        "bytes of a log that are compacted in one step",
+        default=524_288,
+        minimum=1,
+        maximum=_INT,
+    )
+    log_cleaner_io_max_bytes_per_second: float = setting(
+        "log.cleaner.io.max.bytes.per.second",
+        "what compaction reads and writes, together",
+        default=sys.float_info.max,
+        minimum=1,
+    )
+    log_cleaner_backoff_ms: int = setting(
+        "log.cleaner.backoff.ms",
+        "until the next look when no log needs compaction",
+        default=15_000,
+        minimum=1,
+        maximum=_LONG,
     )
     log_flush_offset_checkpoint_interval_ms: int = setting(
         "log.flush.offset.checkpoint.interval.ms",
@@ -498,6 +570,30 @@ class TopicConfig:
         minimum=-1,
         maximum=_LONG,
     )
+    delete_retention_ms: int = setting(
+        "delete.retention.ms",
+        "how long compaction keeps a tombstone after it was passed for the first time",
+        default=_DAY_MS,
+        minimum=0,
+        maximum=_LONG,
+    )
+    min_compaction_lag_ms: int = setting(
+        "min.compaction.lag.ms", "younger records are not compacted", default=0, minimum=0, maximum=_LONG
+    )
+    max_compaction_lag_ms: int = setting(
+        "max.compaction.lag.ms",
+        "older ones are, however little there is to do",
+        default=_LONG,
+        minimum=1,
+        maximum=_LONG,
+    )
+    min_cleanable_dirty_ratio: float = setting(
+        "min.cleanable.dirty.ratio",
+        "the dirty share of a log from which on it is compacted",
+        default=0.5,
+        minimum=0,
+        maximum=1,
+    )
     file_delete_delay_ms: int = setting(
         "file.delete.delay.ms",
         "from a segment's removal to that of its files",
@@ -507,8 +603,8 @@ class TopicConfig:
     )
     cleanup_policy: tuple[str, ...] = setting(
         "cleanup.policy",
-        "what happens to old records: delete by retention.ms and retention.bytes; compact keeps everything, "
-        "nothing acts on it yet",
+        "what happens to old records: delete them by retention.ms and retention.bytes, compact them to the "
+        "newest of each key, or both",
         default=("delete",),
         choices=("delete", "compact"),
     )
@@ -560,6 +656,11 @@ _BROKER_DEFAULTS: Mapping[str, str] = {
     "retention.ms": "effective_retention_ms",
     "retention.bytes": "log_retention_bytes",
     "file.delete.delay.ms": "log_segment_delete_delay_ms",
+    "cleanup.policy": "log_cleanup_policy",
+    "delete.retention.ms": "log_cleaner_delete_retention_ms",
+    "min.compaction.lag.ms": "log_cleaner_min_compaction_lag_ms",
+    "max.compaction.lag.ms": "log_cleaner_max_compaction_lag_ms",
+    "min.cleanable.dirty.ratio": "log_cleaner_min_cleanable_ratio",
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from glasslog.common.errors import ConfigError
 from glasslog.log.batch import Compression, TimestampType
 
-_NEVER = (1 << 63) - 1
+NEVER = (1 << 63) - 1
 _MAX_SEGMENT_BYTES = (1 << 31) - 1
 _WEEK_MS = 7 * 24 * 3600 * 1000
 _DAY_MS = 24 * 3600 * 1000
@@ -20,9 +20,9 @@ class RecordPolicy:
     """What a topic demands of the records that its leader appends."""
 
     timestamp_type: TimestampType = TimestampType.CREATE_TIME
-    before_max_ms: int = _NEVER
+    before_max_ms: int = NEVER
     """How far a producer's timestamp may lie before the leader's clock; nothing with LOG_APPEND_TIME."""
-    after_max_ms: int = _NEVER
+    after_max_ms: int = NEVER
     """How far after it; likewise."""
     compression: Compression | None = None
     """None: as the producer compressed."""
@@ -42,12 +42,12 @@ class RecordPolicy:
         # What every append asks is worked out once; a frozen dataclass is filled in no other way.
         object.__setattr__(self, "appends_time", appends_time)
         object.__setattr__(self, "looks_at_batches", looks)
-        object.__setattr__(self, "header_after_max_ms", _NEVER if appends_time else self.after_max_ms)
+        object.__setattr__(self, "header_after_max_ms", NEVER if appends_time else self.after_max_ms)
 
     @property
     def has_earliest(self) -> bool:
         """Whether a record may be too old to be appended."""
-        return self.timestamp_type is TimestampType.CREATE_TIME and self.before_max_ms != _NEVER
+        return self.timestamp_type is TimestampType.CREATE_TIME and self.before_max_ms != NEVER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,13 @@ class LogConfig:
     is_compacted: bool = False
     """``cleanup.policy`` has ``compact``: the cleaner keeps the newest record of each key."""
     records: RecordPolicy = field(default_factory=RecordPolicy)
-    flush_messages: int = _NEVER
-    flush_ms: int = _NEVER
+    delete_retention_ms: int = _DAY_MS
+    """Of a compacted log: how long tombstones and markers stay after they were passed for the first time."""
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = NEVER
+    min_cleanable_dirty_ratio: float = 0.5
+    flush_messages: int = NEVER
+    flush_ms: int = NEVER
     producer_id_expiration_ms: int = _DAY_MS
 
     def __post_init__(self) -> None:
@@ -86,11 +91,14 @@ class LogConfig:
         _check("retention.bytes", self.retention_bytes, lowest=-1)
         _check("retention.ms", self.retention_ms, lowest=-1)
         _check("file.delete.delay.ms", self.file_delete_delay_ms, lowest=0)
+        _check("delete.retention.ms", self.delete_retention_ms, lowest=0)
+        _check("min.compaction.lag.ms", self.min_compaction_lag_ms, lowest=0)
+        _check("max.compaction.lag.ms", self.max_compaction_lag_ms, lowest=1)
         _check("flush.messages", self.flush_messages, lowest=1)
         _check("flush.ms", self.flush_ms, lowest=0)
         _check("producer.id.expiration.ms", self.producer_id_expiration_ms, lowest=1)
 
 
-def _check(name: str, value: int, *, lowest: int, highest: int = _NEVER) -> None:
+def _check(name: str, value: int, *, lowest: int, highest: int = NEVER) -> None:
     if not lowest <= value <= highest:
         raise ConfigError(f"{name}={value}: must be between {lowest} and {highest}")

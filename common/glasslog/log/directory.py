@@ -14,6 +14,7 @@ from glasslog.common.errors import StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, TopicId, TopicPartition, format_uuid, parse_uuid
 from glasslog.common.runtime.protocols import FileLock, FileSystem
 from glasslog.log.checkpoint import (
+    CLEANER_OFFSET_FILE,
     HIGH_WATERMARK_FILE,
     LOG_START_OFFSET_FILE,
     META_PROPERTIES_FILE,
@@ -35,7 +36,12 @@ _DELETE_SUFFIX = "-delete"
 _TOPIC_PARTITION = re.compile(r"([a-zA-Z0-9._-]{1,249})-(0|[1-9][0-9]{0,9})")
 _DELETED = re.compile(r".*\.[0-9a-f]{32}-delete")
 _MAX_NAME_BYTES = 255
-_CHECKPOINT_FILES = (RECOVERY_POINT_FILE, HIGH_WATERMARK_FILE, LOG_START_OFFSET_FILE)
+_CHECKPOINT_FILES = (
+    RECOVERY_POINT_FILE,
+    HIGH_WATERMARK_FILE,
+    LOG_START_OFFSET_FILE,
+    CLEANER_OFFSET_FILE,
+)
 
 _Result = TypeVar("_Result")
 
@@ -189,6 +195,19 @@ class LogDirectory:
 
     def write_log_start_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         write_offsets(self._files, f"{self.path}/{LOG_START_OFFSET_FILE}", offsets)
+
+    def read_cleaner_offsets(self) -> dict[TopicPartition, int]:
+        return read_offsets(self._files, f"{self.path}/{CLEANER_OFFSET_FILE}")
+
+    def write_cleaner_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Replace the checkpoint; write only offsets that ``Log.cleaner_offset`` has reached."""
+        write_offsets(self._files, f"{self.path}/{CLEANER_OFFSET_FILE}", offsets)
+
+    def lower_cleaner_offset(self, partition: TopicPartition, offset: int) -> None:
+        """Before a log is cut at ``offset``: the cleaner has been no further, durably."""
+        offsets = self.read_cleaner_offsets()
+        if offsets.get(partition, 0) > offset:
+            self.write_cleaner_offsets({**offsets, partition: offset})
 
     # --- the end ----------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ class PendingFlush:
         """Make everything that was appended before durable. Blocks. Raises ``StorageError``."""
         for segment in self._segments:
             segment.sync()
-        for segment in self._segments[:-1]:
+        for segment in self._segments:
             segment.sync_index()
         if self._folder is not None:
             self._folder.sync()

@@ -4,6 +4,7 @@ This module knows file names, what a crash can leave behind and how far the data
 how an open log works.  Source: Kafka's ``LogLoader``.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,7 +19,7 @@ from glasslog.log.folders import make_durable_folder
 from glasslog.log.markers import is_marker_batch
 from glasslog.log.producer_snapshot import CorruptSnapshot, decode_snapshot, encode_snapshot
 from glasslog.log.producer_state import ProducerStates
-from glasslog.log.segment import LOG_SUFFIX, Segment, file_name
+from glasslog.log.segment import DELETED_SUFFIX, LOG_SUFFIX, SWAP_SUFFIX, Segment, file_name
 from glasslog.log.segment_indexes import INDEX_SUFFIXES
 
 SNAPSHOT_SUFFIX = ".snapshot"
@@ -45,12 +46,13 @@ class Folder:
     segment_offsets: list[int] = field(default_factory=list)
     snapshot_offsets: list[int] = field(default_factory=list)
 
-    def segment(self, base_offset: int) -> Segment:
+    def segment(self, base_offset: int, *, suffix: str = "") -> Segment:
         return Segment(
             self.files,
             self.path,
             base_offset=base_offset,
             index_interval_bytes=self.config.index_interval_bytes,
+            suffix=suffix,
         )
 
     def path_of(self, name: str) -> str:
@@ -135,6 +137,8 @@ def scan_folder(files: FileSystem, path: str, config: LogConfig) -> Folder:
         names = files.list(path)
     except OSError as error:
         raise StorageError(f"{path}: can not be used: {error.strerror or error}") from error
+    if any(name.endswith(SWAP_SUFFIX) for name in names):
+        names = _complete_swaps(folder, names)
     for name in names:
         if name.endswith(_LEFTOVER_SUFFIXES):
             folder.remove(name)
@@ -146,6 +150,36 @@ def scan_folder(files: FileSystem, path: str, config: LogConfig) -> Folder:
         if name.endswith(INDEX_SUFFIXES) and _parse_offset(path, name) not in folder.segment_offsets:
             folder.remove(name)
     return folder
+
+
+def _complete_swaps(folder: Folder, names: Sequence[str]) -> Sequence[str]:
+    """Put rewritten segments in their place where a crash came between; returns the names there are then.
+
+    A log's file was renamed after its indexes, and all old ones before any new one: while an old log is
+    there, no index of these offsets is new.  See ``replacement``.
+    """
+    swap = LOG_SUFFIX + SWAP_SUFFIX
+    logs = [_parse_offset(folder.path, name) for name in names if name.endswith(LOG_SUFFIX)]
+    for offset in [_parse_offset(folder.path, name) for name in names if name.endswith(swap)]:
+        segment = folder.segment(offset, suffix=SWAP_SUFFIX)
+        found = segment.recover(trusted_below=0, on_batch=_ignore)
+        segment.abandon()
+        if found.problem is not None or not found.size_bytes:
+            if offset in logs:
+                # The first to go of those whose place it was to take is there: so are all.
+                continue
+            raise StorageError(f"{found.problem or segment.path + ' is empty'}; nothing else has its offsets")
+        for old in logs:
+            if offset <= old < found.next_offset:
+                folder.segment(old).change_suffix(DELETED_SUFFIX)
+        folder.sync()
+        segment.change_suffix("")
+    folder.sync()
+    return folder.files.list(folder.path)
+
+
+def _ignore(header: BatchHeader) -> None:
+    """Nothing is to be learned of a batch."""
 
 
 def bytes_to_recover(files: FileSystem, path: str, *, recovery_point: int) -> int:

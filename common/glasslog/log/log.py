@@ -5,6 +5,7 @@ replication, high watermarks and who may append.  Not safe for use by several th
 ``PendingFlush.sync``.  Source: Kafka's ``UnifiedLog`` and ``LocalLog``.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
@@ -27,6 +28,7 @@ from glasslog.log.loading import Folder, scan_folder
 from glasslog.log.opening import OpenedLog, create_log, load_log
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.recovery_limit import RecoveryLimit
+from glasslog.log.replacement import Replacement
 from glasslog.log.replaying import replay_producers, transactions_of
 from glasslog.log.segment import MAX_RELATIVE_OFFSET, Segment
 from glasslog.log.segments import Segments
@@ -34,6 +36,10 @@ from glasslog.log.timestamps import find_largest_timestamp, find_timestamp
 from glasslog.log.transaction_index import AbortedTransaction, TransactionIndex
 
 _EXPIRY_INTERVAL_MS = 60_000
+
+
+def _forget_cleaner_offset(offset: int) -> None:
+    """Of a log that is never compacted."""
 
 
 class OffsetOutOfRange(GlasslogError):  # noqa: N818 - Kafka's name
@@ -57,7 +63,12 @@ class Log:
         self._failure: str | None = None
         self._last_expiry_ms = now_ms
         self.config = folder.config
+        self._replacement: Replacement | None = None
         self.log_start_offset = opened.segments[0].base_offset
+        self.cleaner_offset = 0
+        """Below it the cleaner has been: each key is there at most once. The log's owner checkpoints it."""
+        self.lower_cleaner_offset: Callable[[int], None] = _forget_cleaner_offset
+        """Makes durable that the cleaner has been no further than an offset, before the log is cut there."""
         self.recovery_point = opened.recovery_point
         self.recovery = opened.recovery
 
@@ -403,6 +414,47 @@ class Log:
         """Make renames and removals durable; blocks, any thread may call it. Raises ``StorageError``."""
         self._folder.sync()
 
+    # --- taking in rewritten segments -------------------------------------------------------------------
+
+    def begin_replacement(self, segment: Segment, *, replaced: Sequence[int]) -> Replacement:
+        """Let ``segment``, durable beside the log, take the place of those that begin at ``replaced``.
+
+        One at a time.  Afterwards ``sync_folder`` in any thread, then ``finish_replacement``.  Raises
+        ``StorageError``.
+        """
+        self._check_usable()
+        require(self._replacement is None, f"{self.directory}: another replacement is on its way")
+        replacement = Replacement(self._folder, self._segments, segment, replaced=replaced)
+        replacement.begin()
+        self._replacement = replacement
+        return replacement
+
+    def finish_replacement(self, replacement: Replacement) -> list[Segment]:
+        """Swap once the announcement is durable; returns the old segments, whose files are the caller's now.
+
+        Afterwards ``sync_folder``, then ``complete_replacement``.  Raises ``StorageError``; the log goes on
+        with the old segments then, if it can.  The log must not have been truncated since the begin.
+        """
+        self._check_usable()
+        require(self._replacement is replacement, f"{self.directory}: the replacement is not on its way")
+        try:
+            return replacement.finish()
+        except StorageError as error:
+            if not replacement.is_undone:
+                self._failure = str(error)
+            raise
+
+    def complete_replacement(self, replacement: Replacement) -> None:
+        """It is durable: nothing is left that a truncation would have to settle."""
+        if self._replacement is replacement:
+            self._replacement = None
+
+    def cancel_replacement(self, replacement: Replacement) -> None:
+        """Remove the traces of one that was not finished; blocks. Raises ``StorageError``."""
+        if self._replacement is replacement:
+            replacement.settle()
+            self._replacement = None
+
     # --- truncating -------------------------------------------------------------------------------------
 
     def truncate_to(self, offset: int) -> None:
@@ -443,7 +495,13 @@ class Log:
         self._limit.reached(offset)
 
     def _begin_truncation(self, offset: int) -> None:
-        # First of all, or a crash half-way would trust a recovery point above what is there.
+        # First of all, or a crash half-way would trust what is not so any more.
+        if self._replacement is not None:
+            self._replacement.settle()
+            self._replacement = None
+        if offset < self.cleaner_offset:
+            self.lower_cleaner_offset(offset)
+            self.cleaner_offset = offset
         self._truncations += 1
         if offset < self.recovery_point:
             self._limit.lower(offset)
@@ -490,10 +548,13 @@ class Log:
         folder_changed = self._segments.changes != self._changes_synced
         if target <= self.recovery_point and not folder_changed:
             return None
+        segments = self._segments.since(self.recovery_point)
+        # Below a recovery point nobody looks whether a transaction was aborted that no index knows.
+        has_aborted = sum(segment.save_transactions() for segment in segments) > 0
         return PendingFlush(
-            folder=self._folder if folder_changed else None,
+            folder=self._folder if folder_changed or has_aborted else None,
             folder_changes=self._segments.changes,
-            segments=self._segments.since(self.recovery_point),
+            segments=segments,
             target=target,
             truncations=self._truncations,
         )

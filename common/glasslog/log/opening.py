@@ -76,6 +76,8 @@ def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_
     epochs.truncate_from_end(log_end_offset)
     folder.remove_snapshots(above=log_end_offset)
     producers = replay_producers(folder, segments, now_ms=now_ms, index_from=index_from)
+    if index_from is not None:
+        _keep_transactions(folder, [each for each in segments if each.base_offset >= index_from])
     limit.reached(recovery_point)
     return OpenedLog(
         segments=segments,
@@ -86,6 +88,14 @@ def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_
         # A killed process may have left segments whose names nobody has synced yet.
         is_folder_durable=False,
     )
+
+
+def _keep_transactions(folder: Folder, segments: list[Segment]) -> None:
+    """Make the transaction indexes that were filled again durable: the recovery point may lie above them."""
+    if sum(segment.save_transactions() for segment in segments):
+        for segment in segments:
+            segment.sync_index()
+        folder.sync()
 
 
 def _forget_transactions(recoverer: Recoverer, segments: list[Segment]) -> int | None:

@@ -7,6 +7,7 @@ Source: Kafka's ``LogSegment``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from struct import Struct
 from typing import NamedTuple
 
@@ -26,11 +27,18 @@ from glasslog.log.index import OffsetIndex
 from glasslog.log.markers import EndTransactionMarker, decode_marker
 from glasslog.log.segment_indexes import INDEX_SUFFIX, INDEX_SUFFIXES, SegmentIndexes
 from glasslog.log.time_index import TimeIndex, TimestampOffset
-from glasslog.log.transaction_index import TransactionIndex
+from glasslog.log.transaction_index import AbortedTransaction, TransactionIndex
 
 LOG_SUFFIX = ".log"
+CLEANED_SUFFIX = ".cleaned"
+"""Of a segment that the cleaner writes; an opening log removes such files."""
+SWAP_SUFFIX = ".swap"
+"""Of a rewritten segment that takes the place of others; an opening log completes that."""
 DELETED_SUFFIX = ".deleted"
+"""Of a segment that has left its log; an opening log removes such files."""
+
 MAX_RELATIVE_OFFSET = (1 << 31) - 1
+MAX_SEGMENT_BYTES = (1 << 31) - 1
 
 _WALK = Struct(">qi11xi")
 """Base offset, batch length and last offset delta: all that cutting at a batch boundary needs."""
@@ -71,7 +79,13 @@ class Segment:
     )
 
     def __init__(
-        self, files: FileSystem, directory: str, *, base_offset: int, index_interval_bytes: int
+        self,
+        files: FileSystem,
+        directory: str,
+        *,
+        base_offset: int,
+        index_interval_bytes: int,
+        suffix: str = "",
     ) -> None:
         self._files = files
         self._indexes = SegmentIndexes(
@@ -80,6 +94,7 @@ class Segment:
             base_offset=base_offset,
             interval_bytes=index_interval_bytes,
         )
+        self._indexes.name_suffix = suffix
         self._file: File | None = None
         self._cursors: dict[int, int] = {}
         self._pins = 0
@@ -166,26 +181,38 @@ class Segment:
             return
         self._close_file()
 
-    def retire_files(self) -> None:
-        """Rename the files so that an opening log takes them for leftovers; whoever reads here may go on.
+    def change_suffix(self, suffix: str) -> None:
+        """Let the files' names end with ``suffix``; whoever reads here may go on.
 
-        ``remove_files`` then removes them.  The caller syncs the folder.
+        The log's file is the last of them, so that its name tells of all.  The caller syncs the folder.
+        Raises ``StorageError``; then the names are as they were, as far as the OS lets them.
         """
+        before = self._indexes.name_suffix
+        renamed: list[tuple[str, str]] = []
         try:
             for path in filter(self._files.exists, self._paths()):
-                self._files.rename(path, path + DELETED_SUFFIX)
+                target = path.removesuffix(before) + suffix
+                self._files.rename(path, target)
+                renamed.append((path, target))
         except OSError as error:
+            with suppress(OSError):
+                for path, target in reversed(renamed):
+                    self._files.rename(target, path)
             raise self._refused("renamed", error) from error
-        self._indexes.name_suffix = DELETED_SUFFIX
+        self._indexes.name_suffix = suffix
 
     def _paths(self) -> list[str]:
-        return [self.path, *map(self._indexes.path, INDEX_SUFFIXES)]
+        """The log's own is the last one."""
+        return [*map(self._indexes.path, INDEX_SUFFIXES), self.path]
 
     def remove_files(self) -> None:
-        """Delete the segment's files; the caller syncs the folder."""
+        """Delete the segment's files; the caller syncs the folder.
+
+        The log's goes first: beside it a missing index of transactions would say that none was aborted.
+        """
         self.abandon()
         try:
-            for path in filter(self._files.exists, self._paths()):
+            for path in filter(self._files.exists, reversed(self._paths())):
                 self._files.remove(path)
         except OSError as error:
             raise self._refused("removed", error) from error
@@ -197,6 +224,10 @@ class Segment:
     def save_index(self) -> None:
         """Write what is new in the indexes; ``sync_index`` makes it durable."""
         self._indexes.save()
+
+    def save_transactions(self) -> bool:
+        """Write what is new of the aborted transactions; False when there is nothing to sync."""
+        return self._indexes.save_transactions()
 
     def sync_index(self) -> None:
         """Make the saved indexes durable; may run in another thread, beside a removal."""
@@ -396,6 +427,15 @@ class Segment:
         self._indexes.largest = largest
         return largest
 
+    def first_timestamp(self) -> int:
+        """The first batch's largest timestamp; -1 where there is none."""
+        if self.rolling_timestamp is None and self.size_bytes:
+            was_open = self.is_open
+            self.rolling_timestamp = next(self.headers())[0].max_timestamp
+            if not was_open:
+                self._close_file()
+        return NO_TIMESTAMP if self.rolling_timestamp is None else self.rolling_timestamp
+
     def _walk_largest(self) -> TimestampOffset:
         """The same from a time index that does not end with it."""
         largest = self._loaded_times().last
@@ -412,6 +452,12 @@ class Segment:
     def is_index_full(self, max_bytes: int) -> bool:
         """Whether an index has no room for another entry in a file of ``max_bytes``."""
         return self._indexes.is_full(max_bytes)
+
+    def add_aborted(self, transaction: AbortedTransaction) -> None:
+        """Index a transaction whose marker lies here; only of a segment that is being written."""
+        index = self.transactions
+        assert index is not None
+        index.append(transaction)
 
     @property
     def transactions(self) -> TransactionIndex | None:

@@ -185,6 +185,15 @@ class SegmentIndexes:
         self._save(TIME_INDEX_SUFFIX, self._times)
         self._save(TRANSACTION_INDEX_SUFFIX, self._transactions)
 
+    def save_transactions(self) -> bool:
+        """Write what is new of the aborted transactions; False when there is nothing.
+
+        Unlike the other indexes this one is not built anew when its file is missing: that is how it looks
+        when nothing was aborted.
+        """
+        self._save(TRANSACTION_INDEX_SUFFIX, self._transactions)
+        return TRANSACTION_INDEX_SUFFIX in self._unsynced
+
     def _save(self, suffix: str, index: OffsetIndex | TimeIndex | TransactionIndex | None) -> None:
         path = self.path(suffix)
         if index is not None and _attempt(path, "written", lambda: index.save(self._files, path)):

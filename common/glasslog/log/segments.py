@@ -4,11 +4,13 @@ This module knows that segments join without a gap and that files come and go wi
 epochs, producers and what is durable.  Source: Kafka's ``LogSegments`` and ``LocalLog``.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
+from glasslog.common.errors import StorageError, require
 from glasslog.log.loading import Folder
-from glasslog.log.segment import Segment
+from glasslog.log.segment import DELETED_SUFFIX, Segment
 
 _WARM_SEGMENTS = 4
 """Closed segments that keep their handle and index in memory for readers."""
@@ -65,7 +67,13 @@ class Segments:
     def add(self, base_offset: int) -> None:
         """Begin a new active segment, whose files are made."""
         segment = self._folder.segment(base_offset)
-        segment.create()
+        try:
+            segment.create()
+        except StorageError:
+            # The one before may grow on: an empty file in the midst of it would look like lost data.
+            with suppress(StorageError):
+                segment.remove_files()
+            raise
         self._segments.append(segment)
         self._base_offsets.append(base_offset)
         self.active = segment
@@ -85,11 +93,28 @@ class Segments:
     def retire_first(self) -> Segment:
         """Take the oldest segment out; its files are renamed and stay until its ``remove_files``."""
         segment = self._segments[0]
-        segment.retire_files()
+        segment.change_suffix(DELETED_SUFFIX)
         del self._segments[0], self._base_offsets[0]
         self._forget_warm(segment)
         self.changes += 1
         return segment
+
+    def run_of(self, base_offsets: Sequence[int]) -> list[Segment]:
+        """The neighbouring closed segments that begin at ``base_offsets``, which must be there."""
+        number = bisect_left(self._base_offsets, base_offsets[0])
+        run = self._segments[number : number + len(base_offsets)]
+        is_there = [segment.base_offset for segment in run] == list(base_offsets)
+        require(is_there and run[-1] is not self.active, f"no closed segments begin at {list(base_offsets)}")
+        return run
+
+    def replace(self, old: Sequence[Segment], new: Segment) -> None:
+        """Let ``new`` stand for the neighbours ``old``; files are the caller's matter."""
+        number = self._segments.index(old[0])
+        self._segments[number : number + len(old)] = [new]
+        self._base_offsets[number : number + len(old)] = [new.base_offset]
+        for segment in old:
+            self._forget_warm(segment)
+        self.changes += 1
 
     def drop_all(self) -> None:
         """Remove every segment, from the end: what is left after a crash half-way is a sound log."""

@@ -13,6 +13,7 @@ from glasslog.common.runtime.protocols import Runtime
 from glasslog.node.metrics import Metric, counter, gauge
 
 if TYPE_CHECKING:
+    from glasslog.broker.replica_manager import ReplicaManager
     from glasslog.broker.server import BrokerServer
     from glasslog.controller.server import ControllerServer
     from glasslog.log.directories import OpenedDirectories
@@ -118,9 +119,7 @@ class BrokerRole:
         yield counter(topics + "failedfetchrequests_total", "partitions refused", counters.failed_fetches)
         yield counter("kafka_log_segmentsdeleted_total", "by retention", counters.segments_deleted)
         yield counter("kafka_log_segmentbytesdeleted_total", "by retention", counters.segment_bytes_deleted)
-        cleaner = "kafka_log_logcleanermanager_"
-        unmaintained = replicas.count_unmaintained()
-        yield gauge(cleaner + "uncleanable_partitions_count", "given up after an error", unmaintained)
+        yield from _cleaner_metrics(replicas)
         yield Metric(
             name="kafka_log_log_size",
             help="bytes of a replica",
@@ -131,6 +130,25 @@ class BrokerRole:
                 for size_bytes in (partition.log.size_bytes,)
             ),
         )
+
+
+def _cleaner_metrics(replicas: "ReplicaManager") -> Iterable[Metric]:
+    cleaner, manager, status = (
+        "kafka_log_logcleaner_",
+        "kafka_log_logcleanermanager_",
+        replicas.cleaner_status,
+    )
+    unmaintained = replicas.count_unmaintained()
+    dirty_percent = round(status.max_dirty_ratio * 100)
+    yield gauge(manager + "uncleanable_partitions_count", "given up after an error", unmaintained)
+    yield gauge(manager + "max_dirty_percent", "of the log that needs compaction most", dirty_percent)
+    recopied, utilization = status.last_recopy_ratio * 100, status.last_map_utilization * 100
+    yield gauge(cleaner + "cleaner_recopy_percent", "kept by the last compaction", round(recopied))
+    yield gauge(cleaner + "max_buffer_utilization_percent", "of its key map", round(utilization))
+    yield gauge(cleaner + "max_clean_time_secs", "of the last compaction", status.last_cleaning_ms / 1000)
+    yield counter(cleaner + "cleanings_total", "logs compacted", status.cleanings)
+    yield counter(cleaner + "bytesread_total", "of compacted segments", status.bytes_read)
+    yield counter(cleaner + "byteswritten_total", "left of them", status.bytes_written)
 
 
 def build(runtime: Runtime, config: NodeConfig) -> tuple[Role, ...]:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable
 
-from glasslog.broker.log_maintenance import INITIAL_DELAY_MS
+from glasslog.broker.log_retention import INITIAL_DELAY_MS
 from glasslog.broker.partition.partition import Offline
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition

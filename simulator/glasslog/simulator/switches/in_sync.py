@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from glasslog.broker.replicas import Replicas
-from glasslog.common.ids import BrokerEpoch, NodeId, TopicPartition
+from glasslog.common.ids import BrokerEpoch, NodeId
 from glasslog.controller import isr
 from glasslog.metadata.image import MetadataImage
 from glasslog.simulator.switches.switch import Switch, patched
@@ -33,7 +33,7 @@ def _anybody() -> Iterator[None]:
     def by_controller(image: MetadataImage, member: NodeId, broker_epoch: BrokerEpoch) -> bool:
         return member in image.brokers
 
-    def by_leader(self: Replicas, name: TopicPartition, node: NodeId, broker_epoch: BrokerEpoch) -> bool:
+    def by_leader(self: Replicas, node: NodeId, broker_epoch: BrokerEpoch) -> bool:
         return True
 
     with patched(isr, "_is_eligible", by_controller), patched(Replicas, "is_eligible", by_leader):
