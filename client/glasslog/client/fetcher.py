@@ -5,6 +5,7 @@ and how records are handed out.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,8 @@ from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 from glasslog.log.batch import CorruptBatch
 from glasslog.v1.broker_pb2 import FetchRequest, FetchResponse
+
+_LOG = logging.getLogger(__name__)
 
 _MAX_IN_FLIGHT = 2
 """A second one, so that a partition that becomes free need not wait for the long poll of the others."""
@@ -172,17 +175,20 @@ class Fetcher:
             isolation_level=self.isolation_level,
             rack=options.client_rack,
             client_id=options.client_id,
-            partitions=[
-                FetchRequest.Partition(
-                    topic=item.state.partition.topic,
-                    partition=item.state.partition.partition,
-                    fetch_offset=item.fetch_offset,
-                    current_leader_epoch=view.leader_epoch(item.state.partition),
-                    max_bytes=options.max_partition_fetch_bytes,
-                )
-                for item in asked
-            ],
+            partitions=[self._encode_one(item, view.leader_epoch(item.state.partition)) for item in asked],
         ).SerializeToString()
+
+    def _encode_one(self, item: _Asked, leader_epoch: int) -> FetchRequest.Partition:
+        """A leader older than what was read can not judge it, so it is not asked to."""
+        read_epoch = item.state.fetch_epoch
+        return FetchRequest.Partition(
+            topic=item.state.partition.topic,
+            partition=item.state.partition.partition,
+            fetch_offset=item.fetch_offset,
+            current_leader_epoch=leader_epoch,
+            max_bytes=self._options.max_partition_fetch_bytes,
+            last_fetched_epoch=read_epoch if 0 <= read_epoch <= leader_epoch else None,
+        )
 
     # --- answers ----------------------------------------------------------------------------------------
 
@@ -217,6 +223,8 @@ class Fetcher:
                 continue
             if result.error_code:
                 self._on_error(asked.state, result, now_ms)
+            elif result.HasField("diverging_epoch"):
+                self._on_diverging(asked.state, result.diverging_epoch)
             else:
                 self._on_records(asked.state, result)
 
@@ -232,6 +240,19 @@ class Fetcher:
         except CorruptBatch as error:
             message = f"{state.partition} can not be read at offset {state.fetch_offset}: {error}"
             self._subscription.move_to(state.partition, Stuck(error=GlasslogError(error.code, message)))
+        self.arrived.set()
+
+    def _on_diverging(self, state: PartitionState, parts: FetchResponse.DivergingEpoch) -> None:
+        position = state.position
+        if self._subscription.on_diverging(
+            state.partition, epoch=parts.epoch, end_offset=max(0, parts.end_offset)
+        ):
+            _LOG.warning(
+                "%s was truncated: what was read from %d to %d is not there any more",
+                state.partition,
+                parts.end_offset,
+                position,
+            )
         self.arrived.set()
 
     def _on_error(self, state: PartitionState, result: FetchResponse.Partition, now_ms: int) -> None:

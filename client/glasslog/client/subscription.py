@@ -61,6 +61,7 @@ class PartitionState:
         "_decoded_next",
         "_index",
         "buffered_bytes",
+        "fetch_epoch",
         "fetch_offset",
         "fetching",
         "high_watermark",
@@ -90,6 +91,7 @@ class PartitionState:
         self.place = place
         self.version = version
         self.fetch_offset = place.offset if isinstance(place, Positioned) else NO_POSITION
+        self.fetch_epoch = place.leader_epoch if isinstance(place, Positioned) else -1
         self.processed = self.fetch_offset
         self._chunks: deque[tuple[bytes, int]] = deque()
         self._decoded: list[RecordTuple] = []
@@ -121,11 +123,11 @@ class PartitionState:
 
     def add(self, data: bytes) -> None:
         """Take fetched batches. Raises ``CorruptBatch`` when headers make no sense."""
-        next_offset = NO_POSITION
+        next_offset, epoch = NO_POSITION, -1
         for header, _ in iterate_batches(data):
-            next_offset = header.next_offset
+            next_offset, epoch = header.next_offset, header.partition_leader_epoch
         if next_offset > self.fetch_offset:
-            self.fetch_offset = next_offset
+            self.fetch_offset, self.fetch_epoch = next_offset, epoch
             self._chunks.append((data, 0))
             self.buffered_bytes += len(data)
 
@@ -244,6 +246,27 @@ class SubscriptionState:
             found = Positioned(offset=offset, leader_epoch=leader_epoch)
             place = found if offset >= 0 else self.reset_place(partition)
             self.move_to(partition, place)
+
+    def on_diverging(self, partition: TopicPartition, *, epoch: int, end_offset: int) -> bool:
+        """The log has another history from ``end_offset`` on; True if records handed out are no longer there.
+
+        What was fetched ahead is fetched anew.  What was handed out can not be taken back: reading goes on
+        where the log parts, or, without ``auto_offset_reset``, stops until somebody seeks (KIP-320).
+        """
+        state = self.state(partition)
+        is_lost = state.position > end_offset or state.leader_epoch > epoch
+        place: Place = Positioned(
+            offset=min(state.position, end_offset), leader_epoch=min(state.leader_epoch, epoch)
+        )
+        if is_lost and self._reset is None:
+            error = GlasslogError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"{partition} was truncated: records from {end_offset} to {state.position} are no longer "
+                "what was read, and auto_offset_reset is 'none': seek first",
+            )
+            place = Stuck(error=error)
+        self.move_to(partition, place)
+        return is_lost
 
     # --- fetching ---------------------------------------------------------------------------------------
 

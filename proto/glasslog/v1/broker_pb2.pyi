@@ -161,12 +161,15 @@ class FetchRequest(_message.Message):
         FETCH_OFFSET_FIELD_NUMBER: _builtins.int
         CURRENT_LEADER_EPOCH_FIELD_NUMBER: _builtins.int
         MAX_BYTES_FIELD_NUMBER: _builtins.int
+        LAST_FETCHED_EPOCH_FIELD_NUMBER: _builtins.int
         topic: _builtins.str
         partition: _builtins.int
         fetch_offset: _builtins.int
         current_leader_epoch: _builtins.int
         """-1: unchecked"""
         max_bytes: _builtins.int
+        last_fetched_epoch: _builtins.int
+        """Of the record before fetch_offset: the broker then says if its log has another history there (KIP-320)."""
         def __init__(
             self,
             *,
@@ -175,12 +178,15 @@ class FetchRequest(_message.Message):
             fetch_offset: _builtins.int = ...,
             current_leader_epoch: _builtins.int = ...,
             max_bytes: _builtins.int = ...,
+            last_fetched_epoch: _builtins.int | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_last_fetched_epoch", b"_last_fetched_epoch", "last_fetched_epoch", b"last_fetched_epoch"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["current_leader_epoch", b"current_leader_epoch", "fetch_offset", b"fetch_offset", "max_bytes", b"max_bytes", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_fetched_epoch", b"_last_fetched_epoch", "current_leader_epoch", b"current_leader_epoch", "fetch_offset", b"fetch_offset", "last_fetched_epoch", b"last_fetched_epoch", "max_bytes", b"max_bytes", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+        _WhichOneofReturnType__last_fetched_epoch: _TypeAlias = _typing.Literal["last_fetched_epoch"]  # noqa: Y015
+        _WhichOneofArgType__last_fetched_epoch: _TypeAlias = _typing.Literal["_last_fetched_epoch", b"_last_fetched_epoch"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__last_fetched_epoch) -> _WhichOneofReturnType__last_fetched_epoch | None: ...
 
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     MAX_WAIT_MS_FIELD_NUMBER: _builtins.int
@@ -225,6 +231,30 @@ class FetchResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class DivergingEpoch(_message.Message):
+        """The broker's log parts from what was fetched: its records of the greatest epoch up to last_fetched_epoch
+        end here. Nothing else is answered for the partition then.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        EPOCH_FIELD_NUMBER: _builtins.int
+        END_OFFSET_FIELD_NUMBER: _builtins.int
+        epoch: _builtins.int
+        end_offset: _builtins.int
+        def __init__(
+            self,
+            *,
+            epoch: _builtins.int = ...,
+            end_offset: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "epoch", b"epoch"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Partition(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -239,6 +269,7 @@ class FetchResponse(_message.Message):
         CURRENT_LEADER_ID_FIELD_NUMBER: _builtins.int
         CURRENT_LEADER_EPOCH_FIELD_NUMBER: _builtins.int
         ABORTED_TRANSACTIONS_FIELD_NUMBER: _builtins.int
+        DIVERGING_EPOCH_FIELD_NUMBER: _builtins.int
         topic: _builtins.str
         partition: _builtins.int
         error_code: _builtins.int
@@ -255,6 +286,10 @@ class FetchResponse(_message.Message):
         def aborted_transactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FetchResponse.AbortedTransaction]:
             """with read_committed"""
 
+        @_builtins.property
+        def diverging_epoch(self) -> Global___FetchResponse.DivergingEpoch:
+            """absent: none"""
+
         def __init__(
             self,
             *,
@@ -269,10 +304,11 @@ class FetchResponse(_message.Message):
             current_leader_id: _builtins.int = ...,
             current_leader_epoch: _builtins.int = ...,
             aborted_transactions: _abc.Iterable[Global___FetchResponse.AbortedTransaction] | None = ...,
+            diverging_epoch: Global___FetchResponse.DivergingEpoch | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted_transactions", b"aborted_transactions", "current_leader_epoch", b"current_leader_epoch", "current_leader_id", b"current_leader_id", "error_code", b"error_code", "high_watermark", b"high_watermark", "last_stable_offset", b"last_stable_offset", "log_start_offset", b"log_start_offset", "partition", b"partition", "preferred_read_replica", b"preferred_read_replica", "records", b"records", "topic", b"topic"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["aborted_transactions", b"aborted_transactions", "current_leader_epoch", b"current_leader_epoch", "current_leader_id", b"current_leader_id", "diverging_epoch", b"diverging_epoch", "error_code", b"error_code", "high_watermark", b"high_watermark", "last_stable_offset", b"last_stable_offset", "log_start_offset", b"log_start_offset", "partition", b"partition", "preferred_read_replica", b"preferred_read_replica", "records", b"records", "topic", b"topic"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

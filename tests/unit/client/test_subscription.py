@@ -82,6 +82,35 @@ def test_a_seek_drops_what_was_fetched_and_makes_answers_worthless() -> None:
     assert subscription.find(T0, version) is None
 
 
+def test_a_truncated_log_is_read_on_from_where_it_parts() -> None:
+    """KIP-320: a consumer that does not notice skips what was written there since."""
+    subscription = at_zero(T0)
+    state = subscription.state(T0)
+    state.add(batch(0, 6) + batch(6, 2))
+    assert state.fetch_epoch == 2
+    assert offsets(subscription, 6) == [0, 1, 2, 3, 4, 5]
+    assert subscription.on_diverging(T0, epoch=1, end_offset=4)
+    assert (state.position, state.fetch_offset, state.fetch_epoch) == (4, 4, 1)
+
+
+def test_what_was_only_fetched_ahead_is_fetched_anew() -> None:
+    subscription = at_zero(T0)
+    state = subscription.state(T0)
+    state.add(batch(0, 3) + batch(3, 5))
+    assert offsets(subscription, 3) == [0, 1, 2]
+    assert not subscription.on_diverging(T0, epoch=2, end_offset=5)
+    assert (state.position, state.fetch_offset, state.fetch_epoch) == (3, 3, 2)
+
+
+def test_without_a_reset_policy_a_truncation_stops_the_partition() -> None:
+    subscription = make("none")
+    subscription.assign([T0], has_group=False)
+    subscription.move_to(T0, Positioned(offset=7, leader_epoch=3))
+    assert subscription.on_diverging(T0, epoch=2, end_offset=5)
+    with pytest.raises(GlasslogError, match="t-0 was truncated: records from 5 to 7 are no longer"):
+        subscription.take(10)
+
+
 def test_a_kept_partition_goes_on_and_a_new_one_asks_the_group() -> None:
     subscription = at_zero(T0)
     subscription.state(T0).add(batch(0, 3))

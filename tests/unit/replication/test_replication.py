@@ -204,6 +204,29 @@ def test_two_fast_elections_leave_identical_logs() -> None:
     play(story)
 
 
+def test_a_reader_of_removed_records_goes_on_where_the_log_begins() -> None:
+    """Its last epoch is none that the leader still knows, and yet there is nothing to take back."""
+
+    async def story(cluster: ReplicaCluster) -> None:
+        cluster.create(replicas=(1, 2, 3))
+        await cluster.produced(1, batch("a", "b"))
+        cluster.elect(2, (1, 2, 3))
+        await cluster.produced(2, batch("c", "d"))
+        leader = cluster.partition(2)
+        epoch = int(leader.leader_epoch)
+        leader.log.advance_start(2)
+
+        def ask(offset: int) -> PartitionAsk:
+            return PartitionAsk(offset, 1_000, epoch, epoch - 1, 0)
+
+        assert leader.check_fetch(ask(2)) is None
+        diverging = leader.check_fetch(ask(3))
+        assert diverging is not None
+        assert diverging.end_offset == 2
+
+    play(story)
+
+
 def test_a_retry_at_the_new_leader_is_not_doubled() -> None:
     """The leader dies after replicating and before answering; the producer sends the same batch again."""
 

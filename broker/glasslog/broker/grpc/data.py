@@ -20,7 +20,7 @@ from glasslog.broker.requests import (
     ProduceRequest,
 )
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import LeaderEpoch, Offset, TopicPartition
+from glasslog.common.ids import NO_LEADER_EPOCH, LeaderEpoch, Offset, TopicPartition
 from glasslog.common.runtime.protocols import Buffer
 from glasslog.v1 import broker_pb2 as pb
 
@@ -101,6 +101,11 @@ class DataHandlers:
                     fetch_offset=Offset(partition.fetch_offset),
                     max_bytes=partition.max_bytes,
                     current_leader_epoch=LeaderEpoch(partition.current_leader_epoch),
+                    last_fetched_epoch=LeaderEpoch(
+                        partition.last_fetched_epoch
+                        if partition.HasField("last_fetched_epoch")
+                        else NO_LEADER_EPOCH
+                    ),
                 )
                 for partition in message.partitions
             ),
@@ -169,6 +174,7 @@ def _produced(result: ProducePartitionResult) -> pb.ProduceResponse.Partition:
 
 
 def _fetched(result: FetchPartitionResult) -> pb.FetchResponse.Partition:
+    diverging = result.diverging_epoch
     return pb.FetchResponse.Partition(
         topic=result.partition.topic,
         partition=result.partition.partition,
@@ -184,6 +190,9 @@ def _fetched(result: FetchPartitionResult) -> pb.FetchResponse.Partition:
             pb.FetchResponse.AbortedTransaction(producer_id=each.producer_id, first_offset=each.first_offset)
             for each in result.aborted_transactions
         ],
+        diverging_epoch=None
+        if diverging is None
+        else pb.FetchResponse.DivergingEpoch(epoch=diverging.epoch, end_offset=diverging.end_offset),
     )
 
 
