@@ -4,16 +4,19 @@ from collections.abc import Mapping
 
 from glasslog.simulator.scenarios.clients import CALM, LONG_PAUSE, POWER_LOSS, RETRIED_BATCHES
 from glasslog.simulator.scenarios.elections import DIVERGED_EPOCHS, FOLLOWER_AHEAD
+from glasslog.simulator.scenarios.failures import FAILURES
 from glasslog.simulator.scenarios.in_sync import EMPTY_DISK, FENCED_REPLICA
 from glasslog.simulator.scenarios.quorum import ISOLATED_LEADER, LOST_ENTRIES, LOST_VOTE
 from glasslog.simulator.scenarios.scenario import Scenario
 from glasslog.simulator.scenarios.stale_high_watermark import STALE_HIGH_WATERMARK
+from glasslog.simulator.scenarios.truncation import TRUNCATED_CONSUMER
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
         STALE_HIGH_WATERMARK,
         DIVERGED_EPOCHS,
+        TRUNCATED_CONSUMER,
         FOLLOWER_AHEAD,
         EMPTY_DISK,
         FENCED_REPLICA,
@@ -24,5 +27,6 @@ SCENARIOS: Mapping[str, Scenario] = {
         LONG_PAUSE,
         POWER_LOSS,
         CALM,
+        *FAILURES,
     )
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from glasslog.simulator.switches.consumers import UNNOTICED_TRUNCATION
 from glasslog.simulator.switches.in_sync import ANY_INCARNATION, ANYBODY_IN_SYNC
 from glasslog.simulator.switches.producers import FORGOTTEN_PRODUCERS
 from glasslog.simulator.switches.quorum import (
@@ -18,6 +19,7 @@ SWITCHES: Mapping[str, Switch] = {
     for switch in (
         TRUNCATE_TO_HIGH_WATERMARK,
         OFFSETS_WITHOUT_EPOCHS,
+        UNNOTICED_TRUNCATION,
         ANY_INCARNATION,
         ANYBODY_IN_SYNC,
         NO_CHECK_QUORUM,
