@@ -1,21 +1,37 @@
 """Bugs in who may be in sync."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from glasslog.broker.replicas import Replicas
-from glasslog.common.ids import BrokerEpoch, NodeId
-from glasslog.controller import isr
-from glasslog.metadata.image import MetadataImage
-from glasslog.simulator.switches.switch import Switch, patched
+from glasslog.common.errors import ErrorCode
+from glasslog.common.ids import BrokerEpoch, NodeId, TopicPartition
+from glasslog.controller import directories, isr
+from glasslog.controller.decision import Context
+from glasslog.controller.requests import DirectoryAssignment
+from glasslog.metadata.image import BrokerImage, MetadataImage, PartitionImage
+from glasslog.metadata.records import PartitionChange
+from glasslog.simulator.switches.switch import Switch, instead_of, patched
 
 
-def _any_incarnation() -> AbstractContextManager[None]:
-    def is_eligible(image: MetadataImage, member: NodeId, broker_epoch: BrokerEpoch) -> bool:
+@contextmanager
+def _any_incarnation() -> Iterator[None]:
+    @instead_of(isr._is_eligible)
+    def is_eligible(
+        image: MetadataImage, partition: PartitionImage, member: NodeId, broker_epoch: BrokerEpoch
+    ) -> bool:
         broker = image.brokers.get(member)
         return broker is not None and broker.active
 
-    return patched(isr, "_is_eligible", is_eligible)
+    @instead_of(directories._assign)
+    def assign(
+        context: Context, broker: BrokerImage, assignment: DirectoryAssignment
+    ) -> tuple[ErrorCode, PartitionChange | None]:
+        """Directories had no ids then (KIP-858): a new disk changed nothing in the metadata."""
+        return ErrorCode.NONE, None
+
+    with patched(isr, "_is_eligible", is_eligible), patched(directories, "_assign", assign):
+        yield
 
 
 ANY_INCARNATION = Switch(
@@ -30,13 +46,20 @@ ANY_INCARNATION = Switch(
 
 @contextmanager
 def _anybody() -> Iterator[None]:
-    def by_controller(image: MetadataImage, member: NodeId, broker_epoch: BrokerEpoch) -> bool:
+    @instead_of(isr._is_eligible)
+    def by_controller(
+        image: MetadataImage, partition: PartitionImage, member: NodeId, broker_epoch: BrokerEpoch
+    ) -> bool:
         return member in image.brokers
 
-    def by_leader(self: Replicas, node: NodeId, broker_epoch: BrokerEpoch) -> bool:
+    @instead_of(Replicas.is_eligible)
+    def by_leader(self: Replicas, name: TopicPartition, node: NodeId, broker_epoch: BrokerEpoch) -> bool:
         return True
 
-    with patched(isr, "_is_eligible", by_controller), patched(Replicas, "is_eligible", by_leader):
+    with (
+        patched(isr, "_is_eligible", by_controller),
+        patched(Replicas, "is_eligible", by_leader),
+    ):
         yield
 
 

@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager
 from glasslog.broker.partition.leader_state import Eligibility, LeaderState, LeaderTerms
 from glasslog.broker.partition.partition import Partition
 from glasslog.log.producer_state import ProducerStates
-from glasslog.simulator.switches.switch import Switch, patched
+from glasslog.simulator.switches.switch import Switch, instead_of, patched
 
 
 def _forgotten_producers() -> AbstractContextManager[None]:
     lead = Partition.become_leader
 
+    @instead_of(Partition.become_leader)
     def become_leader(
         self: Partition,
         terms: LeaderTerms,

@@ -12,7 +12,7 @@ from glasslog.controller.raft.quorum_file import QuorumFile
 from glasslog.controller.raft.roles import Leader, Poll, Prospective
 from glasslog.controller.raft.types import HardState
 from glasslog.controller.raft.voter_state import VoterState
-from glasslog.simulator.switches.switch import Switch, patched
+from glasslog.simulator.switches.switch import Switch, instead_of, patched
 
 _LATER_S = 0.5
 _FAR_MS = 1 << 40
@@ -29,6 +29,7 @@ def _later(work: Callable[[], object]) -> None:
 
 
 def _no_check_quorum() -> AbstractContextManager[None]:
+    @instead_of(leading._quorum_deadline_ms)
     def quorum_deadline_ms(state: VoterState, role: Leader) -> int:
         return _FAR_MS
 
@@ -46,6 +47,7 @@ NO_CHECK_QUORUM = Switch(
 
 
 def _no_pre_vote() -> AbstractContextManager[None]:
+    @instead_of(election.seek_election)
     def seek_election(state: VoterState) -> None:
         poll = Poll(granted={state.node_id})
         state.quorum.become(Prospective(poll=poll, election_deadline_ms=state.draw_election_deadline_ms()))
@@ -67,6 +69,7 @@ NO_PRE_VOTE = Switch(
 def _vote_before_sync() -> AbstractContextManager[None]:
     durable = QuorumFile.write
 
+    @instead_of(QuorumFile.write)
     def write(self: QuorumFile, state: HardState) -> None:
         if not self._files.exists(self._path):
             durable(self, state)
@@ -100,6 +103,7 @@ def _log_before_sync() -> AbstractContextManager[None]:
         with suppress(GlasslogError, OSError):
             await duties._log.sync(duties._runtime.blocking)
 
+    @instead_of(Duties._sync)
     async def sync(self: Duties) -> None:
         self._core.on_synced(self._log.end_offset)
         task = asyncio.get_running_loop().create_task(sync_later(self))

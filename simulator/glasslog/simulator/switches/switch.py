@@ -7,6 +7,10 @@ process that simulates, for as long as its context lasts.
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,11 @@ class Switch:
     bug: Callable[[], AbstractContextManager[None]]
     scenario: str
     seeds: int
+
+
+def instead_of(original: Callable[P, T]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Marks a replacement, so that the type checker holds it to the signature of what it replaces."""
+    return lambda replacement: replacement
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from glasslog.broker.partition.partition import Partition
 from glasslog.broker.partition.reads import PartitionAsk
 from glasslog.broker.requests import DivergingEpoch
 from glasslog.common.ids import LeaderEpoch, NodeId, PartitionEpoch
-from glasslog.simulator.switches.switch import Switch, patched
+from glasslog.simulator.switches.switch import Switch, instead_of, patched
 
 
 def _truncate_to_high_watermark() -> AbstractContextManager[None]:
     follow = Partition.become_follower
 
+    @instead_of(Partition.become_follower)
     def become_follower(
         self: Partition, *, leader_id: NodeId, leader_epoch: LeaderEpoch, partition_epoch: PartitionEpoch
     ) -> None:
@@ -38,10 +39,12 @@ TRUNCATE_TO_HIGH_WATERMARK = Switch(
 def _offsets_without_epochs() -> Iterator[None]:
     check = Partition.check_fetch
 
+    @instead_of(Partition.check_fetch)
     def check_fetch(self: Partition, ask: PartitionAsk) -> DivergingEpoch | None:
         found = check(self, ask)
         return None if found is None or found.end_offset >= ask.fetch_offset else found
 
+    @instead_of(Partition.truncate_to_leader)
     def truncate_to_leader(self: Partition, diverging: DivergingEpoch) -> None:
         before = self.log_end_offset
         self.log.truncate_to(min(diverging.end_offset, before))
