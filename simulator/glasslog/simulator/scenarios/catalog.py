@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
-from glasslog.simulator.scenarios.clients import CALM, LONG_PAUSE, POWER_LOSS, RETRIED_BATCHES
+from glasslog.simulator.scenarios.clients import (
+    CALM,
+    FLUSHED_POWER_LOSS,
+    LONG_PAUSE,
+    POWER_LOSS,
+    RETRIED_BATCHES,
+)
 from glasslog.simulator.scenarios.elections import DIVERGED_EPOCHS, FOLLOWER_AHEAD
 from glasslog.simulator.scenarios.failures import FAILURES
 from glasslog.simulator.scenarios.in_sync import EMPTY_DISK, FENCED_REPLICA
@@ -26,6 +32,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         RETRIED_BATCHES,
         LONG_PAUSE,
         POWER_LOSS,
+        FLUSHED_POWER_LOSS,
         CALM,
         *FAILURES,
     )

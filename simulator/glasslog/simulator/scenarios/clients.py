@@ -1,6 +1,7 @@
 """What clients must not notice: retries, old leaders, power losses, plain use. Redpanda 3039, etcd 20418."""
 
 import asyncio
+from functools import partial
 
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.content import Keep
@@ -115,12 +116,14 @@ CALM = Scenario(
 )
 
 
-async def _power_loss(stage: Stage) -> None:
-    """All brokers lose power at once, in the middle of writing."""
-    (partition,) = await stage.create_topic("kept", configs={"min.insync.replicas": "2"})
-    careless = stage.clients.producer("careless", validated=False, acks="all", enable_idempotence=True)
-    async with careless:
-        sent = [await careless.put(partition) for _ in range(stage.random.randrange(10, 60))]
+async def _power_loss(stage: Stage, *, is_flushed: bool) -> None:
+    """All brokers lose power at once, after each record was acknowledged by all replicas."""
+    configs = {"min.insync.replicas": "2"} | ({"flush.messages": "1"} if is_flushed else {})
+    (partition,) = await stage.create_topic("kept", configs=configs)
+    # Without a flush nothing is promised for this, so that loss is then no finding.
+    producer = stage.clients.producer("producer", validated=is_flushed, acks="all", enable_idempotence=True)
+    async with producer:
+        sent = [await producer.put(partition) for _ in range(stage.random.randrange(10, 60))]
         keep: Keep = stage.random.choice(("none", "torn"))
         for name in stage.cluster.broker_names:
             await stage.kill(name, power_loss=keep)
@@ -130,13 +133,20 @@ async def _power_loss(stage: Stage) -> None:
         await stage.led(partition)
         left = stage.end_of(stage.leader(partition), partition)
         stage.note(f"{left} of {len(sent)} acknowledged records are left")
-        await careless.put(partition)
+        await producer.put(partition)
 
 
 POWER_LOSS = Scenario(
     name="coordinated-power-loss",
     description="All brokers lose power at once: what no disk has is lost, acknowledged or not.",
     origin="nats 7564",
-    script=_power_loss,
+    script=partial(_power_loss, is_flushed=False),
     may_lose=True,
+)
+
+FLUSHED_POWER_LOSS = Scenario(
+    name="flushed-power-loss",
+    description="The same with flush.messages=1: what was acknowledged survives.",
+    origin="nats 7564",
+    script=partial(_power_loss, is_flushed=True),
 )
