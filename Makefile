@@ -46,6 +46,7 @@ stubs: .venv/.dev ## generate proto/glasslog/v1/*_pb2.py and .pyi from the .prot
 	@$(BIN)/python proto/generate.py
 
 SEEDS ?= 20
+FIRST ?= 1
 
 .PHONY: sim
 sim: .venv/.dev .venv/.codec ## run whole clusters under random faults in memory; SEEDS=100 for more

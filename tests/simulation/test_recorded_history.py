@@ -1,18 +1,9 @@
 """``glasslog simulate --history`` writes what ``glasslog check`` judges, of good runs and of bad ones."""
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from glasslog.client.cli.main import main
-
-
-@pytest.fixture(autouse=True)
-def _loud_again() -> Iterator[None]:
-    """The command silences all logs of its process."""
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def test_the_history_of_a_good_run_is_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

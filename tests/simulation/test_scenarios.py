@@ -1,21 +1,11 @@
 """Every scenario passes; every switch is caught within its seeds, by a check and not by a crash."""
 
-import logging
-from collections.abc import Iterator
-
 import pytest
-from glasslog.simulator.run import Request, run
+from glasslog.simulator.request import Request
+from glasslog.simulator.run import run
 from glasslog.simulator.scenarios.catalog import SCENARIOS
 from glasslog.simulator.switches.catalog import SWITCHES
 from glasslog.simulator.switches.switch import patched
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Nodes under faults have much to log, and formatting it takes longer than all else."""
-    logging.disable()
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -21,6 +21,7 @@ from glasslog.simulator.checker.history import Begun, History, Sent
 from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.invariants import Invariants
 from glasslog.simulator.outcome import Violated
+from glasslog.simulator.trace import Trace
 
 REQUEST_TIMEOUT_MS = 3_000
 """Calls that a fault has swallowed are given up after this."""
@@ -31,7 +32,10 @@ BOOTSTRAP_TIMEOUT_MS = 60_000
 class Clients:
     """Makes clients; each lives on a host of its own name."""
 
-    def __init__(self, cluster: MemoryCluster, history: History, invariants: Invariants) -> None:
+    def __init__(
+        self, cluster: MemoryCluster, history: History, invariants: Invariants, trace: Trace
+    ) -> None:
+        self._trace = trace
         self._cluster = cluster
         self._history = history
         self._invariants = invariants
@@ -52,7 +56,14 @@ class Clients:
             **options,
         }
         producer = Producer(self.bootstrap, runtime=self._cluster.world.runtime(name), **keywords)
-        return RecordingProducer(name, producer, self._history, validated=validated)
+        return RecordingProducer(
+            name,
+            producer,
+            self._history,
+            self._trace,
+            validated=validated,
+            is_answered=keywords["acks"] != 0,
+        )
 
     def on_drained(self, partitions: Sequence[TopicPartition]) -> None:
         """All of these were read to the end, so the history is complete."""
@@ -80,13 +91,24 @@ class Clients:
         )
         if group:
             self._history.groups[group] = None
-        return RecordingConsumer(name, consumer, self._history, self._invariants, group=group)
+        return RecordingConsumer(name, consumer, self._history, self._invariants, self._trace, group=group)
 
 
 class RecordingProducer:
     """Use as ``async with``. Values are ``name/number`` and so unique in the run."""
 
-    def __init__(self, name: str, producer: Producer, history: History, *, validated: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        producer: Producer,
+        history: History,
+        trace: Trace,
+        *,
+        validated: bool,
+        is_answered: bool,
+    ) -> None:
+        self._trace = trace
+        self._is_answered = is_answered
         self.name = name
         self.validated = validated
         self._producer = producer
@@ -118,7 +140,7 @@ class RecordingProducer:
         try:
             await self._producer.flush()
         except GlasslogError as error:
-            self._history.note(f"{self.name} flush: {error.code.name}")
+            self._trace.add("failed", self.name, does="flush", error=error.code.name)
 
     async def _send(self, partition: TopicPartition) -> tuple[Sent, "asyncio.Future[None]"]:
         outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -131,6 +153,7 @@ class RecordingProducer:
             validated=self.validated,
         )
         begun = self._history.sending(sent, now_ms())
+        self._trace.add("send", self.name, value=sent.value, partition=str(partition))
         try:
             delivery = await self._producer.send(
                 partition.topic, sent.value.encode(), partition=partition.partition
@@ -154,11 +177,19 @@ class RecordingProducer:
         if isinstance(outcome, GlasslogError):
             sent.error = outcome.code.name
             self._history.has_sent(begun, Outcome.INFO, now_ms())
-            self._history.note(f"{now()} {sent.value} failed {outcome.code.name}")
+            self._trace.add("failed", self.name, does="send", value=sent.value, error=sent.error)
         else:
             sent.is_acknowledged, sent.offset = True, outcome.offset
-            self._history.has_sent(begun, Outcome.OK, now_ms())
-            self._history.note(f"{now()} {sent.value} at {sent.partition}@{outcome.offset}")
+            # With acks=0 the broker has said nothing: the record may come later, or never.
+            known = Outcome.OK if self._is_answered else Outcome.INFO
+            self._history.has_sent(begun, known, now_ms())
+            self._trace.add(
+                "acknowledged",
+                self.name,
+                value=sent.value,
+                partition=str(sent.partition),
+                offset=outcome.offset,
+            )
         if not future.done():
             future.set_result(None)
 
@@ -167,8 +198,16 @@ class RecordingConsumer:
     """One task uses it at a time."""
 
     def __init__(
-        self, name: str, consumer: Consumer, history: History, invariants: Invariants, *, group: str
+        self,
+        name: str,
+        consumer: Consumer,
+        history: History,
+        invariants: Invariants,
+        trace: Trace,
+        *,
+        group: str,
     ) -> None:
+        self._trace = trace
         self.name = name
         self.consumer = consumer
         """For what is not recorded: seeking, positions, closing."""
@@ -187,7 +226,7 @@ class RecordingConsumer:
         try:
             records = await self.consumer.poll(timeout_ms=timeout_ms)
         except GlasslogError as error:
-            self._history.note(f"{now()} {self.name} poll: {error.code.name}")
+            self._trace.add("failed", self.name, does="poll", error=error.code.name)
             await asyncio.sleep(0.05)
             return []
         self._record(records, start_ms, is_final=is_final)
@@ -213,15 +252,16 @@ class RecordingConsumer:
                 is_drain=is_final,
             )
         for name, run in runs.items():
-            self._history.note(f"{now()} {self.name} polled {name} {run[0][0]} to {run[-1][0]}")
+            self._trace.add(
+                "polled",
+                self.name,
+                partition=str(name),
+                offset=run[0][0],
+                last_offset=run[-1][0],
+            )
             highest = self._invariants.highest_of(name, beyond=run[-1][0])
             if run[-1][0] >= highest:
                 raise Violated(f"{self.name} was given {name}@{run[-1][0]}, high watermark {highest}")
-
-
-def now() -> str:
-    """Virtual seconds, as the trace shows them."""
-    return f"{asyncio.get_running_loop().time():.6f}"
 
 
 def now_ms() -> float:

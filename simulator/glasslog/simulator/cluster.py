@@ -54,8 +54,8 @@ class Life:
 class MemoryCluster:
     """Use as ``async with MemoryCluster() as cluster`` inside ``run_virtual``: it is healthy on entry.
 
-    ``settings`` are for every node, by their keys. Brokers have the ids 1, 2, ... and the racks r1, r2, ...;
-    controller-N has the id 100 + N.
+    ``settings`` are for every node, by their keys. Brokers have the ids 1, 2, ... and, unless ``racks`` says
+    otherwise, the racks r1, r2, ...; controller-N has the id 100 + N.
     """
 
     def __init__(
@@ -65,15 +65,19 @@ class MemoryCluster:
         brokers: int = 3,
         seed: int = 0,
         settings: Mapping[str, str] | None = None,
+        racks: Mapping[str, str] | None = None,
         world: MemoryWorld | None = None,
     ) -> None:
         self.world = world or MemoryWorld(seed=seed)
         self.controller_names = tuple(f"controller-{n}" for n in range(1, controllers + 1))
         self.broker_names = tuple(f"broker-{n}" for n in range(1, brokers + 1))
         self._settings = dict(settings or {})
+        self._racks = dict(racks or {})
         self._lives: dict[str, Life] = {}
         self._client = self.world.runtime(_CLIENT)
         self.failures: list[BaseException] = []
+        self.on_process: Callable[[str, str], None] = lambda name, state: None
+        """Told of a node's name and what its process is now: started, killed, stopping, ended, paused..."""
 
     async def __aenter__(self) -> Self:
         for name in (*self.controller_names, *self.broker_names):
@@ -84,6 +88,7 @@ class MemoryCluster:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.on_process = lambda name, state: None
         for name in [name for name, life in self._lives.items() if not life.task.done()]:
             await self.kill(name)
         if self.failures and error is None:
@@ -100,6 +105,7 @@ class MemoryCluster:
             server = BrokerServer(runtime=runtime, config=config)
         else:
             server = ControllerServer(runtime=runtime, config=config)
+        self.on_process(name, "started")
         ready = asyncio.Event()
         context = self.world.network.host(name).context()
         task = asyncio.create_task(server.run(ready.set), name=name, context=context)
@@ -110,6 +116,7 @@ class MemoryCluster:
         """As by SIGKILL, or with its power lost."""
         life = self._lives[name]
         life.is_dying = True
+        self.on_process(name, "killed" if power_loss is None else f"lost power, disk kept {power_loss}")
         self.world.kill(name, power_loss=power_loss)
         life.task.cancel()
         await asyncio.gather(life.task, return_exceptions=True)
@@ -120,6 +127,7 @@ class MemoryCluster:
         life.is_dying = True
         done, _ = await asyncio.wait({life.task}, timeout=within_ms / 1000)
         assert done, f"{name} still runs after {within_ms} ms"
+        self.on_process(name, "ended")
         self.world.kill(name)
         return None if life.task.cancelled() else life.task.exception()
 
@@ -127,9 +135,11 @@ class MemoryCluster:
         """As by SIGTERM; returns when the process has ended in order."""
         life = self._lives[name]
         life.is_dying = True
+        self.on_process(name, "stopping")
         life.server.stop()
         async with asyncio.timeout(within_ms / 1000):
             await life.task
+        self.on_process(name, "ended")
         self.world.network.kill_host(name)
 
     async def restart(self, name: str) -> None:
@@ -140,9 +150,12 @@ class MemoryCluster:
 
     def pause(self, name: str) -> None:
         """Nothing of it runs, gets in or out any more, as with SIGSTOP."""
+        self.on_process(name, "paused")
         self.world.network.pause_host(name)
 
     def resume(self, name: str) -> None:
+        if self.world.network.is_paused(name, name):
+            self.on_process(name, "resumed")
         self.world.network.resume_host(name)
 
     def is_alive(self, name: str) -> bool:
@@ -176,7 +189,7 @@ class MemoryCluster:
             values |= {
                 "node.id": str(number),
                 "process.roles": "broker",
-                "broker.rack": f"r{number}",
+                "broker.rack": self._racks.get(name, f"r{number}"),
                 "listeners": f"GRPC://{name}:{_GRPC_PORT},KAFKA://{name}:{_KAFKA_PORT}",
             }
         else:

@@ -1,366 +1,93 @@
-"""Faults drawn from a seed: what happens to which node and when, never more than the guarantees bear.
+"""Brings the faults of a plan about, one after the other or overlapping, and ends them all.
 
-Killed processes keep what they wrote, so any number may die.  Controllers sync, so any of them may lose
-power; for brokers see ``power``.  Refuses to know clients.
+Refuses to know what a kind of fault does (``episodes``) and when which one comes (``plan``).
 """
 
 import asyncio
-import errno
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from random import Random
 
-from glasslog.common.errors import StorageError
-from glasslog.common.runtime.memory.content import Keep
-from glasslog.common.runtime.memory.files import Operation
-from glasslog.metadata.image import PartitionImage
-from glasslog.simulator.checker.history import History
 from glasslog.simulator.cluster import MemoryCluster
+from glasslog.simulator.episodes import Disturbance, Ground, both_ways
 from glasslog.simulator.invariants import Invariants
+from glasslog.simulator.plan import Plan
 from glasslog.simulator.power import PowerGuard
-
-_STOP_WITHIN_MS = 40_000
-_FAILOVER_MS = 3_000
-
-Episode = Callable[[], Awaitable[None]]
+from glasslog.simulator.trace import Trace
 
 
 class Faults:
-    """``run`` for a while, then ``heal``. Up to ``at_once`` episodes overlap."""
+    """``run`` the plan, then ``heal``. At most ``plan.at_once`` episodes overlap: one more is left out."""
 
     def __init__(
         self,
         cluster: MemoryCluster,
-        history: History,
         invariants: Invariants,
-        random: Random,
+        trace: Trace,
+        plan: Plan,
         *,
-        at_once: int,
-        longest_calm_ms: int,
-        clients: Sequence[str],
+        skipped: Collection[int],
+        clients: tuple[str, ...],
     ) -> None:
-        self._cluster = cluster
-        self._network = cluster.world.network
-        self._history = history
-        self._invariants = invariants
-        self._random = random
-        self._at_once = at_once
-        self._longest_calm_ms = longest_calm_ms
-        self._clients = tuple(clients)
-        self._ending: set[str] = set()
-        self._is_over = False
-        self._power = PowerGuard(cluster)
-        self._active: list[asyncio.Task[None]] = []
-        self._nodes = (*cluster.controller_names, *cluster.broker_names)
-        self._episodes: tuple[tuple[int, Episode], ...] = (
-            (6, self._kill_any),
-            (4, self._kill_leader),
-            (3, self._kill_two_leaders),
-            (3, self._stop_any),
-            (2, self._controller_loses_power),
-            (4, self._broker_loses_power),
-            (3, self._pause_any),
-            (3, self._isolate_any),
-            (2, self._halves),
-            (3, self._one_way),
-            (2, self._broker_without_controllers),
-            (2, self._leader_without_followers),
-            (2, self._client_without_broker),
-            (2, self._slow_links),
-            (2, self._lossy_calls),
-            (2, self._doubled_calls),
-            (3, self._partition_then_kill),
-            (3, self._pause_then_kill),
-            (1, self._clock_jump),
-            (1, self._everybody_dies),
-            (2, self._disk_fails),
+        self._plan = plan
+        self._skipped = skipped
+        self._trace = trace
+        self._ground = Ground(
+            cluster=cluster,
+            invariants=invariants,
+            trace=trace,
+            power=PowerGuard(cluster),
+            clients=clients,
+            delay_ms=plan.delay_ms,
         )
+        self._nodes = (*cluster.controller_names, *cluster.broker_names)
 
-    async def run(self, for_ms: int) -> None:
-        """Begin episodes for so long, and break the last ones off."""
+    async def run(self) -> None:
+        """Begin the episodes when they are due, and break the last ones off."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + for_ms / 1000
-        while loop.time() < until:
-            await self._pass(20, self._longest_calm_ms)
-            for task in [task for task in self._active if task.done()]:
-                self._active.remove(task)
-                task.result()
-            if len(self._active) < self._at_once:
-                weights = [weight for weight, _ in self._episodes]
-                ((_, episode),) = self._random.choices(self._episodes, weights)
-                self._active.append(asyncio.create_task(_run(episode), name=episode.__name__))
-        self._is_over = True
-        for task in self._active:
+        began, ground = loop.time(), self._ground
+        for episode in self._plan.episodes:
+            await asyncio.sleep(began + episode.at_ms / 1000 - loop.time())
+            self._reap()
+            if episode.index not in self._skipped and len(ground.active) < self._plan.at_once:
+                self._trace.faults[episode.kind] += 1
+                random = Random(f"episode {self._plan.seed} {episode.index}")
+                work = self._disturb(Disturbance(ground, random, episode.index), episode.kind)
+                ground.active.append(asyncio.create_task(work, name=episode.kind))
+        end_s = began + (self._plan.faulty_ms + self._plan.calm_ms) / 1000
+        await asyncio.sleep(max(0.0, end_s - loop.time()))
+        self._reap()
+        ground.is_over = True
+        for task in ground.active:
             task.cancel()
-        for task in self._active:
+        for task in ground.active:
             with suppress(asyncio.CancelledError):
                 await task
 
     async def heal(self) -> None:
         """Undo what is left: cuts, pauses, delays, chances; start whoever is dead or was about to stop."""
-        self._note("heal")
-        self._network.heal()
-        self._network.drop_probability = self._network.duplicate_probability = 0.0
-        everybody = (*self._nodes, *self._clients)
-        for source, target in _both_ways(everybody, everybody):
-            self._network.set_delay(source, target, minimum_ms=0.2, jitter_ms=0.3)
+        cluster, network = self._ground.cluster, self._ground.cluster.world.network
+        self._trace.fault("heal")
+        network.heal()
+        network.drop_probability = network.duplicate_probability = 0.0
+        everybody = (*self._nodes, *self._ground.clients)
+        least_ms, most_ms = self._plan.delay_ms
+        for source, target in both_ways(everybody, everybody):
+            network.set_delay(source, target, minimum_ms=least_ms, jitter_ms=most_ms - least_ms)
         for name in self._nodes:
-            self._network.resume_host(name)
-            self._cluster.world.disk(name).clear_failures()
-            if name in self._ending:
-                await self._cluster.kill(name)
-            if not self._cluster.is_alive(name):
-                self._cluster.start(name)
+            cluster.resume(name)
+            disk = cluster.world.disk(name)
+            disk.clear_failures()
+            disk.capacity_bytes = None
+            if name in self._ground.ending:
+                await cluster.kill(name)
+            if not cluster.is_alive(name):
+                cluster.start(name)
 
-    # --- drawing ----------------------------------------------------------------------------------------
+    def _reap(self) -> None:
+        for task in [task for task in self._ground.active if task.done()]:
+            self._ground.active.remove(task)
+            task.result()
 
-    def _note(self, text: str) -> None:
-        self._history.note_fault(text, asyncio.get_running_loop().time())
-
-    async def _pass(self, least_ms: int, most_ms: int) -> None:
-        await asyncio.sleep(self._random.uniform(least_ms, most_ms) / 1000)
-
-    def _placed(self) -> Iterator[PartitionImage]:
-        for topic in self._cluster.image.topics.values():
-            yield from topic.partitions
-
-    def _leader(self) -> str:
-        """Some partition's leader, or any broker while there is none."""
-        if not any(map(self._cluster.is_alive, self._cluster.broker_names)):
-            return self._random.choice(self._cluster.broker_names)
-        leaders = [f"broker-{placed.leader}" for placed in self._placed() if placed.has_leader]
-        return self._random.choice(leaders or self._cluster.broker_names)
-
-    def _any(self) -> str:
-        return self._random.choice(self._nodes)
-
-    # --- deaths -----------------------------------------------------------------------------------------
-
-    async def _kill(self, name: str, *, power_loss: Keep | None = None) -> bool:
-        if not self._cluster.is_alive(name) or self._power.is_needed(name):
-            return False
-        self._invariants.check()
-        self._note(f"kill {name} {power_loss or ''}")
-        await self._cluster.kill(name, power_loss=power_loss)
-        return True
-
-    def _start(self, name: str) -> None:
-        if not self._cluster.is_alive(name):
-            self._note(f"start {name}")
-            self._cluster.start(name)
-
-    async def _kill_and_start(self, name: str) -> None:
-        await self._kill(name)
-        await self._pass(1, self._random.choice((20, 400, 4_000)))
-        self._start(name)
-
-    async def _kill_any(self) -> None:
-        await self._kill_and_start(self._any())
-
-    async def _kill_leader(self) -> None:
-        await self._kill_and_start(self._leader())
-
-    async def _kill_two_leaders(self) -> None:
-        """The next leader dies soon after its election, the first comes back meanwhile (KIP-279)."""
-        first = self._leader()
-        await self._kill(first)
-        await self._pass(1, 600)
-        second = self._leader()
-        self._start(first)
-        await self._pass(1, 300)
-        await self._kill(second)
-        await self._pass(1, 1_500)
-        self._start(second)
-
-    async def _stop_any(self) -> None:
-        name = self._any()
-        if not self._cluster.is_alive(name) or self._power.is_needed(name):
-            return
-        self._note(f"stop {name}")
-        self._ending.add(name)
-        try:
-            await self._cluster.stop(name, within_ms=_STOP_WITHIN_MS)
-        except asyncio.CancelledError:
-            # Somebody killed it meanwhile, or all is over.
-            if self._is_over:
-                raise
-        self._ending.discard(name)
-        self._note(f"stopped {name}")
-        await self._pass(1, 1_000)
-        self._start(name)
-
-    async def _controller_loses_power(self) -> None:
-        name = self._random.choice(self._cluster.controller_names)
-        keep: Keep = self._random.choice(("none", "torn"))
-        await self._kill(name, power_loss=keep)
-        await self._pass(1, 2_000)
-        self._start(name)
-
-    async def _broker_loses_power(self) -> None:
-        """Only with everybody in sync and nothing else going on; see ``PowerGuard``."""
-        if self._network.drop_probability or len(self._active) > 1 or not self._power.may_lose_power():
-            return
-        name = self._random.choice(self._cluster.broker_names)
-        keep: Keep = self._random.choice(("none", "torn"))
-        self._power.watch(name)
-        await self._kill(name, power_loss=keep)
-        if not self._random.randrange(4):
-            self._note(f"{name} gets an empty disk")
-            self._cluster.world.disk(name).wipe()
-        await self._pass(1, self._random.choice((50, 2_000)))
-        self._start(name)
-
-    async def _everybody_dies(self) -> None:
-        for name in self._nodes:
-            await self._kill(name)
-        await self._pass(1, 500)
-        names = list(self._nodes)
-        self._random.shuffle(names)
-        for name in names:
-            await self._pass(0, 100)
-            self._start(name)
-
-    async def _disk_fails(self) -> None:
-        """A disk refuses once: the node bears it, or ends rather than limp on; then it is restarted."""
-        name = self._any()
-        if not self._cluster.is_alive(name) or self._power.is_needed(name):
-            return
-        operation: Operation = self._random.choice(("pwrite", "sync"))
-        self._note(f"{operation} fails on {name}")
-        disk = self._cluster.world.disk(name)
-        self._ending.add(name)
-        disk.fail_next(operation, "*", OSError(errno.EIO, "the disk refused"))
-        with suppress(AssertionError):
-            error = await self._cluster.ended(name, within_ms=2_000)
-            if error is not None and not isinstance(error, StorageError):
-                raise error
-            self._note(f"{name} ended: {error}")
-        disk.clear_failures()
-        self._ending.discard(name)
-        await self._kill_and_start(name)
-
-    # --- pauses -----------------------------------------------------------------------------------------
-
-    async def _pause_any(self) -> None:
-        name = self._leader() if self._random.randrange(2) else self._any()
-        self._note(f"pause {name}")
-        self._cluster.pause(name)
-        await self._pass(50, self._random.choice((1_000, 12_000)))
-        self._resume(name)
-
-    def _resume(self, name: str) -> None:
-        self._note(f"resume {name}")
-        self._cluster.resume(name)
-
-    async def _pause_then_kill(self) -> None:
-        paused = self._leader()
-        self._note(f"pause {paused}")
-        self._cluster.pause(paused)
-        await self._pass(50, 11_000)
-        killed = self._leader()
-        await self._kill(killed)
-        await self._pass(1, 1_000)
-        self._resume(paused)
-        await self._pass(1, 1_000)
-        self._start(killed)
-
-    # --- partitions -------------------------------------------------------------------------------------
-
-    async def _cut(self, pairs: Sequence[tuple[str, str]], *, for_ms: int = 5_000) -> None:
-        for source, target in pairs:
-            self._network.partition_one_way(source, target)
-        await self._pass(100, for_ms)
-        for source, target in pairs:
-            self._network.heal(source, target)
-
-    async def _isolate_any(self) -> None:
-        name = self._leader() if self._random.randrange(2) else self._any()
-        self._note(f"isolate {name}")
-        others = [other for other in (*self._nodes, *self._clients) if other != name]
-        with_clients = self._random.randrange(2)
-        await self._cut(_both_ways([name], others if with_clients else others[: len(self._nodes) - 1]))
-
-    async def _halves(self) -> None:
-        nodes = list(self._nodes)
-        self._random.shuffle(nodes)
-        middle = self._random.randrange(1, len(nodes))
-        self._note(f"halves {nodes[:middle]} {nodes[middle:]}")
-        await self._cut(_both_ways(nodes[:middle], nodes[middle:]))
-
-    async def _one_way(self) -> None:
-        name = self._any()
-        others = [other for other in self._nodes if other != name]
-        is_deaf = self._random.randrange(2)
-        self._note(f"{name} is {'deaf' if is_deaf else 'mute'}")
-        await self._cut([(other, name) if is_deaf else (name, other) for other in others])
-
-    async def _broker_without_controllers(self) -> None:
-        name = self._leader()
-        self._note(f"{name} is cut from the controllers")
-        pairs = _both_ways([name], self._cluster.controller_names)
-        await self._cut(pairs, for_ms=self._random.choice((2_000, 14_000)))
-
-    async def _leader_without_followers(self) -> None:
-        name = self._leader()
-        self._note(f"{name} is cut from the brokers")
-        await self._cut(_both_ways([name], [other for other in self._cluster.broker_names if other != name]))
-
-    async def _client_without_broker(self) -> None:
-        client, name = self._random.choice(self._clients), self._leader()
-        self._note(f"{client} is cut from {name}")
-        await self._cut(_both_ways([client], [name]))
-
-    async def _partition_then_kill(self) -> None:
-        """The leader is cut off, another one leads; that one dies, the first is healed."""
-        cut_off = self._leader()
-        self._note(f"isolate {cut_off}, then kill")
-        pairs = _both_ways([cut_off], [other for other in self._nodes if other != cut_off])
-        for source, target in pairs:
-            self._network.partition_one_way(source, target)
-        await self._pass(50, _FAILOVER_MS)
-        killed = self._leader()
-        await self._kill(killed)
-        await self._pass(1, 1_000)
-        for source, target in pairs:
-            self._network.heal(source, target)
-        await self._pass(1, 2_000)
-        self._start(killed)
-
-    # --- bad links --------------------------------------------------------------------------------------
-
-    async def _slow_links(self) -> None:
-        name = self._any()
-        others = [other for other in (*self._nodes, *self._clients) if other != name]
-        minimum_ms = self._random.choice((5, 50, 300))
-        self._note(f"links of {name} take {minimum_ms} ms")
-        for source, target in _both_ways([name], others):
-            self._network.set_delay(source, target, minimum_ms=minimum_ms, jitter_ms=minimum_ms)
-        await self._pass(500, 6_000)
-        for source, target in _both_ways([name], others):
-            self._network.set_delay(source, target, minimum_ms=0.2, jitter_ms=0.3)
-
-    async def _lossy_calls(self) -> None:
-        self._network.drop_probability = self._random.choice((0.02, 0.1, 0.4))
-        self._note(f"calls are lost with {self._network.drop_probability}")
-        await self._pass(500, 5_000)
-        self._network.drop_probability = 0.0
-
-    async def _doubled_calls(self) -> None:
-        self._network.duplicate_probability = self._random.choice((0.05, 0.3, 1.0))
-        self._note(f"calls are doubled with {self._network.duplicate_probability}")
-        await self._pass(500, 5_000)
-        self._network.duplicate_probability = 0.0
-
-    async def _clock_jump(self) -> None:
-        name = self._any()
-        jump_ms = self._random.choice((-3_600_000, -5_000, 5_000, 3_600_000))
-        self._note(f"the clock of {name} jumps by {jump_ms} ms")
-        self._cluster.world.clock(name).wall_offset_ms += jump_ms
-
-
-def _both_ways(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
-    return [pair for one in first for other in second for pair in ((one, other), (other, one))]
-
-
-async def _run(episode: Episode) -> None:
-    await episode()
+    async def _disturb(self, disturbance: Disturbance, kind: str) -> None:
+        await disturbance.kinds[kind]()

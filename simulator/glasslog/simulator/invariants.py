@@ -4,26 +4,42 @@ Looks only; refuses to know clients and which faults are active.  What was seen 
 epochs with two leaders and watermarks that go back are found across deaths and restarts.
 """
 
-from collections.abc import Iterator
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+from contextvars import Context
+from functools import partial
 
+from glasslog.broker.partition.follower_state import FollowerState
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.broker.partition.partition import Partition
 from glasslog.common.ids import NO_NODE, TopicPartition
+from glasslog.controller.raft.core import RaftCore
 from glasslog.controller.raft.roles import Leader
 from glasslog.log.batch import iterate_batches
 from glasslog.metadata.image import MetadataImage, PartitionImage
-from glasslog.simulator.cluster import MemoryCluster, broker_id
+from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.outcome import Violated
 
 PartitionKey = tuple[bytes, int]
 
 
 class Invariants:
-    """``check`` often; call it before a kill too, so that nothing a dead node knew goes unseen."""
+    """Told of each change (``on_replica``, ``on_metadata``, ``on_quorum``), checks what it touches.
+
+    ``may_lose``: committed records may be lost, since the run goes beyond what is promised.
+
+    Once all that runs at the same moment has run, that is: a change is often several steps.  ``check`` looks
+    at everything.  What is found first is kept: ``until_violated`` raises it.
+    """
 
     def __init__(self, cluster: MemoryCluster, *, may_lose: bool = False) -> None:
         self._cluster = cluster
         self._may_lose = may_lose
+        self._violated = asyncio.Event()
+        self._violation: Violated | None = None
+        self._touched: dict[tuple[str, PartitionKey], Partition] = {}
+        self._is_due = False
         self._quorum_leaders: dict[int, str] = {}
         self._quorum_epochs: dict[str, int] = {}
         self._leaders: dict[tuple[PartitionKey, int], str] = {}
@@ -31,7 +47,7 @@ class Invariants:
         self._images: dict[int, tuple[str, MetadataImage]] = {}
         self._partition_epochs: dict[tuple[PartitionKey, int], PartitionImage] = {}
         self._highest: dict[TopicPartition, int] = {}
-        self._committed: dict[PartitionKey, tuple[int, int]] = {}
+        self._committed: dict[PartitionKey, int] = {}
 
     def highest_of(self, partition: TopicPartition, *, beyond: int) -> int:
         """The highest high watermark that any leader had; looks again unless it is known to be greater.
@@ -49,8 +65,66 @@ class Invariants:
     def _note_highest(self, partition: TopicPartition, high_watermark: int) -> None:
         self._highest[partition] = max(self._highest.get(partition, 0), high_watermark)
 
+    # --- changes ----------------------------------------------------------------------------------------
+
+    def on_replica(self, node: str, partition: Partition) -> None:
+        """Its log's ends, role, ISR or high watermark has changed."""
+        self._touched[node, partition.key] = partition
+        if not self._is_due:
+            self._is_due = True
+            # In a context of no host: it runs whoever is paused.
+            asyncio.get_running_loop().call_soon(self._check_touched, context=Context())
+
+    def on_metadata(self, node: str, image: MetadataImage) -> None:
+        """Another image is in force on a controller or broker."""
+        self._try(partial(self._check_image, node, image))
+
+    def on_quorum(self, node: str, core: RaftCore) -> None:
+        """A controller has another role or epoch."""
+        self._try(partial(self._check_voter, node, core))
+
+    async def until_violated(self) -> None:
+        """Raises ``Violated`` as soon as there is a reason, and never returns."""
+        await self._violated.wait()
+        self.raise_violation()
+
+    def raise_violation(self) -> None:
+        """Raises the ``Violated`` that was found, if any."""
+        if self._violation is not None:
+            raise self._violation
+
+    def _check_touched(self) -> None:
+        self._is_due = False
+        touched, self._touched = self._touched, {}
+        for (node, _), partition in touched.items():
+            if self._cluster.is_alive(node) and partition.is_online:
+                self._try(partial(self._check_changed, node, partition))
+
+    def _check_changed(self, node: str, partition: Partition) -> None:
+        self._check_replica(node, partition)
+        if isinstance(partition.role, LeaderState):
+            return
+        leader = self._leaders.get((partition.key, int(partition.leader_epoch)))
+        if leader is None or not self._cluster.is_alive(leader):
+            return
+        replicas = self._cluster.broker(leader).replicas
+        led = None if replicas is None else replicas.find(partition.name)
+        if led is not None and led.is_online and led.key == partition.key:
+            self._check_replica(leader, led)
+
+    def _try(self, check: Callable[[], None]) -> None:
+        """What runs inside a node's own call must not raise into it."""
+        try:
+            check()
+        except Violated as violation:
+            self._violation = self._violation or violation
+            self._violated.set()
+
+    # --- everything -------------------------------------------------------------------------------------
+
     def check(self) -> None:
         """Raises ``Violated``."""
+        self.raise_violation()
         for name in self._cluster.controller_names:
             if self._cluster.is_alive(name):
                 self._check_controller(name)
@@ -63,8 +137,11 @@ class Invariants:
     def _check_controller(self, name: str) -> None:
         server = self._cluster.controller(name)
         core = server.raft.core
-        if core is None:
-            return
+        if core is not None:
+            self._check_voter(name, core)
+            self._check_image(name, server.controller.committed)
+
+    def _check_voter(self, name: str, core: RaftCore) -> None:
         if core.epoch < self._quorum_epochs.get(name, 0):
             raise Violated(f"{name} went back to quorum epoch {core.epoch}")
         self._quorum_epochs[name] = core.epoch
@@ -72,7 +149,6 @@ class Invariants:
             known = self._quorum_leaders.setdefault(core.epoch, name)
             if known != name:
                 raise Violated(f"{known} and {name} lead the quorum in epoch {core.epoch}")
-        self._check_image(name, server.controller.committed)
 
     def _check_image(self, name: str, image: MetadataImage) -> None:
         if image.offset in self._images:
@@ -122,6 +198,8 @@ class Invariants:
         if not isinstance(state, LeaderState):
             return
         key = (partition.key, int(state.leader_epoch))
+        if key not in self._leaders:
+            self._check_elected_leader(name, partition, state)
         known = self._leaders.setdefault(key, name)
         if known != name:
             raise Violated(f"{known} and {name} lead {partition.name} in epoch {state.leader_epoch}")
@@ -131,49 +209,44 @@ class Invariants:
                 f"{self._high_watermarks[key]} to {state.high_watermark} in epoch {state.leader_epoch}"
             )
         self._high_watermarks[key] = state.high_watermark
-        self._check_has_committed(name, partition, state)
+        self._committed[partition.key] = max(self._committed.get(partition.key, 0), state.high_watermark)
         self._note_highest(partition.name, state.high_watermark)
         self._check_in_sync(name, partition, state)
 
-    def _check_has_committed(self, name: str, partition: Partition, state: LeaderState) -> None:
-        """Whoever is elected has every committed record."""
-        committed = self._committed.get(partition.key, (-1, 0))
-        if state.leader_epoch > committed[0] and not self._may_lose:
-            end = partition.log_end_offset
-            if end < committed[1]:
-                raise Violated(
-                    f"{partition.name}: {name} leads in epoch {state.leader_epoch} and ends at {end}, but in "
-                    f"epoch {committed[0]} the high watermark was {committed[1]}"
-                )
-        if (state.leader_epoch, state.high_watermark) > committed:
-            self._committed[partition.key] = (int(state.leader_epoch), int(state.high_watermark))
+    def _check_elected_leader(self, name: str, partition: Partition, state: LeaderState) -> None:
+        committed = self._committed.get(partition.key, 0)
+        if state.epoch_start_offset < committed and not self._may_lose:
+            raise Violated(
+                f"{name} leads {partition.name} in epoch {state.leader_epoch} with a log that ended at "
+                f"{state.epoch_start_offset}, but everything below {committed} was committed"
+            )
 
     def _check_in_sync(self, name: str, partition: Partition, state: LeaderState) -> None:
         """A member of the ISR, in the life the leader knows, holds everything below the high watermark."""
-        for member, replica in self._members(name, partition, state):
-            if replica.log_end_offset < state.high_watermark:
+        for follower in state.followers.values():
+            if follower.node_id not in state.isr:
+                continue
+            member = f"broker-{follower.node_id}"
+            end = self._end_of(member, partition)
+            if end < state.high_watermark and self._is_known(name, member, follower):
                 raise Violated(
-                    f"{partition.name}: {member} is in the ISR {state.isr} of {name}, ends at "
-                    f"{replica.log_end_offset}, high watermark {state.high_watermark}"
+                    f"{partition.name}: {member} is in the ISR {state.isr} of {name}, ends at {end}, "
+                    f"high watermark {state.high_watermark}"
                 )
 
-    def _members(
-        self, leader: str, partition: Partition, state: LeaderState
-    ) -> Iterator[tuple[str, Partition]]:
-        """Not those whose new registration took them out of the ISR before the leader heard of it."""
-        registered = self._cluster.broker(leader).observer.image.brokers
-        for member in self._cluster.broker_names:
-            follower = state.followers.get(broker_id(member))
-            if follower is None or follower.node_id not in state.isr or not self._cluster.is_alive(member):
-                continue
-            server, known = self._cluster.broker(member), registered.get(follower.node_id)
-            if server.replicas is None or server.status().broker_epoch != follower.broker_epoch:
-                continue
-            if known is None or known.broker_epoch != follower.broker_epoch:
-                continue
-            replica = server.replicas.find(partition.name)
-            if replica is not None and replica.is_online and replica.key == partition.key:
-                yield member, replica
+    def _end_of(self, member: str, partition: Partition) -> float:
+        """Where that replica's log ends; infinite if it does not run or has failed."""
+        replicas = self._cluster.broker(member).replicas if self._cluster.is_alive(member) else None
+        replica = None if replicas is None else replicas.find(partition.name)
+        if replica is None or not replica.is_online or replica.key != partition.key:
+            return math.inf
+        return replica.log_end_offset
+
+    def _is_known(self, leader: str, member: str, follower: FollowerState) -> bool:
+        """Not when a new registration took it out of the ISR before the leader heard of it."""
+        known = self._cluster.broker(leader).observer.image.brokers.get(follower.node_id)
+        status = self._cluster.broker(member).status()
+        return known is not None and known.broker_epoch == follower.broker_epoch == status.broker_epoch
 
 
 def differing_replicas(cluster: MemoryCluster, topics: tuple[str, ...]) -> list[str]:

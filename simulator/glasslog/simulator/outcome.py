@@ -1,5 +1,6 @@
 """What one run came to. Refuses to know how it got there and how it is shown."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,19 +20,24 @@ class Violated(AssertionError):  # noqa: N818 - the name of the situation
 class Outcome:
     """``failure`` says what is wrong, and ``check`` what found it; both are empty for a good run.
 
-    ``recovery_ms`` is virtual time from the end of all faults until every replica was in sync, ``virtual_ms``
-    that of the whole run.
+    ``plan`` says what was drawn, or told; ``faults`` counts the episodes of each kind, ``events`` those of
+    the trace.  ``recovery_ms`` is virtual time from the end of all faults until every replica was in sync,
+    ``virtual_ms`` that of the whole run, ``real_s`` what it took.
     """
 
     seed: int
     failure: str
     check: FailedCheck
+    plan: str
+    faults: Mapping[str, int]
+    events: Mapping[str, int]
     records: int
     acknowledged: int
     recovery_ms: int
     virtual_ms: int
+    real_s: float
     trace_hash: str
-    lines: tuple[str, ...]
+    last_events: tuple[str, ...]
 
 
 _BY_WEIGHT: tuple[FailedCheck, ...] = ("invariant", "error", "progress")

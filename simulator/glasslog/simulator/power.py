@@ -24,7 +24,7 @@ class PowerGuard:
         self._watching: asyncio.Task[None] | None = None
 
     def may_lose_power(self) -> bool:
-        """Everybody is alive and in sync, and there is somebody else."""
+        """Everybody is alive and in sync, and each partition has another replica."""
         cluster, images = self._cluster, self._committed()
         nodes = (*cluster.controller_names, *cluster.broker_names)
         if len(cluster.broker_names) == 1 or self._powerless or not cluster.active_controller():
@@ -32,7 +32,8 @@ class PowerGuard:
         if not images or not all(map(cluster.is_alive, nodes)):
             return False
         newest = images[-1].topics.values()
-        if any(len(each.isr) < len(each.replicas) for topic in newest for each in topic.partitions):
+        placed = [each for topic in newest for each in topic.partitions]
+        if any(len(each.isr) < max(2, len(each.replicas)) for each in placed):
             return False
         return all(cluster.broker(name).status().is_ready for name in cluster.broker_names)
 

@@ -1,200 +1,210 @@
 """One simulated run from one seed: a cluster, clients, faults, then healing and the verdict.
 
-Refuses to know what counts as which anomaly (``history``), which faults there are (``faults``), and how a
-run is asked for and shown (``command``).
+Refuses to know what counts as which anomaly (``checker``), what is drawn (``plan``), what faults do
+(``episodes``), and how a run is asked for and shown (``command``).
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from random import Random
+from types import TracebackType
 
 from glasslog.checker.operations import History as Recorded
 from glasslog.checker.verdict import check
+from glasslog.common.runtime.memory.basics import SeededRandom
 from glasslog.common.runtime.memory.loop import run_virtual
+from glasslog.common.runtime.memory.network import MemoryNetwork
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.simulator.checker.history import History
 from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.convergence import recover, settle
 from glasslog.simulator.faults import Faults
 from glasslog.simulator.invariants import Invariants
+from glasslog.simulator.observation import Observation
 from glasslog.simulator.outcome import FailedCheck, Outcome, blame, describe
+from glasslog.simulator.plan import Plan, draw_plan
+from glasslog.simulator.request import Request
 from glasslog.simulator.scenarios.scenario import Scenario
 from glasslog.simulator.stage import Stage
-from glasslog.simulator.switches.switch import Switch
-from glasslog.simulator.workload import TOPIC, Load, Workload
+from glasslog.simulator.trace import Trace
+from glasslog.simulator.workload import TOPIC, Workload
 
-FAULTY_MS = 20_000
-_CHECK_EVERY_S = 0.05
+_CHECK_ALL_EVERY_S = 0.5
 _FINISH_WITHIN_MS = 70_000
 _VIRTUAL_LIMIT_MS = 400_000
+_SHOWN_ANOMALIES = 20
+_SHOWN_EVENTS = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A run to make: the drawn mix of faults, or ``scenario``; with the bug that ``switch`` puts back."""
+def run(
+    request: Request,
+    *,
+    sink: Callable[[str], object] | None = None,
+    on_history: Callable[[Recorded], None] | None = None,
+) -> Outcome:
+    """Make the run; every failure is in the outcome.
 
-    seed: int
-    faulty_ms: int = FAULTY_MS
-    scenario: Scenario | None = None
-    switch: Switch | None = None
-
-
-def run(request: Request, *, on_history: Callable[[Recorded], None] | None = None) -> Outcome:
-    """Make the run; every failure is in the outcome. ``on_history`` gets what clients did and saw."""
+    ``sink`` is given each line of the trace, ``on_history`` what clients did and saw.
+    """
     history = History()
-    made = _Run(request, history)
+    trace = Trace(sink, history.note_fault)
+    made = _Run(request, history, trace)
+    began = time.perf_counter()
     failure = ""
     failed: FailedCheck = ""
     try:
         with request.switch.bug() if request.switch else nullcontext():
-            run_virtual(made.main, timeout_ms=_VIRTUAL_LIMIT_MS)
-        verdict = check(history.recorded(_name_of(request), made.virtual_ms))
-        failure = "\n".join([*verdict.missing, *map(str, verdict.anomalies[:20])])
+            run_virtual(made.main, timeout_ms=_VIRTUAL_LIMIT_MS + request.faulty_ms)
+        verdict = check(history.recorded(request.command(), made.virtual_ms))
+        failure = "\n".join([*verdict.missing, *map(str, verdict.anomalies[:_SHOWN_ANOMALIES])])
         failed = "" if verdict.is_good else "history"
     except Exception as error:
         failure, failed = describe(error), blame(error)
     if on_history is not None:
-        on_history(history.recorded(_name_of(request), made.virtual_ms))
+        on_history(history.recorded(request.command(), made.virtual_ms))
     return Outcome(
         seed=request.seed,
         failure=failure,
         check=failed,
+        plan=made.description,
+        faults=dict(sorted(trace.faults.items())),
+        events=dict(sorted(trace.counts.items())),
         records=len(history.sent),
         acknowledged=sum(sent.is_acknowledged for sent in history.sent.values()),
         recovery_ms=made.recovery_ms,
         virtual_ms=made.virtual_ms,
-        trace_hash=history.trace_hash(),
-        lines=tuple(history.lines),
+        real_s=time.perf_counter() - began,
+        trace_hash=trace.hash,
+        last_events=tuple(trace.last_telling(_SHOWN_EVENTS)),
     )
-
-
-def _name_of(request: Request) -> str:
-    """The command that makes this run."""
-    scenario = f" --scenario {request.scenario.name}" if request.scenario else ""
-    switch = f" --switch {request.switch.name}" if request.switch else ""
-    return f"glasslog simulate --seed {request.seed}{scenario}{switch}"
 
 
 class _Run:
     """The pieces of one run."""
 
-    def __init__(self, request: Request, history: History) -> None:
-        self._seed = request.seed
-        self._faulty_ms = request.faulty_ms
-        self._scenario = request.scenario
-        self._random = Random(f"schedule {request.seed}")
+    def __init__(self, request: Request, history: History, trace: Trace) -> None:
+        self._request = request
         self._history = history
+        self._trace = trace
+        self.description = ""
         self.recovery_ms = 0
         self.virtual_ms = 0
 
     async def main(self) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        request = self._request
+        self._trace.add("run", seed=request.seed, switch=request.switch.name if request.switch else None)
         try:
-            await (self._drawn() if self._scenario is None else self._told(self._scenario))
+            if request.scenario is None:
+                await self._drawn(draw_plan(request.seed, faulty_ms=request.faulty_ms))
+            else:
+                await self._told(request.scenario)
+        except Exception as error:
+            self._trace.add("violated", text=describe(error))
+            raise
         finally:
-            self.virtual_ms = round((loop.time() - began) * 1000)
+            self.virtual_ms = round(self._trace.now_s() * 1000)
 
     async def _told(self, scenario: Scenario) -> None:
+        self.description = f"{scenario.name}: {scenario.description}"
+        self._trace.add("plan", text=self.description)
         cluster = MemoryCluster(
             controllers=scenario.controllers,
             brokers=scenario.brokers,
-            world=MemoryWorld(seed=self._seed),
+            world=MemoryWorld(seed=self._request.seed),
             settings=scenario.settings,
         )
-        async with cluster:
-            invariants = Invariants(cluster, may_lose=scenario.may_lose)
-            random = Random(f"{scenario.name} {self._seed}")
-            stage = Stage(cluster, self._history, invariants, random)
-            async with asyncio.TaskGroup() as group:
-                watching = group.create_task(_watch(cluster, invariants))
+        invariants = Invariants(cluster, may_lose=scenario.may_lose)
+        with Observation(self._trace, cluster, invariants).watching():
+            async with cluster, _Watched(cluster, invariants):
+                random = Random(f"{scenario.name} {self._request.seed}")
+                stage = Stage(cluster, self._history, invariants, random, self._trace)
                 await scenario.script(stage)
                 await stage.finish()
-                watching.cancel()
-            self.recovery_ms = stage.recovery_ms
+                self.recovery_ms = stage.recovery_ms
 
-    async def _drawn(self) -> None:
-        random = self._random
-        controllers, brokers = random.choice(((3, 3), (3, 3), (3, 3), (3, 5), (1, 1)))
-        load = self._load(brokers)
-        world = MemoryWorld(seed=self._seed, blocking_delay_ms=random.choice((0.0, 0.0, 8.0)))
-        settings = _settings(random)
-        cluster = MemoryCluster(controllers=controllers, brokers=brokers, world=world, settings=settings)
-        async with cluster:
-            await self._go(cluster, load)
-
-    def _load(self, brokers: int) -> Load:
-        random = self._random
-        return Load(
-            partitions=random.choice((1, 2, 3)),
-            replication_factor=min(3, brokers),
-            validated_producers=random.choice((1, 2)),
-            members=random.choice((1, 2, 3)),
-            delivery_timeout_ms=random.choice((4_000, 10_000, 120_000)),
-            pause_ms=random.choice((8, 15, 40)),
-            batch_size=random.choice((200, 131_072)),
-            segment_bytes=random.choice((2_048, 16_384)),
-            compression=random.choice(("none", "lz4")),
-        )
-
-    async def _go(self, cluster: MemoryCluster, load: Load) -> None:
+    async def _drawn(self, plan: Plan) -> None:
+        self.description = plan.describe()
+        self._trace.add("plan", text=self.description)
+        cluster = _cluster(plan)
         invariants = Invariants(cluster)
-        workload = Workload(cluster, self._history, invariants, load, Random(f"load {self._seed}"))
-        faults = Faults(
+        with Observation(self._trace, cluster, invariants).watching():
+            async with cluster, _Watched(cluster, invariants):
+                await self._disturb(cluster, invariants, plan)
+
+    async def _disturb(self, cluster: MemoryCluster, invariants: Invariants, plan: Plan) -> None:
+        workload = Workload(
             cluster,
             self._history,
             invariants,
-            Random(f"faults {self._seed}"),
-            at_once=self._random.choice((1, 1, 2, 3, 5)),
-            longest_calm_ms=self._random.choice((400, 1_500, 1_500)),
-            clients=workload.hosts,
+            plan.load,
+            Random(f"load {plan.seed}"),
+            self._trace,
+            most_sends=self._request.most_sends,
+        )
+        faults = Faults(
+            cluster, invariants, self._trace, plan, skipped=self._request.skipped, clients=workload.hosts
         )
         await workload.create_topic()
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(_watch(cluster, invariants))
-            clients = group.create_task(workload.run())
-            await asyncio.sleep(1)
-            await faults.run(self._faulty_ms)
+            clients = group.create_task(workload.run(), name="clients")
+            await faults.run()
             await faults.heal()
-            await self._converge(cluster, workload)
+            self.recovery_ms = await recover(cluster)
+            # Progress is asked for as well: the producers go on for a moment.
+            await asyncio.sleep(1)
+            workload.is_sending = False
+            async with asyncio.timeout(_FINISH_WITHIN_MS / 1000):
+                await workload.finished()
+                await workload.drain()
+            await settle(cluster, (TOPIC,))
             clients.cancel()
-            watching.cancel()
-
-    async def _converge(self, cluster: MemoryCluster, workload: Workload) -> None:
-        self.recovery_ms = await recover(cluster)
-        # Progress is asked for as well: the producers go on for a moment.
-        await asyncio.sleep(1)
-        workload.is_sending = False
-        async with asyncio.timeout(_FINISH_WITHIN_MS / 1000):
-            await workload.finished()
-            await workload.drain()
-        await settle(cluster, (TOPIC,))
-        self._history.note(f"end: {cluster.describe()}")
 
 
-def _settings(random: Random) -> dict[str, str]:
-    """The nodes' settings: often the defaults, sometimes ones that bring rare paths about."""
-    drawn: dict[str, tuple[int, ...]] = {
-        "replica.lag.time.max.ms": (1_500, 5_000),
-        "replica.high.watermark.checkpoint.interval.ms": (200, 5_000),
-        "replica.fetch.max.bytes": (400, 1_048_576),
-        "replica.fetch.wait.max.ms": (50, 500),
-        "max.incremental.fetch.session.cache.slots": (0, 1, 1_000, 1_000),
-        "broker.failure.grace.ms": (0, 150, 150, 1_000),
-        "broker.session.timeout.ms": (3_000, 9_000),
-        "broker.heartbeat.interval.ms": (500, 2_000),
-        "log.flush.offset.checkpoint.interval.ms": (300, 60_000),
-        "offsets.topic.num.partitions": (1, 3),
-    }
-    settings = {key: str(random.choice(values)) for key, values in drawn.items()}
-    return settings | {"controlled.shutdown.timeout.ms": "5000", "auto.create.topics.enable": "false"}
+def _cluster(plan: Plan) -> MemoryCluster:
+    least_ms, most_ms = plan.delay_ms
+    network = MemoryNetwork(
+        SeededRandom(f"network {plan.seed}"), minimum_delay_ms=least_ms, jitter_ms=most_ms - least_ms
+    )
+    world = MemoryWorld(seed=plan.seed, network=network, blocking_delay_ms=plan.sync_ms)
+    for name, offset_ms in plan.clock_offsets_ms.items():
+        world.clock(name).wall_offset_ms = offset_ms
+    return MemoryCluster(
+        controllers=plan.controllers,
+        brokers=plan.brokers,
+        world=world,
+        settings=plan.settings,
+        racks=plan.racks,
+    )
 
 
-async def _watch(cluster: MemoryCluster, invariants: Invariants) -> None:
-    while True:
-        await asyncio.sleep(_CHECK_EVERY_S)
-        if cluster.failures:
-            raise BaseExceptionGroup("nodes failed", cluster.failures)
-        invariants.check()
+class _Watched:
+    """A context that a violated invariant or a failed node ends at once."""
+
+    def __init__(self, cluster: MemoryCluster, invariants: Invariants) -> None:
+        self._cluster = cluster
+        self._invariants = invariants
+        self._group = asyncio.TaskGroup()
+        self._watching: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> None:
+        await self._group.__aenter__()
+        for work in (self._invariants.until_violated(), self._look()):
+            self._watching.append(self._group.create_task(work))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._watching:
+            task.cancel()
+        await self._group.__aexit__(kind, error, trace)
+        self._invariants.raise_violation()
+
+    async def _look(self) -> None:
+        """Now and then everything, should a change have gone unseen."""
+        while True:
+            await asyncio.sleep(_CHECK_ALL_EVERY_S)
+            if self._cluster.failures:
+                raise BaseExceptionGroup("nodes failed", self._cluster.failures)
+            self._invariants.check()

@@ -16,6 +16,7 @@ from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.convergence import recover, settle
 from glasslog.simulator.invariants import Invariants
 from glasslog.simulator.outcome import Violated
+from glasslog.simulator.trace import Trace
 
 
 class Stage:
@@ -25,14 +26,20 @@ class Stage:
     """
 
     def __init__(
-        self, cluster: MemoryCluster, history: History, invariants: Invariants, random: Random
+        self,
+        cluster: MemoryCluster,
+        history: History,
+        invariants: Invariants,
+        random: Random,
+        trace: Trace,
     ) -> None:
+        self.trace = trace
         self.cluster = cluster
         self.network = cluster.world.network
         self.history = history
         self.invariants = invariants
         self.random = random
-        self.clients = Clients(cluster, history, invariants)
+        self.clients = Clients(cluster, history, invariants, trace)
         self._partitions: list[TopicPartition] = []
         self.recovery_ms = 0
 
@@ -40,7 +47,7 @@ class Stage:
 
     def note(self, text: str) -> None:
         """Into the trace."""
-        self.history.note_fault(text, asyncio.get_running_loop().time())
+        self.trace.fault(text)
 
     async def wait(self, ms: float) -> None:
         """Let virtual time pass."""
@@ -169,7 +176,7 @@ class Stage:
         """End all faults, start whoever is dead, demand that the cluster recovers, read everything."""
         self.heal()
         for name in (*self.cluster.controller_names, *self.cluster.broker_names):
-            self.network.resume_host(name)
+            self.cluster.resume(name)
             if not self.cluster.is_alive(name):
                 self.start(name)
         self.recovery_ms = await recover(self.cluster)

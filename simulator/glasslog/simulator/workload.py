@@ -21,10 +21,10 @@ from glasslog.simulator.clients import (
     Clients,
     RecordingConsumer,
     drain,
-    now,
 )
 from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.invariants import Invariants
+from glasslog.simulator.trace import Trace
 
 TOPIC = "kept"
 GROUP = "readers"
@@ -41,13 +41,19 @@ class Load:
     members: int
     delivery_timeout_ms: int
     pause_ms: int
-    batch_size: int = 131_072
-    segment_bytes: int = 16_384
-    compression: str = "none"
+    min_insync_replicas: int
+    careless_acks: int
+    linger_ms: int
+    batch_size: int
+    segment_bytes: int
+    compression: str
 
 
 class Workload:
-    """All clients. ``run`` them until cancelled; ``drain`` once everything has healed."""
+    """All clients. ``run`` them until cancelled; ``drain`` once everything has healed.
+
+    The producers whose records are checked and the careless one send at most ``most_sends`` records together.
+    """
 
     def __init__(
         self,
@@ -56,14 +62,20 @@ class Workload:
         invariants: Invariants,
         load: Load,
         random: Random,
+        trace: Trace,
+        *,
+        most_sends: int | None = None,
     ) -> None:
         self._cluster = cluster
         self._history = history
+        self._trace = trace
         self._load = load
         self._random = random
-        self._clients = Clients(cluster, history, invariants)
+        self._clients = Clients(cluster, history, invariants, trace)
         self.is_sending = True
         self._serial = 0
+        self._sends = 0
+        self._most_sends = most_sends
         self._reached: dict[tuple[str, TopicPartition], int] = {}
         """The next offset, by assigned consumer or group."""
 
@@ -73,12 +85,14 @@ class Workload:
 
     async def create_topic(self) -> None:
         """The topic whose records are checked."""
-        insync = min(2, self._load.replication_factor)
         await self._cluster.create_topic(
             TOPIC,
             partitions=self._load.partitions,
             replication_factor=self._load.replication_factor,
-            configs={"min.insync.replicas": str(insync), "segment.bytes": str(self._load.segment_bytes)},
+            configs={
+                "min.insync.replicas": str(self._load.min_insync_replicas),
+                "segment.bytes": str(self._load.segment_bytes),
+            },
         )
 
     @property
@@ -111,16 +125,21 @@ class Workload:
         producer = self._clients.producer(
             name,
             validated=validated,
-            linger_ms=self._random.choice((0, 5, 20)),
+            acks="all" if validated else self._load.careless_acks,
+            linger_ms=self._load.linger_ms,
             batch_size=self._load.batch_size,
             compression_type=self._load.compression,
             delivery_timeout_ms=self._load.delivery_timeout_ms,
         )
         async with producer:
-            while self.is_sending:
+            while self.is_sending and self._may_send():
                 await producer.send(TopicPartition(TOPIC, self._random.randrange(self._load.partitions)))
                 await asyncio.sleep(self._random.uniform(0, 2 * self._load.pause_ms) / 1000)
             await producer.flush()
+
+    def _may_send(self) -> bool:
+        self._sends += 1
+        return self._most_sends is None or self._sends <= self._most_sends
 
     # --- consumers --------------------------------------------------------------------------------------
 
@@ -146,7 +165,7 @@ class Workload:
                 async with asyncio.timeout(span_ms / 1000):
                     await self._read(reader, GROUP)
             except TimeoutError:
-                self._history.note(f"{now()} {reader.name} ends")
+                self._trace.add("client", reader.name, does="ends")
             if not self._random.randrange(2):
                 self._cluster.world.network.kill_host(name)
             await reader.consumer.close()
@@ -211,9 +230,9 @@ class Workload:
     async def _bear(self, action: Callable[[], Awaitable[object]], what: str) -> None:
         try:
             await action()
-            self._history.note(f"{now()} {what}: done")
+            self._trace.add("client", "admin", does=what)
         except GlasslogError as error:
-            self._history.note(f"{now()} {what}: {error.code.name}")
+            self._trace.add("failed", "admin", does=what, error=error.code.name)
             await asyncio.sleep(0.1)
 
     # --- in the end -------------------------------------------------------------------------------------

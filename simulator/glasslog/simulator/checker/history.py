@@ -1,10 +1,9 @@
-"""What clients did and saw in one run, as it is recorded, and the trace.
+"""What clients did and saw in one run, as it is recorded.
 
 Becomes a ``glasslog.checker`` history in the end, which is also what ``--history`` writes.  Refuses to know
 clusters, and what is wrong.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -62,24 +61,15 @@ class History:
     drained: tuple[TopicPartition, ...] | None = None
     through: tuple[str, ...] = ()
     replicas: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     _operations: list[operations.Operation] = field(default_factory=list)
     _sending: dict[int, tuple[Sent, Begun]] = field(default_factory=dict)
     _begun: int = 0
 
-    def note(self, line: str) -> None:
-        """Something that happened, for the trace."""
-        self.lines.append(line)
-
     def note_fault(self, text: str, now_s: float) -> None:
-        """Something that was done to the cluster, for the trace and for verdicts."""
-        self.note(f"{now_s:.6f} ! {text}")
+        """Something that was done to the cluster, for verdicts."""
         at_ms = round(now_s * 1000, 3)
         self.faults.append(Fault(name=text, start_ms=at_ms, end_ms=at_ms))
-
-    def trace_hash(self) -> str:
-        return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()
 
     # --- recording --------------------------------------------------------------------------------------
 
