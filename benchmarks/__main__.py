@@ -17,7 +17,7 @@ from types import FrameType
 from glasslog.client.cli.errors import CommandError
 from glasslog.common.errors import GlasslogError
 
-from benchmarks import append, codec, compaction, failover, latency, start, throughput
+from benchmarks import append, codec, compaction, failover, kafka_clients, latency, start, throughput
 from benchmarks.report import Failed, Line, Outcome, as_json, as_text
 
 Benchmark = Callable[..., Sequence[Line]]
@@ -30,6 +30,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "throughput": throughput.run,
     "latency": latency.run,
     "failover": failover.run,
+    "kafka": kafka_clients.run,
 }
 _INTERRUPTED_STATUS = 130
 

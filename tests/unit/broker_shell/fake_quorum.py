@@ -34,6 +34,7 @@ M = TypeVar("M", bound=Message)
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 PORT = 9093
 CONTROLLER = "/glasslog.v1.Controller/"
+_MAX_PARTITIONS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +297,9 @@ class FakeQuorum:
                 answer.topics.add(name=topic.name, error_code=ErrorCode.TOPIC_ALREADY_EXISTS)
                 continue
             count = 1 if topic.partitions < 0 else topic.partitions
+            if count > _MAX_PARTITIONS:
+                answer.topics.add(name=topic.name, error_code=ErrorCode.INVALID_PARTITIONS)
+                continue
             topic_id = self.create_topic(topic.name, [min(self._epochs, default=-1)] * count)
             answer.topics.add(name=topic.name, topic_id=topic_id, partitions=count, replication_factor=1)
         return answer
