@@ -14,12 +14,15 @@ _EVERYWHERE = frozenset({"0.0.0.0", "::", "[::]"})
 
 
 def broker_listeners(config: NodeConfig) -> Mapping[str, ListenAddress]:
-    """The addresses of the GRPC and the KAFKA listener, by those names; a broker needs both."""
-    found = {each.protocol: each for each in parse_listeners(config.listeners)}
+    """The addresses of all listeners of GRPC and KAFKA, by name.
+
+    A broker needs one of each by the bare name: it is the one that other brokers use.
+    """
+    found = {each.name: each for each in parse_listeners(config.listeners)}
     for name in (GRPC, KAFKA):
         if name not in found:
             raise ConfigError(f"listeners: a broker needs one as {name}://host:port")
-    return {name: found[name] for name in (GRPC, KAFKA)}
+    return {name: each for name, each in found.items() if each.protocol in (GRPC, KAFKA)}
 
 
 def endpoints_to_register(config: NodeConfig, bound_ports: Mapping[str, int]) -> tuple[Endpoint, ...]:
@@ -28,14 +31,17 @@ def endpoints_to_register(config: NodeConfig, bound_ports: Mapping[str, int]) ->
     Raises ``ConfigError`` for an address that nobody could connect to.
     """
     listeners = broker_listeners(config)
-    advertised = {each.protocol: each for each in parse_listeners(config.advertised_listeners)}
+    advertised = {each.name: each for each in parse_listeners(config.advertised_listeners)}
+    for each in advertised.values():
+        if each.protocol in (GRPC, KAFKA) and each.name not in listeners:
+            raise ConfigError(f"advertised.listeners: {each.name} is none of {', '.join(config.listeners)}")
     endpoints = []
     for name, address in listeners.items():
         chosen = advertised.get(name, address)
         if chosen.host in _EVERYWHERE:
             key = "advertised.listeners" if name in advertised else "listeners"
             raise ConfigError(
-                f"{key}: others can not connect to {chosen.protocol}://{chosen.address}; "
+                f"{key}: others can not connect to {chosen.name}://{chosen.address}; "
                 f"name a host for {name} in advertised.listeners"
             )
         port = bound_ports[name] if name not in advertised or chosen.port == 0 else chosen.port

@@ -13,7 +13,7 @@ from glasslog.broker.alter_partition import AlterPartitionManager
 from glasslog.broker.controller_channel import ControllerChannel
 from glasslog.broker.coordinators import CoordinatorFinder
 from glasslog.broker.directory_reports import DirectoryReports
-from glasslog.broker.endpoints import GRPC, KAFKA, broker_listeners, endpoints_to_register
+from glasslog.broker.endpoints import GRPC, broker_listeners, endpoints_to_register
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import GroupLimits
 from glasslog.broker.grpc.data import DataHandlers
@@ -22,7 +22,7 @@ from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.service import BrokerHandlers, broker_services
 from glasslog.broker.kafka.apis import ClientParts, client_apis
-from glasslog.broker.kafka.listener import KafkaListener, ListenerLimits
+from glasslog.broker.kafka.listener import KafkaListener, ListenerLimits, OpenConnections
 from glasslog.broker.lifecycle import BrokerIdentity, BrokerMembership
 from glasslog.broker.lifecycle_core import LifecycleSettings, Running, Starting
 from glasslog.broker.metadata_observer import MetadataObserver
@@ -203,9 +203,10 @@ class BrokerServer:
             replicas.on_registered()
             leadership.check(self._observer.image)
 
-        grpc, kafka = await self._listen(replicas, coordinator, producer_ids)
+        listeners = Listeners()
         grace_ms = 0
         try:
+            await self._listen(listeners, self._new_parts(replicas, coordinator, producer_ids))
             membership = self._membership = self._new_membership(replicas, directories.usable, on_registered)
             async with asyncio.TaskGroup() as group:
                 background = self._start(
@@ -225,8 +226,7 @@ class BrokerServer:
                     task.cancel()
             grace_ms = _CLOSE_GRACE_MS
         finally:
-            await grpc.close(grace_ms=grace_ms)
-            await kafka.close()
+            await listeners.close(grace_ms=grace_ms)
 
     def _start(
         self, group: asyncio.TaskGroup, **work: Coroutine[object, object, None]
@@ -324,36 +324,45 @@ class BrokerServer:
             offline_log_dirs=lambda: replicas.offline_directory_ids,
         )
 
-    async def _listen(
-        self, replicas: ReplicaManager, coordinator: GroupCoordinator, producer_ids: ProducerIds
-    ) -> tuple[Listener, KafkaListener]:
-        transport, config = self._runtime.transport, self._config
-        parts = self._new_parts(replicas, coordinator, producer_ids)
-        services = broker_services(
-            self._new_handlers(parts), self._on_fatal, max_in_flight=config.stream_max_in_flight_requests
-        )
-        kafka = KafkaListener(
-            transport=transport,
-            apis=(*replicas.kafka_apis(), *client_apis(parts)),
+    async def _listen(self, listeners: "Listeners", parts: ClientParts) -> None:
+        ports: dict[str, int] = {}
+        open_connections = OpenConnections()
+        for name, address in self._addresses.items():
+            if address.protocol == GRPC:
+                services = broker_services(
+                    self._new_handlers(parts, name),
+                    self._on_fatal,
+                    max_in_flight=self._config.stream_max_in_flight_requests,
+                )
+                grpc = await self._runtime.transport.listen(address.address, services)
+                listeners.grpc.append(grpc)
+                ports[name] = grpc.port
+            else:
+                kafka = self._new_kafka_listener(parts, name, open_connections)
+                ports[name] = await kafka.start(address.address)
+                listeners.kafka.append(kafka)
+        self._ports = ports
+        _log.info("broker %d listens on %s", self._node_id, self._ports)
+
+    def _new_kafka_listener(
+        self, parts: ClientParts, name: str, open_connections: OpenConnections
+    ) -> KafkaListener:
+        config = self._config
+        return KafkaListener(
+            transport=self._runtime.transport,
+            apis=(*parts.replicas.kafka_apis(), *client_apis(parts, name)),
             max_request_bytes=config.socket_request_max_bytes,
+            name=name,
             limits=ListenerLimits(
                 max_connections=config.max_connections,
                 max_connections_per_address=config.max_connections_per_ip,
                 max_idle_ms=config.connections_max_idle_ms,
                 max_in_flight=config.stream_max_in_flight_requests,
             ),
+            open_connections=open_connections,
             now_ms=self._runtime.clock.now_ms,
             on_fatal=self._on_fatal,
         )
-        grpc = await transport.listen(self._addresses[GRPC].address, services)
-        try:
-            kafka_port = await kafka.start(self._addresses[KAFKA].address)
-        except BaseException:
-            await grpc.close()
-            raise
-        self._ports = {GRPC: grpc.port, KAFKA: kafka_port}
-        _log.info("broker %d listens on %s", self._node_id, self._ports)
-        return grpc, kafka
 
     def _new_parts(
         self, replicas: ReplicaManager, coordinator: GroupCoordinator, producer_ids: ProducerIds
@@ -377,7 +386,7 @@ class BrokerServer:
             ),
         )
 
-    def _new_handlers(self, parts: ClientParts) -> BrokerHandlers:
+    def _new_handlers(self, parts: ClientParts, listener: str) -> BrokerHandlers:
         config = self._config
         return BrokerHandlers(
             data=DataHandlers(parts.replicas, fetch_max_bytes=config.fetch_max_bytes),
@@ -387,10 +396,25 @@ class BrokerServer:
                 cluster_id=config.cluster_id,
                 controller_id=lambda: self._controllers.leader_id,
                 auto_topics=parts.auto_topics,
+                listener=listener,
             ),
             offsets=OffsetHandlers(parts.replicas, parts.producer_ids),
-            groups=GroupHandlers(parts.finder, parts.coordinator),
+            groups=GroupHandlers(parts.finder, parts.coordinator, listener=listener),
         )
+
+
+class Listeners:
+    """Those that are open, so that they close together whatever happens."""
+
+    def __init__(self) -> None:
+        self.grpc: list[Listener] = []
+        self.kafka: list[KafkaListener] = []
+
+    async def close(self, *, grace_ms: int) -> None:
+        """Stop accepting; calls in flight over gRPC may end for ``grace_ms``."""
+        await asyncio.gather(*(each.close(grace_ms=grace_ms) for each in self.grpc))
+        for each in self.kafka:
+            await each.close()
 
 
 def _previous_epoch(directories: Sequence[LogDirectory]) -> BrokerEpoch:

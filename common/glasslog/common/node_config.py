@@ -4,6 +4,7 @@ Own keys, and own defaults where Kafka's are slow to notice a failure, say why i
 knows the table; it refuses to know where values come from and what is done with them.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,11 +42,14 @@ class NodeConfig:
     # --- where it listens ---
     listeners: tuple[str, ...] = setting(
         "listeners",
-        "listeners as PROTOCOL://host:port, of GRPC, KAFKA and CONTROLLER; port 0 takes a free one",
+        "listeners as NAME://host:port; port 0 takes a free one. Names are GRPC, KAFKA, CONTROLLER; further "
+        "ones of GRPC and KAFKA, as in KAFKA_HOST, tell their clients the addresses advertised by that name",
         default=("GRPC://127.0.0.1:9192", "KAFKA://127.0.0.1:9092"),
     )
     advertised_listeners: tuple[str, ...] = setting(
-        "advertised.listeners", "how others reach the listeners; empty: as in listeners", default=()
+        "advertised.listeners",
+        "how others reach the listeners, by the same names; empty: as in listeners",
+        default=(),
     )
     http_listener: str = setting(
         "http.listener", "host:port of /livez, /readyz and /metrics; empty: none", default="127.0.0.1:9644"
@@ -682,32 +686,40 @@ def check_topic_overrides(overrides: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenAddress:
-    """One entry of ``listeners``."""
+    """One entry of ``listeners``. ``name`` is its protocol, or begins with it and a ``_``: ``KAFKA_HOST``."""
 
-    protocol: str
+    name: str
     host: str
     port: int
+
+    @property
+    def protocol(self) -> str:
+        return self.name.partition("_")[0]
 
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
 
+_LISTENER_NAME = re.compile(r"CONTROLLER|(GRPC|KAFKA)(_[A-Z0-9_]+)?")
+
+
 def parse_listeners(texts: tuple[str, ...]) -> tuple[ListenAddress, ...]:
-    """``PROTOCOL://host:port`` entries; raises ``ConfigError`` for a malformed or repeated one."""
+    """``NAME://host:port`` entries; raises ``ConfigError`` for a malformed or repeated one."""
     result: list[ListenAddress] = []
     for text in texts:
-        protocol, separator, rest = text.partition("://")
+        name, separator, rest = text.partition("://")
         host, colon, port = rest.rpartition(":")
         if not separator or not colon or not host or not port.isdecimal() or int(port) > 65535:
             raise ConfigError(f"listeners: {text!r} is not PROTOCOL://host:port")
-        if protocol not in ("GRPC", "KAFKA", "CONTROLLER"):
+        if _LISTENER_NAME.fullmatch(name) is None:
             raise ConfigError(
-                f"listeners: {text!r} has protocol {protocol!r}; allowed: GRPC, KAFKA, CONTROLLER"
+                f"listeners: {text!r} is named {name!r}; allowed: GRPC, KAFKA, CONTROLLER, and further ones "
+                "of GRPC and KAFKA as in KAFKA_HOST"
             )
-        if any(known.protocol == protocol for known in result):
-            raise ConfigError(f"listeners: {protocol} is named twice")
-        result.append(ListenAddress(protocol=protocol, host=host, port=int(port)))
+        if any(known.name == name for known in result):
+            raise ConfigError(f"listeners: {name} is named twice")
+        result.append(ListenAddress(name=name, host=host, port=int(port)))
     return tuple(result)
 
 

@@ -139,7 +139,7 @@ def _listener_in(text: str, config: NodeConfig) -> str:
         listeners = parse_listeners(config.listeners)
     except ConfigError:
         return ""
-    return next((f"listener {each.protocol}" for each in listeners if each.address in text), "")
+    return next((f"listener {each.name}" for each in listeners if each.address in text), "")
 
 
 def _text(status: int, body: str) -> HttpAnswer:

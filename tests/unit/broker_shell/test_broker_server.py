@@ -51,8 +51,8 @@ class Started:
         self.runs.append(task)
         return server, task
 
-    async def ready(self) -> tuple[BrokerServer, asyncio.Task[None]]:
-        server, task = self.start()
+    async def ready(self, settings: NodeConfig | None = None) -> tuple[BrokerServer, asyncio.Task[None]]:
+        server, task = self.start(settings)
         async with asyncio.timeout(1):
             while not server.status().is_ready:
                 if task.done():
@@ -285,6 +285,60 @@ def test_requests_are_served_by_name() -> None:
 def test_a_broker_needs_both_listeners() -> None:
     with pytest.raises(ConfigError, match="needs one as KAFKA"):
         broker_listeners(config(listeners="GRPC://h:1"))
+
+
+class Listening:
+    """Keeps what it is answered."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def on_frame(self, frame: memoryview) -> None:
+        self.answer.set_result(bytes(frame))
+
+    def on_closed(self, error: Exception | None) -> None: ...
+
+
+_METADATA_KEY, _METADATA_VERSION = 3, 9
+_NO_TOPICS_NO_FLAGS = b"\x01\x00\x00\x00\x00"
+
+
+def test_a_client_is_told_addresses_of_the_listener_it_came_by() -> None:
+    """A container network and the machine around it reach one broker by different names."""
+
+    async def scenario(started: Started) -> None:
+        ports = {"GRPC": 9192, "KAFKA": 9092, "GRPC_HOST": 19192, "KAFKA_HOST": 19092}
+        settings = config(
+            listeners=",".join(f"{name}://{HOST}:{port}" for name, port in ports.items()),
+            advertised_listeners=f"GRPC://{HOST}:9192,KAFKA://{HOST}:9092,GRPC_HOST://out:1,KAFKA_HOST://out:2",
+        )
+        server, _ = await started.ready(settings)
+        assert server.ports == ports
+        transport = started.world.runtime("client").transport
+        for port, host in ((9192, HOST), (19192, "out")):
+            answer = await transport.dial(f"{HOST}:{port}").unary(
+                "/glasslog.v1.Broker/Metadata", pb.MetadataRequest().SerializeToString(), timeout_ms=1_000
+            )
+            assert [each.host for each in pb.MetadataResponse.FromString(answer).brokers] == [host]
+        for port, host in ((9092, HOST), (19092, "out")):
+            client = Listening()
+            connection = await transport.dial_frames(
+                f"{HOST}:{port}", client, timeout_ms=1_000, max_frame_bytes=1 << 20
+            )
+            header = encode_request_header(
+                _METADATA_KEY, _METADATA_VERSION, correlation_id=1, client_id="test"
+            )
+            connection.send((header, _NO_TOPICS_NO_FLAGS))
+            text = await client.answer
+            assert bytes([len(host) + 1]) + host.encode() in text
+            assert (b"out" in text) == (host == "out")
+
+    run(scenario)
+
+
+def test_an_advertised_listener_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigError, match="KAFKA_HOST is none of GRPC:"):
+        endpoints_to_register(config(advertised_listeners="KAFKA_HOST://out:1"), {"GRPC": 5, "KAFKA": 9092})
 
 
 def test_an_address_that_means_everywhere_can_not_be_registered() -> None:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 from glasslog.broker.coordinators import CoordinatorFinder
-from glasslog.broker.grpc.metadata import GRPC_LISTENER, MetadataHandlers
+from glasslog.broker.endpoints import GRPC
+from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.metadata_observer import MetadataObserver
 from glasslog.broker.topic_admin import TopicAdmin
 from glasslog.broker.topic_lookup import AutoTopics
@@ -267,14 +268,14 @@ def test_a_description_has_what_was_set_on_the_topic() -> None:
 
 def test_the_first_group_brings_the_offsets_topic() -> None:
     async def scenario(broker: Broker) -> None:
-        found = await broker.coordinators.find("group", listener=GRPC_LISTENER)
+        found = await broker.coordinators.find("group", listener=GRPC)
         assert (found.node_id, found.endpoint.host) == (1, "b1")
         (request,) = broker.quorum.topics_created
         (topic,) = request.topics
         assert (topic.name, topic.partitions, request.internal) == ("__consumer_offsets", 50, True)
         assert topic.replication_factor == 3, "what is configured, never fewer"
         assert topic.configs["cleanup.policy"] == "compact"
-        await broker.coordinators.find("another", listener=GRPC_LISTENER)
+        await broker.coordinators.find("another", listener=GRPC)
         assert len(broker.quorum.topics_created) == 1
 
     run(scenario)
@@ -286,10 +287,10 @@ def test_a_coordinator_that_is_down_is_not_named() -> None:
         broker.quorum.set_fenced(2, True)
         await broker.metadata()
         with pytest.raises(GlasslogError) as caught:
-            await broker.coordinators.find("group", listener=GRPC_LISTENER)
+            await broker.coordinators.find("group", listener=GRPC)
         assert caught.value.code is ErrorCode.COORDINATOR_NOT_AVAILABLE
         with pytest.raises(GlasslogError) as caught:
-            await broker.coordinators.find("", listener=GRPC_LISTENER)
+            await broker.coordinators.find("", listener=GRPC)
         assert caught.value.code is ErrorCode.INVALID_GROUP_ID
 
     run(scenario)

@@ -71,7 +71,17 @@ def test_every_setting_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["GRPC:/x:1", "GRPC://x", "GRPC://:1", "GRPC://x:70000", "FTP://x:1", "GRPC://x:a"]
+    "text",
+    [
+        "GRPC:/x:1",
+        "GRPC://x",
+        "GRPC://:1",
+        "GRPC://x:70000",
+        "FTP://x:1",
+        "GRPC://x:a",
+        "CONTROLLER_A://x:1",
+        "KAFKA_://x:1",
+    ],
 )
 def test_bad_listeners(text: str) -> None:
     with pytest.raises(ConfigError, match="listeners"):

@@ -4,6 +4,7 @@ Refuses to know how groups work; checks only what a number of a message must be 
 """
 
 from glasslog.broker.coordinators import CoordinatorFinder
+from glasslog.broker.endpoints import GRPC
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.members import client_host
 from glasslog.broker.group.types import (
@@ -17,7 +18,6 @@ from glasslog.broker.group.types import (
     SyncRequest,
 )
 from glasslog.broker.grpc.data import check_partitions
-from glasslog.broker.grpc.metadata import GRPC_LISTENER
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import LeaderEpoch, Offset, TopicPartition
 from glasslog.common.runtime.protocols import Peer
@@ -29,15 +29,18 @@ MAX_GROUPS_PER_REQUEST = 10_000
 class GroupHandlers:
     """See the module."""
 
-    def __init__(self, finder: CoordinatorFinder, coordinator: GroupCoordinator) -> None:
+    def __init__(
+        self, finder: CoordinatorFinder, coordinator: GroupCoordinator, *, listener: str = GRPC
+    ) -> None:
         self._finder = finder
         self._coordinator = coordinator
+        self._listener = listener
 
     async def find_coordinator(
         self, message: pb.FindCoordinatorRequest, peer: Peer
     ) -> pb.FindCoordinatorResponse:
         try:
-            found = await self._finder.find(message.key, key_type=message.key_type, listener=GRPC_LISTENER)
+            found = await self._finder.find(message.key, key_type=message.key_type, listener=self._listener)
         except GlasslogError as error:
             return pb.FindCoordinatorResponse(error_code=error.code, error_message=str(error), node_id=-1)
         return pb.FindCoordinatorResponse(

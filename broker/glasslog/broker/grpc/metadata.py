@@ -5,6 +5,7 @@ Answers from the broker's own image of the metadata; refuses to know how the ima
 
 from collections.abc import Callable, Mapping
 
+from glasslog.broker.endpoints import GRPC
 from glasslog.broker.metadata_observer import MetadataView
 from glasslog.broker.topic_admin import NewTopic, TopicAdmin, TopicOutcome
 from glasslog.broker.topic_lookup import (
@@ -24,8 +25,6 @@ from glasslog.metadata.image import MetadataImage, PartitionImage, TopicImage
 from glasslog.v1 import broker_pb2 as pb
 from glasslog.v1 import controller_pb2
 
-GRPC_LISTENER = "GRPC"
-
 
 class MetadataHandlers:
     """``controller_id`` says who leads the quorum."""
@@ -38,7 +37,7 @@ class MetadataHandlers:
         cluster_id: str,
         controller_id: Callable[[], NodeId],
         auto_topics: AutoTopics,
-        listener: str = GRPC_LISTENER,
+        listener: str = GRPC,
     ) -> None:
         self._metadata = metadata
         self._admin = admin

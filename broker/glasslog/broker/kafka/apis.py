@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from glasslog.broker.config_view import ConfigView
 from glasslog.broker.coordinators import CoordinatorFinder
-from glasslog.broker.endpoints import KAFKA
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.kafka.config_api import ConfigApis
 from glasslog.broker.kafka.connection import Api
@@ -43,8 +42,8 @@ class ClientParts:
     finder: CoordinatorFinder
 
 
-def client_apis(parts: ClientParts) -> Sequence[Api]:
-    """What the listener is given, Produce and Fetch apart."""
+def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
+    """What the listener of that name is given, Produce and Fetch apart."""
     metadata, config = parts.metadata, parts.config
     configs = ConfigView(metadata, config)
     return (
@@ -53,7 +52,7 @@ def client_apis(parts: ClientParts) -> Sequence[Api]:
             parts.auto_topics,
             node_id=parts.node_id,
             cluster_id=config.cluster_id,
-            listener=KAFKA,
+            listener=listener,
         ).apis(),
         *OffsetApis(parts.replicas, parts.coordinator, lambda: metadata.image).apis(),
         *MemberApis(parts.finder, parts.coordinator).apis(),

@@ -59,6 +59,11 @@ class RequestCall:
     def answer(self) -> Sequence[Buffer] | None:
         return self._parts
 
+    @property
+    def listener(self) -> str:
+        """The name of the listener that the client came by."""
+        return self._connection.listener
+
     def respond(self, body: Sequence[Buffer], *, has_flexible_header: bool) -> None:
         """Send ``body`` once every earlier request of the connection is answered."""
         if self._parts is None:
@@ -111,7 +116,9 @@ class KafkaConnection:
         on_fatal: Callable[[InvariantViolation], None],
         complain: Callable[[str], None] = _LOGGER.warning,
         max_in_flight: int = MAX_IN_FLIGHT_REQUESTS,
+        listener: str = "KAFKA",
     ) -> None:
+        self.listener = listener
         self._connection = connection
         self._complain = complain
         self._max_in_flight = max_in_flight

@@ -115,7 +115,7 @@ class FetchApi:
 
         def on_done(outcomes: Sequence[ReadOutcome]) -> None:
             answer = _answer(keys, outcomes, session, is_full=is_full)
-            _respond(call, answer._replace(nodes=self._leaders_of(answer)))
+            _respond(call, answer._replace(nodes=self._leaders_of(answer, call.listener)))
 
         waiting = self._path.start(self._terms(request), [self._target(*each) for each in asks], on_done)
         if waiting is None:
@@ -160,9 +160,9 @@ class FetchApi:
             return ask, GlasslogError(ErrorCode.UNKNOWN_TOPIC_ID, f"topic id {topic.hex()} is unknown")
         return ask, GlasslogError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition is not on this broker")
 
-    def _leaders_of(self, answer: FetchAnswer) -> Sequence[NodeAddress]:
+    def _leaders_of(self, answer: FetchAnswer, listener: str) -> Sequence[NodeAddress]:
         leaders = [each.leader_id for each in answer.partitions if each.leader_id != NO_NODE]
-        return addresses_of(self._replicas.image, leaders) if leaders else ()
+        return addresses_of(self._replicas.image, leaders, listener) if leaders else ()
 
 
 def _answer(

@@ -35,6 +35,24 @@ class ListenerLimits:
     max_in_flight: int = MAX_IN_FLIGHT_REQUESTS
 
 
+class OpenConnections:
+    """How many there are over all listeners of a broker, and from where."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.by_address: Counter[str] = Counter()
+
+    def add(self, address: str) -> None:
+        self.count += 1
+        self.by_address[address] += 1
+
+    def remove(self, address: str) -> None:
+        self.count -= 1
+        self.by_address[address] -= 1
+        if not self.by_address[address]:
+            del self.by_address[address]
+
+
 class Complaints:
     """Lines about clients, for the log: a hostile one must not fill it."""
 
@@ -68,6 +86,7 @@ DEFAULT_LIMITS = ListenerLimits()
 class KafkaListener:
     """Serves ``apis`` and ApiVersions. ``max_request_bytes`` bounds one frame, ``limits`` everything else.
 
+    ``name`` is what the settings call it; listeners of one broker share ``open_connections``.
     ``on_fatal`` is told of a broken invariant met while serving: it must stop the node.
     """
 
@@ -77,16 +96,19 @@ class KafkaListener:
         transport: Transport,
         apis: Sequence[Api],
         max_request_bytes: int,
+        name: str = "KAFKA",
         limits: ListenerLimits = DEFAULT_LIMITS,
+        open_connections: OpenConnections | None = None,
         now_ms: Callable[[], int] = lambda: 0,
         on_fatal: Callable[[InvariantViolation], None] = _log_fatal,
     ) -> None:
         self._transport = transport
         self._max_request_bytes = max_request_bytes
+        self._name = name
         self._limits = limits
+        self._open = OpenConnections() if open_connections is None else open_connections
         self._complain = Complaints(now_ms)
         self._on_fatal = on_fatal
-        self._by_address: Counter[str] = Counter()
         self._sweeper: asyncio.Task[None] | None = None
         versions = Api(
             key=API_VERSIONS_KEY,
@@ -129,25 +151,24 @@ class KafkaListener:
             on_fatal=self._on_fatal,
             complain=self._complain,
             max_in_flight=self._limits.max_in_flight,
+            listener=self._name,
         )
         address, limits = handler.address, self._limits
-        if len(self._connections) >= limits.max_connections:
+        if self._open.count >= limits.max_connections:
             handler.refuse(f"max.connections={limits.max_connections} are open already")
-        elif self._by_address[address] >= limits.max_connections_per_address:
+        elif self._open.by_address[address] >= limits.max_connections_per_address:
             handler.refuse(
                 f"max.connections.per.ip={limits.max_connections_per_address} of {address} are open already"
             )
         else:
             self._connections[handler] = None
-            self._by_address[address] += 1
+            self._open.add(address)
         return handler
 
     def _forget(self, connection: KafkaConnection) -> None:
         if connection in self._connections:
             del self._connections[connection]
-            self._by_address[connection.address] -= 1
-            if not self._by_address[connection.address]:
-                del self._by_address[connection.address]
+            self._open.remove(connection.address)
 
     async def _sweep(self) -> None:
         """Close what has asked nothing for the whole of two looks; no clock is read for each request."""

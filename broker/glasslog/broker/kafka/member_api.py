@@ -7,7 +7,6 @@ Source: Kafka's ``KafkaApis.handleJoinGroupRequest`` and its neighbours.
 from collections.abc import Sequence
 
 from glasslog.broker.coordinators import CoordinatorFinder
-from glasslog.broker.endpoints import KAFKA
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.members import client_host
 from glasslog.broker.group.types import JoinRequest, LeavingMember, MemberIdentity, SyncRequest
@@ -47,7 +46,7 @@ class MemberApis:
     ) -> finding.FindCoordinatorResponse:
         keys = request.coordinator_keys if caller.version >= _KEYS_FROM else (request.key,)
         # One after the other: the first may have to create the topic that all need.
-        found = tuple([await self._find(key, request.key_type) for key in keys])
+        found = tuple([await self._find(key, request.key_type, caller.listener) for key in keys])
         if caller.version >= _KEYS_FROM:
             return finding.FindCoordinatorResponse(coordinators=found)
         (only,) = found
@@ -59,9 +58,9 @@ class MemberApis:
             port=only.port,
         )
 
-    async def _find(self, key: str, key_type: int) -> finding.Coordinator:
+    async def _find(self, key: str, key_type: int, listener: str) -> finding.Coordinator:
         try:
-            found = await self._finder.find(key, key_type=key_type, listener=KAFKA)
+            found = await self._finder.find(key, key_type=key_type, listener=listener)
         except GlasslogError as error:
             return finding.Coordinator(
                 key=key, node_id=-1, port=-1, error_code=error.code, error_message=str(error)

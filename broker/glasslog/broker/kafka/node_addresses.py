@@ -6,7 +6,6 @@ Knows one tagged field of Produce and Fetch; refuses to know when it is of use. 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from glasslog.broker.endpoints import KAFKA
 from glasslog.broker.kafka.codec import INT32, compact_string, tagged_field, unsigned_varint
 from glasslog.common.ids import NodeId
 from glasslog.metadata.image import MetadataImage
@@ -23,12 +22,12 @@ class NodeAddress(NamedTuple):
     rack: str
 
 
-def addresses_of(image: MetadataImage, nodes: Iterable[int]) -> Sequence[NodeAddress]:
-    """Those of ``nodes`` that can be reached, each once."""
+def addresses_of(image: MetadataImage, nodes: Iterable[int], listener: str) -> Sequence[NodeAddress]:
+    """Those of ``nodes`` that clients of ``listener`` can reach, each once."""
     found = []
     for node in dict.fromkeys(nodes):
         broker = image.brokers.get(NodeId(node))
-        endpoint = None if broker is None or broker.fenced else broker.endpoint(KAFKA)
+        endpoint = None if broker is None or broker.fenced else broker.endpoint(listener)
         if broker is not None and endpoint is not None:
             found.append(NodeAddress(node, endpoint.host, endpoint.port, broker.rack))
     return found

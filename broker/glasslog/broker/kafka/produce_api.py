@@ -77,7 +77,7 @@ class ProduceApi:
         failed = [each for each in results if each.error is not ErrorCode.NONE]
         if produced.request.acks != ACKS_NONE:
             version = call.header.api_version
-            nodes = self._leaders_of(failed) if failed else ()
+            nodes = self._leaders_of(failed, call.listener) if failed else ()
             body = encode_response(results, nodes, version)
             call.respond((body,), has_flexible_header=version >= FLEXIBLE_FROM)
         elif failed:
@@ -86,9 +86,9 @@ class ProduceApi:
         else:
             call.respond_nothing()
 
-    def _leaders_of(self, failed: Sequence[ProducePartitionResult]) -> Sequence[NodeAddress]:
+    def _leaders_of(self, failed: Sequence[ProducePartitionResult], listener: str) -> Sequence[NodeAddress]:
         leaders = [each.current_leader_id for each in failed if each.current_leader_id != NO_NODE]
-        return addresses_of(self._image(), leaders)
+        return addresses_of(self._image(), leaders, listener)
 
 
 def _refusal(produced: ProduceCall, version: int) -> tuple[ErrorCode, str] | None:

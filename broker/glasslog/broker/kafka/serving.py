@@ -24,6 +24,7 @@ class Caller(NamedTuple):
     version: int
     client_id: str
     peer: Peer
+    listener: str
 
 
 def at_once(layout: ApiLayout[Q, R], answer: Callable[[Q, Caller], R]) -> Api:
@@ -49,7 +50,7 @@ def in_a_task(layout: ApiLayout[Q, R], answer: Callable[[Q, Caller], Awaitable[R
 
 
 def _caller(call: RequestCall) -> Caller:
-    return Caller(call.header.api_version, call.client_id, call.peer)
+    return Caller(call.header.api_version, call.client_id, call.peer, call.listener)
 
 
 def _respond(layout: ApiLayout[Q, R], call: RequestCall, response: R) -> None:
