@@ -52,6 +52,17 @@ FIRST ?= 1
 sim: .venv/.dev .venv/.codec ## run whole clusters under random faults in memory; SEEDS=100 for more
 	@$(BIN)/glasslog simulate --seeds 1-$(SEEDS)
 
+.PHONY: up
+up: ## start the docker-compose cluster; says when it is healthy and how to connect
+	@deploy/up.sh
+
+VOLUMES ?=
+
+.PHONY: down
+down: ## stop the docker-compose cluster; VOLUMES=1 forgets its data
+	@if docker compose version >/dev/null 2>&1; then docker compose down $(if $(VOLUMES),--volumes); \
+	else docker-compose down $(if $(VOLUMES),--volumes); fi
+
 .PHONY: bench
 bench: .venv/.codec ## run the benchmarks; a table at the end
 	@$(BIN)/python -m benchmarks
