@@ -13,11 +13,11 @@ from glasslog.common.runtime.protocols import Buffer
 from glasslog.log.batch import (
     COMPRESSION_MASK,
     HEADER_BYTES,
+    HIGHEST_COMPRESSION,
     MIN_RECORD_BYTES,
     NO_TIMESTAMP,
     TIMESTAMP_TYPE_BIT,
     BatchHeader,
-    Compression,
     CorruptBatch,
     validate_batch,
 )
@@ -143,7 +143,7 @@ def check_leader_batch(header: BatchHeader, checks: LeaderChecks) -> None:
             ErrorCode.MESSAGE_TOO_LARGE,
             f"a batch of {header.size_bytes} bytes exceeds max.message.bytes={checks.max_message_bytes}",
         )
-    if header.attributes & COMPRESSION_MASK > Compression.ZSTD:
+    if header.attributes & COMPRESSION_MASK > HIGHEST_COMPRESSION:
         raise CorruptBatch(f"unknown compression codec {header.attributes & COMPRESSION_MASK}")
     if header.max_timestamp > checks.latest_timestamp:
         raise GlasslogError(

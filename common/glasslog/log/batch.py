@@ -63,6 +63,12 @@ class TimestampType(IntEnum):
     LOG_APPEND_TIME = 1
 
 
+# An enum's members and its call cost several times a tuple's item, and this is asked for every batch.
+_COMPRESSIONS = tuple(Compression)
+_TIMESTAMP_TYPES = tuple(TimestampType)
+HIGHEST_COMPRESSION = int(Compression.ZSTD)
+
+
 class CorruptBatch(GlasslogError):  # noqa: N818 - what it says of the bytes, as Kafka's CORRUPT_MESSAGE does
     """Bytes that are not a sound batch; the text says what is wrong and at which position."""
 
@@ -107,7 +113,7 @@ class BatchHeader(NamedTuple):
 
     @property
     def timestamp_type(self) -> TimestampType:
-        return TimestampType((self.attributes & TIMESTAMP_TYPE_BIT) >> 3)
+        return _TIMESTAMP_TYPES[(self.attributes & TIMESTAMP_TYPE_BIT) >> 3]
 
     @property
     def is_transactional(self) -> bool:
@@ -142,9 +148,9 @@ def add_sequence(sequence: int, increment: int) -> int:
 def compression_of(attributes: int) -> Compression:
     """The codec that ``attributes`` name; raises ``CorruptBatch`` for a number that does not exist."""
     number = attributes & COMPRESSION_MASK
-    if number > Compression.ZSTD:
+    if number > HIGHEST_COMPRESSION:
         raise CorruptBatch(f"unknown compression codec {number}")
-    return Compression(number)
+    return _COMPRESSIONS[number]
 
 
 def make_attributes(*, compression: Compression, transactional: bool, control: bool) -> int:
