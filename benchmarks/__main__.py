@@ -17,7 +17,17 @@ from types import FrameType
 from glasslog.client.cli.errors import CommandError
 from glasslog.common.errors import GlasslogError
 
-from benchmarks import append, codec, compaction, failover, kafka_clients, latency, start, throughput
+from benchmarks import (
+    append,
+    codec,
+    compaction,
+    failover,
+    kafka_clients,
+    latency,
+    recovery,
+    start,
+    throughput,
+)
 from benchmarks.report import Failed, Line, Outcome, as_json, as_text
 
 Benchmark = Callable[..., Sequence[Line]]
@@ -26,6 +36,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "codec": codec.run,
     "append": append.run,
     "compaction": compaction.run,
+    "recovery": recovery.run,
     "start": start.run,
     "throughput": throughput.run,
     "latency": latency.run,

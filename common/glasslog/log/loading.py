@@ -14,7 +14,7 @@ from glasslog.common.runtime.protocols import FileSystem
 from glasslog.log.batch import BatchHeader, CorruptBatch
 from glasslog.log.checkpoint import LEADER_EPOCH_FILE
 from glasslog.log.config import LogConfig
-from glasslog.log.epoch_cache import LeaderEpochCache
+from glasslog.log.epoch_cache import UNDEFINED_EPOCH, LeaderEpochCache
 from glasslog.log.folders import make_durable_folder
 from glasslog.log.markers import is_marker_batch
 from glasslog.log.producer_snapshot import CorruptSnapshot, decode_snapshot, encode_snapshot
@@ -251,8 +251,11 @@ class Recoverer:
         self._scanned_bytes = 0
         self._cut_bytes = 0
         self._problem: str | None = None
+        self._latest_epoch = UNDEFINED_EPOCH
         self.first_marker_offset: int | None = None
         """Of a transaction marker in what was checked: aborted transactions have to be indexed again."""
+        self.has_producers = False
+        """Whether a checked batch has one."""
         self.first_checked_offset = 0
         """The base offset of the first segment that was checked."""
 
@@ -265,6 +268,7 @@ class Recoverer:
         kept = segments[:first]
         self.first_checked_offset = segments[first].base_offset
         self._epochs.truncate_from_end(segments[first].base_offset, write=False)
+        self._latest_epoch = self._epochs.latest_epoch
         for number in range(first, len(segments)):
             segment = segments[number]
             if kept and not self._follows(kept[-1], segment):
@@ -308,10 +312,13 @@ class Recoverer:
 
     def _learn(self, header: BatchHeader) -> None:
         epoch = header.partition_leader_epoch
-        if epoch > self._epochs.latest_epoch:
+        if epoch > self._latest_epoch:
             self._epochs.assign(epoch, header.base_offset, write=False)
-        if self.first_marker_offset is None and is_marker_batch(header):
-            self.first_marker_offset = header.base_offset
+            self._latest_epoch = epoch
+        if header.producer_id >= 0:
+            self.has_producers = True
+            if self.first_marker_offset is None and is_marker_batch(header):
+                self.first_marker_offset = header.base_offset
 
     def _remove(self, segments: list[Segment]) -> None:
         for segment in segments:

@@ -61,12 +61,19 @@ def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_
     epochs = load_epochs(folder)
     report, recovery_point = RecoveryReport(), limit.recovery_point
     index_from: int | None = None
+    is_clean, to_replay = segments is not None, segments
     if segments is None:
         known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
         before = known.entries
         recoverer = Recoverer(folder, known, recovery_point=recovery_point)
         segments, report = recoverer.run()
         index_from = _forget_transactions(recoverer, segments)
+        to_replay = segments
+        if not recoverer.has_producers:
+            to_replay = [each for each in segments if each.base_offset < recoverer.first_checked_offset]
+        if limit.is_set:
+            # A truncation may have been under way: what it removed must not come back beside what is new.
+            folder.sync()
         if epochs is not None and epochs.entries != before:
             epochs.write()
     else:
@@ -75,7 +82,7 @@ def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_
     log_end_offset = segments[-1].next_offset
     epochs.truncate_from_end(log_end_offset)
     folder.remove_snapshots(above=log_end_offset)
-    producers = replay_producers(folder, segments, now_ms=now_ms, index_from=index_from)
+    producers = replay_producers(folder, to_replay or (), now_ms=now_ms, index_from=index_from)
     if index_from is not None:
         _keep_transactions(folder, [each for each in segments if each.base_offset >= index_from])
     limit.reached(recovery_point)
@@ -86,7 +93,7 @@ def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_
         recovery=report,
         recovery_point=recovery_point,
         # A killed process may have left segments whose names nobody has synced yet.
-        is_folder_durable=False,
+        is_folder_durable=is_clean,
     )
 
 

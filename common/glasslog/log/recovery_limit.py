@@ -36,6 +36,11 @@ class RecoveryLimit:
         return cls(files, path, checkpointed=checkpointed, limit=int(text) if text.isdecimal() else 0)
 
     @property
+    def is_set(self) -> bool:
+        """Whether the log was truncated below the checkpointed recovery point since that was true."""
+        return self._limit is not None
+
+    @property
     def recovery_point(self) -> int:
         """The checkpointed recovery point as far as it holds."""
         return self._checkpointed if self._limit is None else min(self._checkpointed, self._limit)

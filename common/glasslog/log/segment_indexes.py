@@ -154,6 +154,12 @@ class SegmentIndexes:
             offsets.append(header.last_offset, position)
             self._times.maybe_append(largest)
 
+    @property
+    def quiet_until(self) -> int:
+        """``note`` changes nothing for a batch that begins there or before and has no larger timestamp."""
+        assert self._offsets is not None
+        return self._offsets.last_position + self._interval_bytes
+
     def seal(self) -> None:
         """No batch will follow: the time index ends with the largest timestamp."""
         if self._times is not None and self.largest is not None:

@@ -403,7 +403,7 @@ class History:
         raise AssertionError("read beyond the end")
 
 
-def run_history(seed: int, *, steps: int = 20) -> None:
+def run_history(seed: int, *, steps: int = 16) -> None:
     """Raises ``AssertionError`` with the history if the log is not what the model says."""
     history = History(seed)
     try:

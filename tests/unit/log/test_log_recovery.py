@@ -59,6 +59,38 @@ def test_a_cut_inside_of_a_gap_ends_where_the_gap_begins(files: MemoryFileSystem
     assert log.log_end_offset == 4
 
 
+def test_what_a_truncation_removed_does_not_come_back_beside_what_is_new(files: MemoryFileSystem) -> None:
+    """A process died while it cut a log, between the removal of a segment and the sync of the folder. The
+    next one appended to the segment before, past where the removed one had begun. Then power was lost: the
+    removed file was back, overlapped the other, and the partition was offline as if records were missing.
+    """
+    log = open_log(files)
+    log.append_as_follower(batch(0))
+    log.roll()
+    log.append_as_follower(batch(2))
+    log.flush()
+    recovery_point = log.recovery_point
+    is_removed = False
+
+    def die_after_removal(operation: Operation, path: str) -> None:
+        nonlocal is_removed
+        if is_removed:
+            raise OSError(errno.EIO, "killed")
+        is_removed = operation == "remove" and path.endswith("2.log")
+
+    files.on_operation = die_after_removal
+    with pytest.raises(StorageError):
+        log.truncate_to(2)
+    files.on_operation = None
+    files.process_kill()
+    log = open_log(files, recovery_point=recovery_point)
+    assert log.log_end_offset == 2
+    log.append_as_follower(batch(2) + batch(4))
+    files.open(f"{PATH}/{0:020d}.log").sync()
+    files.crash()
+    assert open_log(files, recovery_point=recovery_point).log_end_offset == 6
+
+
 def test_a_log_that_starts_anew_has_no_epochs_of_its_former_life(files: MemoryFileSystem) -> None:
     """A follower that was far behind dropped everything and began at the leader's start. Power went while it
     wrote its epochs for the second time: the first time it had written those of the batches it had dropped,
