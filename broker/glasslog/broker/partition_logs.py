@@ -7,7 +7,7 @@ replication.  A directory that fails takes only its own logs along.  Source: Kaf
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -202,23 +202,48 @@ class PartitionLogs:
             self._store(name, stored)
         elif isinstance(stored, StoredLog):
             stored.log.config = log_config(self._config, topic)
+            if stored.topic_id is None:
+                stored = self._claim(name, stored, topic_id)
         return stored
 
+    def _claim(self, name: TopicPartition, stored: StoredLog, topic_id: TopicId) -> StoredLog | BrokenLog:
+        """A folder that does not say whose it is says so from now on, or a later namesake would take it."""
+        try:
+            stored.directory.create_partition(name, topic_id)
+        except StorageError as error:
+            self.fail_directory(stored.directory, str(error))
+            return self._stored[name]
+        claimed = replace(stored, topic_id=topic_id)
+        self._store(name, claimed)
+        return claimed
+
     def _settle_shadowed(self, name: TopicPartition, topic_id: TopicId, directory_id: bytes) -> None:
-        """Of several folders of a partition the one that the metadata names counts; the others go."""
+        """Of several folders of a partition the one that the metadata names counts; the others go.
+
+        First of all it must be the same topic's: one may be what is left of a deleted namesake.
+        """
         others = self._shadowed.pop(name, [])
         if not others:
             return
         stored = self._stored[name]
-        named = [each for each in others if each.directory.directory_id == directory_id]
-        if named and stored.directory_id != directory_id:
+
+        def fits(found_id: TopicId | None, found_in: bytes) -> tuple[bool, bool]:
+            return found_id == topic_id, found_in == directory_id
+
+        best = max(others, key=lambda each: fits(_topic_id(each), each.directory.directory_id))
+        if fits(_topic_id(best), best.directory.directory_id) > fits(stored.topic_id, stored.directory_id):
             config = log_config(self._config, topic_config(self._config, {}))
-            opened = open_found(self._runtime, config, named[0])
-            if isinstance(opened, StoredLog) and opened.topic_id in (None, topic_id):
-                _LOGGER.info("%s: the metadata says that it lies in %s", name, opened.directory.path)
-                self.retire(name)
+            opened = open_found(self._runtime, config, best)
+            _LOGGER.info("%s: by the metadata it lies in %s", name, best.directory.path)
+            if isinstance(opened, BrokenLog):
+                # Whoever mends it may want to look at the others.
+                if isinstance(stored, StoredLog):
+                    stored.log.abandon()
                 self._store(name, opened)
-                others.remove(named[0])
+                return
+            self.retire(name)
+            self._store(name, opened)
+            others.remove(best)
         for each in others:
             self._put_aside(each.directory, name)
 
@@ -540,6 +565,13 @@ class PartitionLogs:
                 stored.log.abandon()
         for directory in [*self._directories, *self._failed]:
             directory.abandon()
+
+
+def _topic_id(found: Found) -> TopicId | None:
+    try:
+        return found.directory.topic_id_of(found.name)
+    except StorageError:
+        return None
 
 
 def _ignore_failure(reason: str, lost: Sequence[TopicPartition]) -> None:

@@ -189,6 +189,45 @@ def test_of_two_folders_the_one_that_the_metadata_names_counts(named: int | None
     run_virtual(main)
 
 
+def test_a_folder_that_a_crash_left_without_an_id_is_not_a_namesakes_too() -> None:
+    """Power went between the making of a partition's folder and of the file with its topic's id. The broker
+    used the folder from then on and never wrote the id. The topic was deleted while the disk was away, and
+    the next one of that name began with the records of the deleted one.
+    """
+
+    async def main() -> None:
+        world = MemoryWorld()
+        logs = await recovered(world, opened(world))
+        logs.adopt(PARTITION, TOPIC_ID, TOPIC)
+        world.disk("b1").remove("/d1/t-0/partition.metadata")
+        logs.abandon()
+        logs = await recovered(world, opened(world))
+        append(logs.adopt(PARTITION, TOPIC_ID, TOPIC), 3)
+        logs.abandon()
+        logs = await recovered(world, opened(world))
+        namesake = logs.adopt(PARTITION, TopicId(b"topic-id-0000002"), TOPIC)
+        assert isinstance(namesake, StoredLog)
+        assert namesake.log.log_end_offset == 0
+
+    run_virtual(main)
+
+
+def test_of_two_folders_one_of_a_deleted_namesake_never_counts() -> None:
+    """It was the longer log of the two, so the live topic's folder was the one that went."""
+
+    async def main() -> None:
+        world = MemoryWorld()
+        directories = await two_folders(world)
+        world.disk("b1").remove("/d2/t-0/partition.metadata")
+        directories.usable[1].create_partition(PARTITION, TopicId(b"topic-id-0000002"))
+        logs = await recovered(world, directories)
+        stored = logs.adopt(PARTITION, TOPIC_ID, TOPIC)
+        assert isinstance(stored, StoredLog)
+        assert stored.log.log_end_offset == 3
+
+    run_virtual(main)
+
+
 # --- failing together ---
 
 
