@@ -17,11 +17,7 @@ from glasslog.metadata.records import Endpoint
 
 GROUP_KEY, TRANSACTION_KEY = 0, 1
 
-_OFFSETS_TOPIC_CONFIGS: Mapping[str, str] = {
-    "cleanup.policy": "compact",
-    "compression.type": "producer",
-    "segment.bytes": "104857600",
-}
+_OFFSETS_TOPIC_CONFIGS: Mapping[str, str] = {"cleanup.policy": "compact", "compression.type": "producer"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +29,22 @@ class Coordinator:
 
 
 class CoordinatorFinder:
-    """``partitions`` and ``replication_factor`` are of ``__consumer_offsets`` when it is created here."""
+    """``partitions`` and what follows are of ``__consumer_offsets`` when it is created here."""
 
     def __init__(
-        self, metadata: MetadataView, admin: TopicAdmin, *, partitions: int, replication_factor: int
+        self,
+        metadata: MetadataView,
+        admin: TopicAdmin,
+        *,
+        partitions: int,
+        replication_factor: int,
+        segment_bytes: int,
     ) -> None:
         self._metadata = metadata
         self._admin = admin
         self._partitions = partitions
         self._replication_factor = replication_factor
+        self._segment_bytes = segment_bytes
 
     async def find(self, group_id: str, *, key_type: int = GROUP_KEY, listener: str) -> Coordinator:
         """The coordinator of ``group_id`` for clients of ``listener``.
@@ -73,7 +76,7 @@ class CoordinatorFinder:
             # Refused until enough brokers are there: a consumer that comes early must not leave every group's
             # offsets on one replica for ever (KAFKA-3959).
             replication_factor=self._replication_factor,
-            configs=_OFFSETS_TOPIC_CONFIGS,
+            configs={**_OFFSETS_TOPIC_CONFIGS, "segment.bytes": str(self._segment_bytes)},
         )
         outcomes = await self._admin.create_automatically([topic])
         outcome = outcomes.get(OFFSETS_TOPIC)

@@ -383,6 +383,7 @@ class BrokerServer:
                 admin,
                 partitions=config.offsets_topic_num_partitions,
                 replication_factor=config.offsets_topic_replication_factor,
+                segment_bytes=config.offsets_topic_segment_bytes,
             ),
         )
 

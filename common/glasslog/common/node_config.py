@@ -378,7 +378,7 @@ class NodeConfig:
     )
     log_cleaner_io_buffer_size: int = setting(
         "log.cleaner.io.buffer.size",
-        "bytes of a log that are compacted in one step",
+        "bytes of a log that compaction reads at once",
         default=524_288,
         minimum=1,
         maximum=_INT,
@@ -444,6 +444,13 @@ class NodeConfig:
     # --- groups ---
     offsets_topic_num_partitions: int = setting(
         "offsets.topic.num.partitions", "of __consumer_offsets", default=50, minimum=1, maximum=10_000
+    )
+    offsets_topic_segment_bytes: int = setting(
+        "offsets.topic.segment.bytes",
+        "of __consumer_offsets when it is made; a small segment is compacted soon and read quickly",
+        default=104_857_600,
+        minimum=1024,
+        maximum=_INT,
     )
     offsets_topic_replication_factor: int = setting(
         "offsets.topic.replication.factor",

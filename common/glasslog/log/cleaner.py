@@ -26,6 +26,9 @@ from glasslog.log.segment import CLEANED_SUFFIX, MAX_SEGMENT_BYTES, Segment
 from glasslog.log.transaction_index import AbortedTransaction
 
 _HEADER_BYTES = 61
+_STEP_BYTES = 64 * 1024
+"""Of a step: the event loop, which shares the interpreter with it, waits a millisecond at the most."""
+
 _Batch = tuple[BatchHeader, memoryview]
 
 
@@ -95,7 +98,7 @@ class Cleaning:
         return self._offsets.latest_offset + 1
 
     def run(self) -> Generator[Worked | Rewritten, None, None]:
-        """Each step reads ``buffer_bytes``, or one larger batch.
+        """``buffer_bytes`` are read at once, or one larger batch; a step works on a part of them.
 
         Raises ``CorruptBatch``, ``StorageError``, or ``GlasslogError`` when the map has no room for a batch.
         """
@@ -236,11 +239,23 @@ class Cleaning:
         position, wanted = 0, self._buffer_bytes
         while position < source.size_bytes:
             data = memoryview(file.pread(min(wanted, source.size_bytes - position), position))
-            batches, size_bytes, wanted = _split(data, source, position)
+            batches, read_bytes, wanted = _split(data, source, position)
             wanted = max(wanted, self._buffer_bytes)
-            if batches:
-                yield batches, size_bytes
-            position += size_bytes
+            yield from _in_steps(batches)
+            position += read_bytes
+
+
+def _in_steps(batches: Sequence[_Batch]) -> Iterator[tuple[Sequence[_Batch], int]]:
+    step: list[_Batch] = []
+    size_bytes = 0
+    for batch in batches:
+        step.append(batch)
+        size_bytes += len(batch[1])
+        if size_bytes >= _STEP_BYTES:
+            yield step, size_bytes
+            step, size_bytes = [], 0
+    if step:
+        yield step, size_bytes
 
 
 def _split(data: memoryview, source: SourceSegment, position: int) -> tuple[list[_Batch], int, int]:

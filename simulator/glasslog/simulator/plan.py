@@ -146,6 +146,9 @@ def _settings(random: Random) -> dict[str, str]:
         "broker.heartbeat.interval.ms": (500, 2_000),
         "log.flush.offset.checkpoint.interval.ms": (300, 60_000),
         "offsets.topic.num.partitions": (1, 3),
+        "offsets.topic.segment.bytes": (1_024, 104_857_600),
+        "log.cleaner.backoff.ms": (100, 1_000),
+        "log.segment.delete.delay.ms": (0, 500, 60_000),
     }
     settings = {key: str(random.choice(values)) for key, values in drawn.items()}
     return settings | {"controlled.shutdown.timeout.ms": "5000", "auto.create.topics.enable": "false"}

@@ -70,7 +70,9 @@ def run(scenario: Scenario, *, auto_create: bool = True, brokers: tuple[int, ...
             controller_id=lambda: controllers.leader_id,
             auto_topics=AutoTopics(observer, admin, enabled=auto_create),
         )
-        finder = CoordinatorFinder(observer, admin, partitions=50, replication_factor=3)
+        finder = CoordinatorFinder(
+            observer, admin, partitions=50, replication_factor=3, segment_bytes=104_857_600
+        )
         await observer.wait_for(lambda image: len(image.brokers) == len(brokers))
         await scenario(Broker(quorum, observer, handlers, finder))
         following.cancel()

@@ -220,6 +220,23 @@ def test_an_aborted_transaction_goes_and_supersedes_nothing(files: MemoryFileSys
     assert [transaction.first_offset for transaction in log.aborted_transactions(0, upper_offset=9)] == [1]
 
 
+def test_what_was_aborted_before_the_dirty_part_is_over(files: MemoryFileSystem) -> None:
+    """The marker that ended a transaction lay below the dirty part, which began in the midst of nothing. All
+    that the same producer committed there was taken for aborted: no key of it superseded anything.
+    """
+    log = open_log(files)
+    put(log, ("a", "aborted"), producer=7, sequence=0, transactional=True)
+    end_transaction(log, 7, commit=False)
+    put(log, ("a", "1"))
+    log.roll()
+    compact(files, log)
+    put(log, ("a", "2"), producer=7, sequence=1, transactional=True)
+    end_transaction(log, 7, commit=True)
+    log.roll()
+    compact(files, log)
+    assert rows(log) == [(3, "a", "2")]
+
+
 def test_what_is_not_decided_is_not_touched(files: MemoryFileSystem) -> None:
     log = open_log(files)
     put(log, ("a", "before"))
