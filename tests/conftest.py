@@ -7,6 +7,11 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long drawing an example takes tells of the machine, not of the code: on a busy one that is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 CLUSTER_FOLDERS = frozenset({"integration", "e2e"})
 

@@ -38,7 +38,7 @@ records = st.tuples(
 )
 record_lists = st.lists(records, min_size=1, max_size=30)
 relaxed = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 
 READERS = [pytest.param(AioBatch, id="aiokafka"), pytest.param(KafkaPythonBatch, id="kafka-python")]
