@@ -42,7 +42,8 @@ class Invariants:
         self._touched: dict[tuple[str, PartitionKey], Partition] = {}
         self._is_due = False
         self._quorum_leaders: dict[int, str] = {}
-        self._quorum_epochs: dict[str, int] = {}
+        self._cores: dict[str, tuple[RaftCore, int]] = {}
+        self._led_epochs: dict[str, int] = {}
         self._leaders: dict[tuple[PartitionKey, int], str] = {}
         self._high_watermarks: dict[tuple[PartitionKey, int], int] = {}
         self._images: dict[int, tuple[str, MetadataImage]] = {}
@@ -143,13 +144,21 @@ class Invariants:
             self._check_image(name, server.controller.committed)
 
     def _check_voter(self, name: str, core: RaftCore) -> None:
-        if core.epoch < self._quorum_epochs.get(name, 0):
+        if core.epoch < self._least_epoch(name, core):
             raise Violated(f"{name} went back to quorum epoch {core.epoch}")
-        self._quorum_epochs[name] = core.epoch
+        self._cores[name] = core, core.epoch
         if isinstance(core.role, Leader):
+            if len(self._cluster.controller_names) > 1:
+                # Others have heard of this epoch, so that no death of the process may take it back.
+                self._led_epochs[name] = core.epoch
             known = self._quorum_leaders.setdefault(core.epoch, name)
             if known != name:
                 raise Violated(f"{known} and {name} lead the quorum in epoch {core.epoch}")
+
+    def _least_epoch(self, name: str, core: RaftCore) -> int:
+        """Within one life the last one; what a dead process had not synced, it had told nobody."""
+        known = self._cores.get(name)
+        return known[1] if known is not None and known[0] is core else self._led_epochs.get(name, 0)
 
     def _check_image(self, name: str, image: MetadataImage) -> None:
         if image.offset in self._images:

@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 
 Field = str | int | float | bool | Sequence[int] | Sequence[str] | None
 
-TELLING = frozenset(
-    {"fault", "process", "quorum", "role", "partition", "isr", "truncate", "failed", "violated", "log"}
-)
+TELLING = frozenset({"fault", "process", "quorum", "role", "partition", "isr", "truncate", "violated", "log"})
 """Kinds that tell how a run came to fail; the others are the traffic between them."""
 
 _KEPT_TELLING = 200
