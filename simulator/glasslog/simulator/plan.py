@@ -126,6 +126,7 @@ def _load(random: Random, brokers: int) -> Load:
         members=random.choice((1, 2, 3)),
         delivery_timeout_ms=random.choice((4_000, 10_000, 120_000)),
         pause_ms=random.choice((20, 40, 100, 200)),
+        churn_ms=random.choice((200, 1_000, 3_000)),
         linger_ms=random.choice((0, 5, 20, 100)),
         batch_size=random.choice((200, 16_384, 131_072)),
         segment_bytes=random.choice((2_048, 16_384)),

@@ -16,6 +16,7 @@ TELLING = frozenset({"fault", "process", "quorum", "role", "partition", "isr", "
 """Kinds that tell how a run came to fail; the others are the traffic between them."""
 
 _KEPT_TELLING = 200
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Trace:
@@ -52,7 +53,7 @@ class Trace:
         entry: dict[str, Field] = {"at": round(self.now_s(), 6), "event": event}
         if node:
             entry["node"] = node
-        line = json.dumps(entry | fields, separators=(",", ":"))
+        line = _encode(entry | fields)
         self._hash.update(line.encode())
         self.counts[event] += 1
         if event in TELLING:

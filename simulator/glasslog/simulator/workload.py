@@ -41,6 +41,7 @@ class Load:
     members: int
     delivery_timeout_ms: int
     pause_ms: int
+    churn_ms: int
     min_insync_replicas: int
     careless_acks: int
     linger_ms: int
@@ -207,7 +208,7 @@ class Workload:
                 name = f"passing-{self._random.randrange(2)}"
                 await self._bear(partial(self._create, admin, name), "create")
                 await self._bear(partial(self._use, name), "use")
-                await asyncio.sleep(self._random.uniform(0, 0.8))
+                await asyncio.sleep(self._random.uniform(0, 2 * self._load.churn_ms) / 1000)
                 await self._bear(partial(admin.delete_topics, [name]), "delete")
 
     async def _create(self, admin: Admin, name: str) -> None:
