@@ -14,7 +14,7 @@ from itertools import pairwise
 from glasslog.checker.anomalies import Anomaly, Kind
 from glasslog.checker.graph import Graph
 from glasslog.checker.logs import KeyLog, Logs
-from glasslog.checker.operations import Outcome, Poll, Send, Transfer
+from glasslog.checker.operations import Acks, Outcome, Poll, Send, Transfer
 
 _WW, _WR, _WITHIN, _TIME = "ww", "wr", "within", "time"
 _NOT_ISOLATED = "Kafka does not isolate writes"
@@ -127,7 +127,7 @@ class _Events:
                         self._graph.link(writer, node, _WR)
 
     def _link_times(self, transfers: Sequence[Transfer]) -> None:
-        done = [each for each in transfers if each.outcome is not Outcome.INFO]
+        done = [each for each in transfers if _is_over(each)]
         moments = sorted({each.end_ms for each in done})
         nodes = [self._node(None) for _ in moments]
         for before, after in pairwise(nodes):
@@ -152,6 +152,11 @@ class _Events:
         """Each once, in the cycle's order."""
         found = [self._transfer_of[node] for node in cycle]
         return list({each.index: each for each in found if each is not None}.values())
+
+
+def _is_over(transfer: Transfer) -> bool:
+    """Whether all that it did had happened by its end; what no quorum acknowledged may be appended later."""
+    return transfer.outcome is not Outcome.INFO and (transfer.acks is Acks.ALL or not transfer.sends())
 
 
 def _found(kind: Kind, cycle: Sequence[Transfer], *, allowed: str) -> Anomaly:

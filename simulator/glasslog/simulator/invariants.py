@@ -130,6 +130,7 @@ class Invariants:
         for name in self._cluster.controller_names:
             if self._cluster.is_alive(name):
                 self._check_controller(name)
+        self._check_quorum()
         for name in self._cluster.broker_names:
             if self._cluster.is_alive(name):
                 self._check_broker(name)
@@ -142,6 +143,20 @@ class Invariants:
         if core is not None:
             self._check_voter(name, core)
             self._check_image(name, server.controller.committed)
+
+    def _check_quorum(self) -> None:
+        """A majority holds, durably, what a leader calls committed; whoever is dead may hold it."""
+        names = self._cluster.controller_names
+        cores = [self._cluster.controller(name).raft.core for name in names if self._cluster.is_alive(name)]
+        running = [core for core in cores if core is not None]
+        for leader in running:
+            if isinstance(leader.role, Leader):
+                lacking = [core for core in running if core.log.synced_offset < leader.high_watermark]
+                if 2 * len(lacking) >= len(names):
+                    raise Violated(
+                        f"the quorum's high watermark is {leader.high_watermark} in epoch {leader.epoch}, "
+                        f"but {len(lacking)} of {len(names)} controllers do not have it on disk"
+                    )
 
     def _check_voter(self, name: str, core: RaftCore) -> None:
         if core.epoch < self._least_epoch(name, core):
@@ -222,6 +237,7 @@ class Invariants:
         self._committed[partition.key] = max(self._committed.get(partition.key, 0), state.high_watermark)
         self._note_highest(partition.name, state.high_watermark)
         self._check_in_sync(name, partition, state)
+        self._check_epochs(name, partition, state)
 
     def _check_elected_leader(self, name: str, partition: Partition, state: LeaderState) -> None:
         committed = self._committed.get(partition.key, 0)
@@ -230,6 +246,26 @@ class Invariants:
                 f"{name} leads {partition.name} in epoch {state.leader_epoch} with a log that ended at "
                 f"{state.epoch_start_offset}, but everything below {committed} was committed"
             )
+
+    def _check_epochs(self, name: str, partition: Partition, state: LeaderState) -> None:
+        """Committed records are the same everywhere: the same leader epochs wrote them in the ISR's logs."""
+        for node in state.isr:
+            member = f"broker-{node}"
+            replicas = self._cluster.broker(member).replicas if self._cluster.is_alive(member) else None
+            replica = None if replicas is None else replicas.find(partition.name)
+            if replica is None or replica is partition or not replica.is_online:
+                continue
+            lower = max(replica.log_start_offset, partition.log_start_offset)
+            upper = min(replica.log_end_offset, state.high_watermark)
+            own, others = (
+                [entry for entry in each.log.epochs.entries if lower < entry[1] < upper]
+                for each in (partition, replica)
+            )
+            if own != others and replica.key == partition.key:
+                raise Violated(
+                    f"{partition.name} below {upper}: leader epochs began at {own} on {name}, "
+                    f"but at {others} on {member}"
+                )
 
     def _check_in_sync(self, name: str, partition: Partition, state: LeaderState) -> None:
         """A member of the ISR, in the life the leader knows, holds everything below the high watermark."""

@@ -129,3 +129,23 @@ def test_missing_operations_make_a_history_incomplete() -> None:
     del history.operations[1]
     assert "1 of its 6 operations are not there: 1" in check(history).missing
     assert not check(history).is_good
+
+
+def test_what_was_never_acknowledged_may_be_appended_later() -> None:
+    """With acks=0 a send is over for its producer before it is in the log, perhaps behind what was read."""
+    history = read_history(
+        [
+            b'{"type":"history","version":1}',
+            b'{"type":"send","index":0,"process":"p","outcome":"ok","start_ms":0,"end_ms":1,"acks":"0",'
+            b'"idempotent":false,"steps":[["send","t-0","late"]]}',
+            b'{"type":"send","index":1,"process":"q","outcome":"ok","start_ms":2,"end_ms":3,'
+            b'"steps":[["send","t-0","a",0]]}',
+            b'{"type":"poll","index":2,"process":"c","outcome":"ok","start_ms":4,"end_ms":5,'
+            b'"steps":[["poll",{"t-0":[[0,"a"]]}]]}',
+            b'{"type":"poll","index":3,"process":"d","outcome":"ok","start_ms":6,"end_ms":7,"drain":true,'
+            b'"steps":[["poll",{"t-0":[[0,"a"],[1,"late"]]}]]}',
+            b'{"type":"end","operations":4,"drained":["t-0"]}',
+        ]
+    )
+    assert check(history).is_good
+    assert not check(history).allowed
