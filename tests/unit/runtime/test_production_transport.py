@@ -14,6 +14,7 @@ from glasslog.common.errors import ErrorCode
 from glasslog.common.runtime.production.start import run
 from glasslog.common.runtime.production.transport import SystemTransport
 from glasslog.common.runtime.protocols import (
+    FrameConnection,
     HttpAnswer,
     Peer,
     Runtime,
@@ -86,6 +87,36 @@ def test_frames_arrive_whole_however_the_bytes_are_cut() -> None:
             assert await reader.readexactly(len(wire)) == wire
             writer.close()
             await writer.wait_closed()
+        await listener.close()
+
+    _run(body)
+
+
+def test_answers_to_frames_of_one_read_keep_their_order() -> None:
+    """Small ones are gathered until the read is handled: no large one and no close may overtake them."""
+
+    class Closing:
+        def __init__(self, connection: FrameConnection) -> None:
+            self._connection = connection
+
+        def on_frame(self, frame: memoryview) -> None:
+            if bytes(frame) == b"end":
+                self._connection.close()
+            else:
+                self._connection.send((bytes(frame) * int(bytes(frame)),))
+
+        def on_closed(self, error: Exception | None) -> None: ...
+
+    async def body(runtime: Runtime) -> None:
+        listener = await runtime.transport.listen_frames("127.0.0.1:0", Closing, max_frame_bytes=1_000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        asked = [b"1", b"2", b"9000", b"3", b"8000", b"4"]
+        writer.write(b"".join(struct.pack(">i", len(each)) + each for each in [*asked, b"end"]))
+        for each in asked:
+            (size_bytes,) = struct.unpack(">i", await reader.readexactly(4))
+            assert await reader.readexactly(size_bytes) == each * int(each)
+        assert await reader.read() == b""
+        writer.close()
         await listener.close()
 
     _run(body)

@@ -67,6 +67,9 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._writable.set()
         self._closed_here = False
         self._linger_timer: asyncio.TimerHandle | None = None
+        # Small frames sent while those of one read are handled: they leave together, in one system call.
+        self._gathered: list[Buffer] = []
+        self._gathers = False
         # Received while reading was paused, not looked at yet.
         self._backlog = b""
         # An unfinished frame, its prefix included, and how much of it is there.
@@ -85,10 +88,18 @@ class FrameProtocol(asyncio.BufferedProtocol):
             return
         size_bytes = sum(map(len, parts))
         prefix = _PREFIX.pack(size_bytes)
-        if size_bytes < _JOIN_BELOW_BYTES:
-            self._transport.write(b"".join((prefix, *parts)))
-        else:
+        if size_bytes >= _JOIN_BELOW_BYTES:
+            self._send_gathered()
             self._transport.writelines((prefix, *parts))
+        elif self._gathers:
+            self._gathered += (prefix, *parts)
+        else:
+            self._transport.write(b"".join((prefix, *parts)))
+
+    def _send_gathered(self) -> None:
+        if self._gathered and self._transport is not None:
+            gathered, self._gathered = self._gathered, []
+            self._transport.write(b"".join(gathered))
 
     async def writable(self) -> None:
         await self._writable.wait()
@@ -113,6 +124,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
         """
         if self._closing or self._transport is None or self._transport.is_closing():
             return
+        self._send_gathered()
         self._closed_here = True
         self._closing = True
         self._writable.set()
@@ -168,6 +180,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
             self._error = TransportError(f"{self._peer.address} hung up in the middle of a frame")
         self._partial = bytearray()
         self._backlog = b""
+        self._gathered = []
         if self._handler is not None:
             try:
                 self._handler.on_closed(self._error)
@@ -202,6 +215,13 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def _feed(self, data: memoryview) -> None:
         """Deliver the whole frames in ``data`` and keep the rest."""
+        self._gathers = True
+        self._deliver_all(data)
+        self._gathers = False
+        if not self._closing:
+            self._send_gathered()
+
+    def _deliver_all(self, data: memoryview) -> None:
         position, end = 0, len(data)
         while end - position >= _PREFIX.size:
             if self._reading_paused:
