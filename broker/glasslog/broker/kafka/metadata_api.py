@@ -1,6 +1,6 @@
 """Metadata, DescribeCluster and DescribeTopicPartitions of the Kafka listener.
 
-Each topic's bytes are made once for an image and a version and used again until the metadata changes.
+Each topic's bytes are made once for a version and used again until the topic or a broker changes.
 Refuses to know how the image got here and where topics are created.  Brokers forward what only a controller
 can do, so that any of them may be called the controller: this one, as long as clients can reach it.
 Source: Kafka's ``KafkaApis.handleTopicMetadataRequest`` and ``DescribeTopicPartitionsRequestHandler``.
@@ -38,24 +38,39 @@ _NAMES_MAY_BE_NULL = 12
 
 
 class _TopicBytes:
-    """The encoded topics of one image, by version, whether operations are asked for, and topic id."""
+    """Encoded topics by version, whether operations are asked for, and topic id.
+
+    They hold as long as the topic and the brokers are the same in the newest image.
+    """
 
     def __init__(self, listener: str) -> None:
         self._listener = listener
         self._image = EMPTY_IMAGE
-        self._known: dict[tuple[int, bool], dict[TopicId, Encoded]] = {}
+        self._known: dict[tuple[int, bool], dict[TopicId, tuple[TopicImage, Encoded]]] = {}
 
     def encoded(
         self, image: MetadataImage, topics: Sequence[TopicImage], version: int, *, with_operations: bool
     ) -> list[Encoded]:
         if image is not self._image:
-            self._image = image
-            self._known.clear()
+            self._take(image)
         known = self._known.setdefault((version, with_operations), {})
+        found = []
         for topic in topics:
-            if topic.topic_id not in known:
-                known[topic.topic_id] = self._encode(image, topic, version, with_operations=with_operations)
-        return [known[topic.topic_id] for topic in topics]
+            entry = known.get(topic.topic_id)
+            if entry is None or entry[0] is not topic:
+                encoded = self._encode(image, topic, version, with_operations=with_operations)
+                entry = known[topic.topic_id] = (topic, encoded)
+            found.append(entry[1])
+        return found
+
+    def _take(self, image: MetadataImage) -> None:
+        if image.brokers is not self._image.brokers and image.brokers != self._image.brokers:
+            self._known.clear()
+        self._image = image
+        for known in self._known.values():
+            if len(known) > len(image.topics):
+                for gone in [topic_id for topic_id in known if topic_id not in image.topics]:
+                    del known[gone]
 
     def _encode(
         self, image: MetadataImage, topic: TopicImage, version: int, *, with_operations: bool
