@@ -83,7 +83,7 @@ def ask(
     answers: list[wire.MetadataResponse] = []
 
     async def main() -> None:
-        answers.append(await given.metadata(asked, Caller(version, "", Peer("x:1"))))
+        answers.append(await given.metadata(asked, Caller(version, "", Peer("x:1"), "KAFKA")))
 
     run_virtual(main)
     data = wire.METADATA.encode_response(answers[0], version)
@@ -152,7 +152,7 @@ def test_this_broker_is_the_controller_while_clients_can_reach_it() -> None:
 def test_partitions_are_described_page_by_page() -> None:
     given = apis(View(image_of(topic(1), topic(2), topic(3))))
     request = wire.DescribeTopicPartitionsRequest(response_partition_limit=2)
-    caller = Caller(0, "", Peer("x:1"))
+    caller = Caller(0, "", Peer("x:1"), "KAFKA")
     first = given.describe_topic_partitions(request, caller)
     assert [each.name for each in first.topics] == ["t1", "t2"]
     assert first.next_cursor == wire.Cursor(topic_name="t3", partition_index=0)
@@ -162,5 +162,7 @@ def test_partitions_are_described_page_by_page() -> None:
 
 def test_a_controllers_endpoint_is_not_told_here() -> None:
     given = apis(View(image_of()))
-    answer = given.describe_cluster(wire.DescribeClusterRequest(endpoint_type=2), Caller(2, "", Peer("x:1")))
+    answer = given.describe_cluster(
+        wire.DescribeClusterRequest(endpoint_type=2), Caller(2, "", Peer("x:1"), "KAFKA")
+    )
     assert answer.error_code == ErrorCode.MISMATCHED_ENDPOINT_TYPE

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from glasslog.broker.kafka.codec import INT32
 from glasslog.broker.kafka.connection import Api, RequestCall
 from glasslog.broker.kafka.node_addresses import NodeAddress, addresses_of
 from glasslog.broker.kafka.produce import (
@@ -31,6 +32,8 @@ from glasslog.metadata.image import MetadataImage
 _LOGGER = logging.getLogger(__name__)
 _MAGIC_POSITION = 16
 _MAGIC = 2
+_LENGTH_POSITION, _ATTRIBUTES_POSITION = 8, 22
+_TRANSACTIONAL_BIT = 0x10
 
 
 class ProduceApi:
@@ -98,9 +101,11 @@ def _refusal(produced: ProduceCall, version: int) -> tuple[ErrorCode, str] | Non
             f"version {version} carries record formats before magic 2; versions from {SERVED_FROM} on are "
             "served, which every client since Kafka 0.11 speaks",
         )
-    if produced.transactional_id is not None:
+    partitions = produced.request.partitions
+    if produced.transactional_id is not None or any(_is_transactional(each.records) for each in partitions):
+        # Nobody would ever decide the transaction: readers of committed records would wait for ever.
         return ErrorCode.INVALID_TXN_STATE, "transactions are not served here"
-    magics = {magic for each in produced.request.partitions if (magic := _magic(each.records)) != _MAGIC}
+    magics = {magic for each in partitions if (magic := _magic(each.records)) != _MAGIC}
     if magics:
         return (
             ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT,
@@ -112,6 +117,19 @@ def _refusal(produced: ProduceCall, version: int) -> tuple[ErrorCode, str] | Non
 def _magic(records: Buffer) -> int:
     """What the first batch says of its format; what is too short for one is left to the log to judge."""
     return records[_MAGIC_POSITION] if len(records) > _MAGIC_POSITION else _MAGIC
+
+
+def _is_transactional(records: Buffer) -> bool:
+    """Whether any batch says that it belongs to a transaction; batches that are not whole are left alone."""
+    position, end = 0, len(records)
+    while position + _ATTRIBUTES_POSITION < end:
+        if records[position + _ATTRIBUTES_POSITION] & _TRANSACTIONAL_BIT:
+            return True
+        length = INT32.unpack_from(records, position + _LENGTH_POSITION)[0]
+        if length <= 0:
+            return False
+        position += _LENGTH_POSITION + INT32.size + length
+    return False
 
 
 def _refused(each: ProducePartition, error: ErrorCode, message: str) -> ProducePartitionResult:
