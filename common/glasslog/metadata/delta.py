@@ -45,6 +45,27 @@ class MetadataDelta:
         self._names: dict[str, TopicId | None] = {}
         self._configs: dict[tuple[ResourceType, str], dict[str, str]] = {}
 
+    @classmethod
+    def between(cls, base: MetadataImage, image: MetadataImage) -> "MetadataDelta":
+        """The changes that lead from ``base`` to ``image``, an image of the same log (from a snapshot).
+
+        What both have in common is in no ``changed_*``, so taking it in costs what replaying would have.
+        """
+        delta = cls(base)
+        delta._offset, delta._epoch = image.offset, image.epoch
+        delta._next_producer_id = image.next_producer_id
+        delta._brokers = _differences(base.brokers, image.brokers)
+        delta._names = _differences(base.topic_ids, image.topic_ids)
+        configs = _differences(base.configs, image.configs)
+        delta._configs = {key: dict(values or {}) for key, values in configs.items()}
+        for topic_id, topic in _differences(base.topics, image.topics).items():
+            old = base.topics.get(topic_id)
+            if topic is None and old is not None:
+                delta._removed_topics[topic_id] = old
+            elif topic is not None:
+                delta._topics[topic_id] = _TopicDelta.between(old, topic)
+        return delta
+
     # --- what changed ---
 
     @property
@@ -217,6 +238,16 @@ class _TopicDelta:
         self._partitions = partitions
         self.changed: dict[int, PartitionImage] = {}
 
+    @classmethod
+    def between(cls, base: TopicImage | None, topic: TopicImage) -> "_TopicDelta":
+        partitions = () if base is None else base.partitions
+        delta = cls(topic.topic_id, topic.name, partitions)
+        for partition in topic.partitions:
+            number = partition.partition
+            if number >= len(partitions) or partitions[number] != partition:
+                delta.changed[number] = partition
+        return delta
+
     def create(self, record: PartitionCreated) -> None:
         require(
             record.partition >= len(self._partitions) and record.partition not in self.changed,
@@ -270,6 +301,13 @@ def _next_directories(old: PartitionImage, record: PartitionChange) -> tuple[byt
     if record.replicas is None or not old.directories:
         return old.directories
     return tuple(old.directory_of(replica) for replica in record.replicas)
+
+
+def _differences(base: Mapping[K, V], image: Mapping[K, V]) -> dict[K, V | None]:
+    """What ``image`` has that ``base`` has not, and None for what it has no more."""
+    found: dict[K, V | None] = {key: None for key in base if key not in image}
+    found.update({key: value for key, value in image.items() if base.get(key) != value})
+    return found
 
 
 def _without_none(mapping: dict[K, V | None]) -> dict[K, V]:
