@@ -13,6 +13,8 @@ Commands (``node=`` takes one id):
   cut node=1 | cut nodes=1,2 | heal       isolate a node, or cut two from each other; end all cuts
   hold node=1 | sync node=1               keep its syncs from ending; end the one that is held, and holding
   propose node=1 values=a,b               one batch
+  snapshot node=1 [trim]                  of all that it has delivered; cut its log behind it
+  damage node=1                           its newest snapshot
   resign node=1
   ask node=1 vote|prevote|begin|end|fetch from=2 epoch=1 ...    a request made by hand; shows the answer
   status                                  role, epoch, log and high watermark of each
@@ -34,6 +36,7 @@ from glasslog.controller.raft.messages import (
     LeaderReady,
     Request,
     RequestFailed,
+    SnapshotInstalled,
     VoteRequest,
 )
 from glasslog.controller.raft.types import HardState, QuorumConfig
@@ -172,6 +175,20 @@ class Stage:
         self.shown.append(f"offset {offset}")
         self._pump(voter)
 
+    def do_snapshot(self, options: dict[str, str], flags: list[str]) -> None:
+        voter = self._voter(options)
+        self.shown.append(f"snapshot {voter.take_snapshot()}")
+        if "trim" in flags:
+            self.shown.append(f"the log begins with {voter.trim()}")
+        self._pump(voter)
+
+    def do_damage(self, options: dict[str, str], flags: list[str]) -> None:
+        voter = self._voter(options)
+        newest = max(voter.snapshots)
+        data = bytearray(voter.snapshots[newest])
+        data[len(data) // 2] ^= 1
+        voter.snapshots[newest] = bytes(data)
+
     def do_resign(self, options: dict[str, str], flags: list[str]) -> None:
         voter = self._voter(options)
         assert voter.core is not None
@@ -193,7 +210,7 @@ class Stage:
             core = voter.core
             self.shown.append(
                 f"{node_id}: {type(core.role).__name__} epoch={core.epoch} leader={core.leader_id} "
-                f"log={core.log_end_offset} starts={_starts(voter)} hw={core.high_watermark}"
+                f"log={_extent(voter)} starts={_starts(voter)} hw={core.high_watermark}"
             )
 
     # --- the machinery --------------------------------------------------------------------------------------
@@ -297,9 +314,17 @@ class Stage:
                     self.shown.append(f"{voter.node_id} commits up to {high_watermark}")
                 case LeaderReady(epoch=epoch):
                     self.shown.append(f"{voter.node_id} is ready to lead epoch {epoch}")
+                case SnapshotInstalled(snapshot_id=snapshot_id):
+                    self.shown.append(f"{voter.node_id} begins with snapshot {snapshot_id}")
                 case LeaderChanged():
                     pass
         voter.notices.clear()
+
+
+def _extent(voter: Voter) -> str:
+    """Where the log ends, and where it begins unless at 0."""
+    begin, end = voter.log.base.end_offset, voter.log.end_offset
+    return f"{begin}..{end}" if begin else f"{end}"
 
 
 def _starts(voter: Voter) -> str:

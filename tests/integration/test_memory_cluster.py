@@ -295,3 +295,39 @@ def test_deleting_a_topic_ends_its_replicas_everywhere() -> None:
         assert (values_in(fresh), fresh.high_watermark) == ([], 0)
 
     on_a_cluster(scenario)
+
+
+def test_brokers_that_missed_much_begin_with_a_snapshot() -> None:
+    """The controllers' log is cut again and again; a broker that was away still gets everything."""
+
+    async def scenario(cluster: MemoryCluster) -> None:
+        await cluster.create_topic("kept", partitions=3)
+        await cluster.create_topic("removed")
+        await cluster.kill("broker-3")
+        await cluster.create_topic("new", replication_factor=2)
+        request = controller_pb2.DeleteTopicsRequest(names=["removed"], timeout_ms=5_000)
+        await cluster.call("broker-1", "DeleteTopics", request, controller_pb2.DeleteTopicsResponse)
+        for number in range(20):
+            await cluster.create_topic(f"t{number}", replication_factor=2)
+        await asyncio.sleep(2)
+        for name in cluster.controller_names:
+            core = cluster.controller(name).raft.core
+            assert core is not None
+            assert core.log.start_offset > 20
+        cluster.start("broker-3")
+        await cluster.healthy()
+        await isr_is_whole(cluster, "kept", partitions=3)
+        await cluster.until(
+            lambda: cluster.broker("broker-3").observer.image.topics == cluster.image.topics,
+            what="the same topics on broker-3",
+        )
+        await cluster.kill(cluster.active_controller())
+        await cluster.create_topic("after", replication_factor=2)
+
+    on_a_cluster(
+        scenario,
+        settings={
+            "metadata.log.max.record.bytes.between.snapshots": "2000",
+            "metadata.max.retention.bytes": "0",
+        },
+    )

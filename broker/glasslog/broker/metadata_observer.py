@@ -1,14 +1,16 @@
 """The broker's eyes on the cluster's metadata: follows the controllers' log and publishes images.
 
 Fetches ``__cluster_metadata-0`` as an observer, replays what is committed into a ``MetadataDelta``, and hands
-delta and image to subscribers in order. It refuses to know what subscribers do with them. The log is kept
-nowhere: a broker reads it from the start when it starts, which takes milliseconds for the clusters this
-serves until snapshots exist. Source: Kafka's ``MetadataLoader`` and ``BrokerMetadataPublisher``.
+delta and image to subscribers in order. It refuses to know what subscribers do with them. Nothing is kept on
+disk, and of the log nothing in memory once it is applied: a broker that starts, or that was away for long,
+gets a snapshot from the active controller, and what differs from its image is the delta. Source: Kafka's
+``MetadataLoader`` and ``BrokerMetadataPublisher``.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from glasslog.broker.controller_channel import ControllerChannel
@@ -23,6 +25,8 @@ from glasslog.log.batch import CorruptBatch
 from glasslog.log.records import decode_fast
 from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage
+from glasslog.metadata.image_records import image_of
+from glasslog.metadata.snapshot import SnapshotId, decode_snapshot
 from glasslog.metadata.wire import decode_record
 from glasslog.v1 import quorum_pb2 as pb
 from google.protobuf.message import DecodeError
@@ -30,9 +34,12 @@ from google.protobuf.message import DecodeError
 _log = logging.getLogger(__name__)
 
 QUORUM_FETCH = "/glasslog.v1.Quorum/Fetch"
+QUORUM_FETCH_SNAPSHOT = "/glasslog.v1.Quorum/FetchSnapshot"
 _MAX_WAIT_MS = 500
 _FETCH_BYTES = 1_048_576
 _MAX_PENDING_BYTES = 64 * 1_048_576
+_MAX_SNAPSHOT_BYTES = 256 * 1_048_576
+_PART_ATTEMPTS = 3
 _FATAL = frozenset({ErrorCode.INCONSISTENT_CLUSTER_ID})
 
 
@@ -68,6 +75,7 @@ class MetadataObserver:
         answer_timeout_ms: int,
     ) -> None:
         self._clock = runtime.clock
+        self._blocking = runtime.blocking
         self._controllers = controllers
         self._node_id = node_id
         self._cluster_id = cluster_id
@@ -121,7 +129,8 @@ class MetadataObserver:
             voter = self._controllers.candidate
             try:
                 answer = await self._fetch(voter)
-                self._take(answer)
+                if self._take(answer):
+                    await self._begin_with_snapshot(voter, answer.snapshot_id)
             except GlasslogError as error:
                 if error.code in _FATAL:
                     raise
@@ -155,17 +164,18 @@ class MetadataObserver:
         except DecodeError as error:
             raise TransportError(f"unreadable answer: {error}") from error
 
-    def _take(self, answer: pb.QuorumFetchResponse) -> None:
-        """Take in one answer; raises ``GlasslogError`` when it does not come from the active controller."""
-        if not self._log.on_epoch(answer.epoch):
-            raise GlasslogError(ErrorCode.NOT_CONTROLLER, f"it is still in epoch {answer.epoch}")
-        self._controllers.on_leader(leader_id=NodeId(answer.leader_id), epoch=answer.epoch)
-        if answer.error_code:
-            raise GlasslogError(error_code_of(answer.error_code), "it refused the fetch")
+    def _take(self, answer: pb.QuorumFetchResponse) -> bool:
+        """Take in one answer; returns whether it sends to a snapshot.
+
+        Raises ``GlasslogError`` when it does not come from the active controller.
+        """
+        self._learn_leader(answer)
+        if answer.HasField("snapshot_id"):
+            return True
         if answer.HasField("diverging_epoch"):
             diverging = answer.diverging_epoch
             self._log.on_diverging(epoch=diverging.epoch, end_offset=Offset(diverging.end_offset))
-            return
+            return False
         self._log.on_batches(answer.records)
         self._log.on_high_watermark(Offset(answer.high_watermark))
         batches = self._log.take_committed()
@@ -174,6 +184,75 @@ class MetadataObserver:
         except GlasslogError as error:
             # Half applied, and never handed out again: a broker that went on would lack it for good.
             raise InvariantViolation(f"committed metadata can not be applied: {error}") from error
+        return False
+
+    def _learn_leader(self, answer: pb.QuorumFetchResponse | pb.FetchSnapshotResponse) -> None:
+        if not self._log.on_epoch(answer.epoch):
+            raise GlasslogError(ErrorCode.NOT_CONTROLLER, f"it is still in epoch {answer.epoch}")
+        self._controllers.on_leader(leader_id=NodeId(answer.leader_id), epoch=answer.epoch)
+        if answer.error_code:
+            raise GlasslogError(error_code_of(answer.error_code), "it refused the fetch")
+
+    # --- a snapshot -----------------------------------------------------------------------------------------
+
+    async def _begin_with_snapshot(self, voter: Voter, wanted: pb.SnapshotId) -> None:
+        """Fetch it, and go on from it. Raises ``CorruptSnapshot`` for a damaged one; nothing changes then."""
+        snapshot_id = SnapshotId(end_offset=wanted.end_offset, epoch=wanted.epoch)
+        data = await self._fetch_snapshot(voter, snapshot_id)
+        image = await self._blocking(partial(_read_image, snapshot_id, data))
+        self._log.begin_with(end_offset=Offset(snapshot_id.end_offset), epoch=snapshot_id.epoch)
+        _log.info("broker %d: metadata begins with snapshot %s", self._node_id, snapshot_id)
+        self._publish(MetadataDelta.between(self.image, image), image)
+
+    async def _fetch_snapshot(self, voter: Voter, snapshot_id: SnapshotId) -> bytes:
+        data = bytearray()
+        while True:
+            part = await self._fetch_part_again(voter, snapshot_id, position=len(data))
+            if not part.data or part.position != len(data) or part.size_bytes > _MAX_SNAPSHOT_BYTES:
+                raise GlasslogError(
+                    ErrorCode.CORRUPT_MESSAGE,
+                    f"snapshot {snapshot_id}: {len(part.data)} bytes from {part.position} on of "
+                    f"{part.size_bytes}, where {len(data)} and at most {_MAX_SNAPSHOT_BYTES} were expected",
+                )
+            data += part.data
+            if len(data) >= part.size_bytes:
+                return bytes(data)
+
+    async def _fetch_part_again(
+        self, voter: Voter, snapshot_id: SnapshotId, *, position: int
+    ) -> pb.FetchSnapshotResponse:
+        """A lost part is asked for again, not the whole."""
+        for _ in range(_PART_ATTEMPTS - 1):
+            try:
+                return await self._fetch_part(voter, snapshot_id, position=position)
+            except TransportError as error:
+                _log.debug("part of snapshot %s at %d: %s", snapshot_id, position, error)
+        return await self._fetch_part(voter, snapshot_id, position=position)
+
+    async def _fetch_part(
+        self, voter: Voter, snapshot_id: SnapshotId, *, position: int
+    ) -> pb.FetchSnapshotResponse:
+        request = pb.FetchSnapshotRequest(
+            cluster_id=self._cluster_id,
+            replica_id=self._node_id,
+            current_leader_epoch=self._log.leader_epoch,
+            snapshot_id=pb.SnapshotId(end_offset=snapshot_id.end_offset, epoch=snapshot_id.epoch),
+            position=position,
+            max_bytes=_FETCH_BYTES,
+            observer=True,
+        )
+        channel = self._controllers.channel_to(voter)
+        data = await channel.unary(
+            QUORUM_FETCH_SNAPSHOT, request.SerializeToString(), timeout_ms=self._answer_timeout_ms
+        )
+        try:
+            answer = pb.FetchSnapshotResponse.FromString(data)
+        except DecodeError as error:
+            raise TransportError(f"unreadable answer: {error}") from error
+        self._learn_leader(answer)
+        return answer
+
+    # --- applying -------------------------------------------------------------------------------------------
 
     async def _relieve(self) -> None:
         """A tail that outgrew its bound is dropped and fetched again after a pause."""
@@ -187,7 +266,9 @@ class MetadataObserver:
         delta = MetadataDelta(self.image)
         for batch in batches:
             self._replay(delta, batch)
-        image = delta.apply()
+        self._publish(delta, delta.apply())
+
+    def _publish(self, delta: MetadataDelta, image: MetadataImage) -> None:
         if image.offset > self.image.offset:
             for listener in self._listeners:
                 listener(delta, image)
@@ -206,3 +287,10 @@ class MetadataObserver:
             raise InvariantViolation(f"metadata log: unreadable committed batch: {error}") from error
         for offset, _, _, value, _ in records:
             delta.replay(Offset(offset), epoch, decode_record(value or b""))
+
+
+def _read_image(snapshot_id: SnapshotId, data: bytes) -> MetadataImage:
+    """Raises ``CorruptSnapshot``, or ``InvariantViolation`` for records that make no image."""
+    snapshot = decode_snapshot(snapshot_id, data)
+    records = (decode_record(value) for batch in snapshot.batches for value in batch)
+    return image_of(records, offset=snapshot.last_offset, epoch=snapshot_id.epoch)

@@ -49,6 +49,8 @@ class ObservedLog:
         self._applied_end = 0
         self._high_watermark = -1
         self._leader_epoch = 0
+        # Of the last entry before what is known of epochs: a snapshot's, 0 for none.
+        self._base_epoch = 0
         # Where each epoch starts, oldest first; both lists go up together.
         self._epochs: list[int] = []
         self._starts: list[int] = []
@@ -81,7 +83,7 @@ class ObservedLog:
         return FetchPosition(
             leader_epoch=self._leader_epoch,
             fetch_offset=Offset(self._end),
-            last_fetched_epoch=self._epochs[-1] if self._epochs else 0,
+            last_fetched_epoch=self._epochs[-1] if self._epochs else self._base_epoch,
             known_high_watermark=Offset(self._high_watermark),
         )
 
@@ -91,6 +93,22 @@ class ObservedLog:
             return False
         self._leader_epoch = epoch
         return True
+
+    def begin_with(self, *, end_offset: Offset, epoch: int) -> None:
+        """A snapshot was applied that stands for everything below ``end_offset``: go on from there.
+
+        Raises ``InvariantViolation`` when it says less than what has been applied.
+        """
+        require(
+            end_offset > self._applied_end,
+            f"metadata log: a snapshot of what is below {end_offset}, after {self._applied_end} was applied",
+        )
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._epochs, self._starts = [], []
+        self._base_epoch = epoch
+        self._end = self._applied_end = end_offset
+        self._high_watermark = max(self._high_watermark, end_offset)
 
     def on_batches(self, records: Buffer) -> None:
         """Append fetched batches. Raises ``CorruptBatch`` for bytes that are none, before keeping any."""

@@ -117,6 +117,38 @@ class NodeConfig:
         "controller.quorum.request.timeout.ms", "for one request", default=2000, minimum=10, maximum=_INT
     )
 
+    metadata_log_segment_bytes: int = setting(
+        "metadata.log.segment.bytes",
+        "of one segment of the metadata log, at least 17 MiB; Kafka's is 1 GiB",
+        default=67_108_864,
+        minimum=8_388_608,
+        maximum=_INT,
+    )
+    metadata_log_max_record_bytes_between_snapshots: int = setting(
+        "metadata.log.max.record.bytes.between.snapshots",
+        "after so many bytes of committed metadata a snapshot is taken",
+        default=20_971_520,
+        minimum=1,
+    )
+    metadata_log_max_snapshot_interval_ms: int = setting(
+        "metadata.log.max.snapshot.interval.ms",
+        "a snapshot is taken after so long if there is new metadata; 0: only by size",
+        default=3_600_000,
+        minimum=0,
+    )
+    metadata_max_retention_bytes: int = setting(
+        "metadata.max.retention.bytes",
+        "beyond so many bytes of metadata log and snapshots the older ones go; -1: no bound",
+        default=104_857_600,
+        minimum=-1,
+    )
+    metadata_max_retention_ms: int = setting(
+        "metadata.max.retention.ms",
+        "metadata log and snapshots go when a later snapshot is older than this; -1: no bound",
+        default=604_800_000,
+        minimum=-1,
+    )
+
     # --- brokers, as the controller sees them ---
     broker_session_timeout_ms: int = setting(
         "broker.session.timeout.ms",

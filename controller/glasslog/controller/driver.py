@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, require
@@ -18,10 +19,12 @@ from glasslog.common.runtime.protocols import Clock
 from glasslog.controller.decision import ControllerSettings
 from glasslog.controller.events import describe
 from glasslog.controller.heartbeats import Heartbeats
-from glasslog.controller.raft.types import CommittedBatch
+from glasslog.controller.raft.types import CommittedBatch, SnapshotSource
 from glasslog.controller.requests import BrokerHeartbeatRequest, FenceBrokersRequest, Request, Response
 from glasslog.controller.state import Active, ControllerState
 from glasslog.metadata.image import MetadataImage
+from glasslog.metadata.image_records import encoded_image, image_of
+from glasslog.metadata.snapshot import Snapshot
 from glasslog.metadata.wire import decode_record, encode_record
 
 _log = logging.getLogger(__name__)
@@ -152,6 +155,16 @@ class Controller:
             waiting = self._waiting.popleft()
             if not waiting.committed.done():
                 waiting.committed.set_result(None)
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Begin anew with the image in ``snapshot``: only a controller that follows is told so."""
+        records = (decode_record(data) for batch in snapshot.batches for data in batch)
+        image = image_of(records, offset=snapshot.last_offset, epoch=snapshot.id.epoch)
+        self._state.begin_with(image)
+
+    def take_snapshot(self) -> SnapshotSource:
+        """The committed image, which never changes."""
+        return partial(encoded_image, self._state.committed)
 
     def on_leader(self, epoch: int) -> None:
         """Start a term: every broker has a fresh session."""

@@ -14,6 +14,7 @@ from glasslog.common.runtime.protocols import Listener, Runtime, Services
 from glasslog.controller.decision import ControllerSettings
 from glasslog.controller.driver import Controller, ControllerStatus
 from glasslog.controller.raft.node import RaftNode
+from glasslog.controller.raft.snapshot_rules import SnapshotConfig
 from glasslog.controller.raft.types import QuorumConfig
 from glasslog.controller.service import ControllerService
 from glasslog.log.directory import LogDirectory
@@ -154,6 +155,8 @@ class ControllerServer:
                 election_timeout_ms=config.controller_quorum_election_timeout_ms,
                 fetch_timeout_ms=config.controller_quorum_fetch_timeout_ms,
                 request_timeout_ms=config.controller_quorum_request_timeout_ms,
+                segment_bytes=config.metadata_log_segment_bytes,
+                snapshots=snapshot_config(config),
             ),
             listener=self._controller,
         )
@@ -166,6 +169,16 @@ class ControllerServer:
             node_id=self._config.node_id,
             new_directory_id=self._runtime.random.uuid(),
         )
+
+
+def snapshot_config(config: NodeConfig) -> SnapshotConfig:
+    """When the quorum takes snapshots, and what it keeps."""
+    return SnapshotConfig(
+        max_new_bytes=config.metadata_log_max_record_bytes_between_snapshots,
+        max_interval_ms=config.metadata_log_max_snapshot_interval_ms,
+        retention_bytes=config.metadata_max_retention_bytes,
+        retention_ms=config.metadata_max_retention_ms,
+    )
 
 
 def controller_settings(config: NodeConfig) -> ControllerSettings:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from glasslog.common.errors import InvariantViolation
+from glasslog.common.errors import InvariantViolation, require
 from glasslog.common.ids import NO_NODE, NodeId, Offset
 from glasslog.controller.decision import Context, ControllerSettings, Decision
 from glasslog.controller.directories import assign_replicas
@@ -150,6 +150,15 @@ class ControllerState:
         if isinstance(self.role, Active) and self.role.image.offset == self.committed.offset:
             # Equal by construction: from here on both are the same objects, not two copies of everything.
             self.role.image = self.committed
+
+    def begin_with(self, image: MetadataImage) -> None:
+        """The committed metadata as a snapshot has it, in place of what is here."""
+        require(isinstance(self.role, Standby), "a snapshot was loaded by the active controller")
+        require(
+            image.offset >= self.committed.offset,
+            f"a snapshot up to {image.offset} was loaded over metadata up to {self.committed.offset}",
+        )
+        self.committed = image
 
 
 def _replayed(

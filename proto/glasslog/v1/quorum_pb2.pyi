@@ -252,6 +252,7 @@ class QuorumFetchResponse(_message.Message):
     LOG_START_OFFSET_FIELD_NUMBER: _builtins.int
     DIVERGING_EPOCH_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     error_code: _builtins.int
     epoch: _builtins.int
     leader_id: _builtins.int
@@ -263,6 +264,10 @@ class QuorumFetchResponse(_message.Message):
     def diverging_epoch(self) -> Global___DivergingEpoch:
         """Set when the fetcher's log diverges: it truncates to min(own end, this end) of that epoch."""
 
+    @_builtins.property
+    def snapshot_id(self) -> Global___SnapshotId:
+        """Set when the log does not begin as early as the fetcher needs: it fetches this snapshot first."""
+
     def __init__(
         self,
         *,
@@ -273,14 +278,119 @@ class QuorumFetchResponse(_message.Message):
         log_start_offset: _builtins.int = ...,
         diverging_epoch: Global___DivergingEpoch | None = ...,
         records: _builtins.bytes = ...,
+        snapshot_id: Global___SnapshotId | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch", "epoch", b"epoch", "error_code", b"error_code", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_start_offset", b"log_start_offset", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch", "epoch", b"epoch", "error_code", b"error_code", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_start_offset", b"log_start_offset", "records", b"records", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QuorumFetchResponse: _TypeAlias = QuorumFetchResponse  # noqa: Y015
+
+@_typing.final
+class SnapshotId(_message.Message):
+    """Stands for every entry below end_offset, the last of them of this epoch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    END_OFFSET_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    end_offset: _builtins.int
+    epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        end_offset: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "epoch", b"epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotId: _TypeAlias = SnapshotId  # noqa: Y015
+
+@_typing.final
+class FetchSnapshotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    REPLICA_ID_FIELD_NUMBER: _builtins.int
+    CURRENT_LEADER_EPOCH_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    OBSERVER_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    replica_id: _builtins.int
+    current_leader_epoch: _builtins.int
+    """as the fetcher knows it; -1: any, for observers"""
+    position: _builtins.int
+    """of the first byte asked for"""
+    max_bytes: _builtins.int
+    observer: _builtins.bool
+    @_builtins.property
+    def snapshot_id(self) -> Global___SnapshotId: ...
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        replica_id: _builtins.int = ...,
+        current_leader_epoch: _builtins.int = ...,
+        snapshot_id: Global___SnapshotId | None = ...,
+        position: _builtins.int = ...,
+        max_bytes: _builtins.int = ...,
+        observer: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "current_leader_epoch", b"current_leader_epoch", "max_bytes", b"max_bytes", "observer", b"observer", "position", b"position", "replica_id", b"replica_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchSnapshotRequest: _TypeAlias = FetchSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class FetchSnapshotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LEADER_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    error_code: _builtins.int
+    """SNAPSHOT_NOT_FOUND, POSITION_OUT_OF_RANGE"""
+    epoch: _builtins.int
+    leader_id: _builtins.int
+    position: _builtins.int
+    size_bytes: _builtins.int
+    """of the whole"""
+    data: _builtins.bytes
+    @_builtins.property
+    def snapshot_id(self) -> Global___SnapshotId: ...
+    def __init__(
+        self,
+        *,
+        error_code: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        leader_id: _builtins.int = ...,
+        snapshot_id: Global___SnapshotId | None = ...,
+        position: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "epoch", b"epoch", "error_code", b"error_code", "leader_id", b"leader_id", "position", b"position", "size_bytes", b"size_bytes", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchSnapshotResponse: _TypeAlias = FetchSnapshotResponse  # noqa: Y015
 
 @_typing.final
 class DivergingEpoch(_message.Message):

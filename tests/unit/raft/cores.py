@@ -9,29 +9,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import NodeId
+from glasslog.common.ids import NodeId, Offset
 from glasslog.common.runtime.protocols import Random
 from glasslog.controller.raft.batches import (
     committed_batches,
     encode_data,
-    encode_leader_change,
+    encode_leader_change_batch,
     parse_fetched,
 )
 from glasslog.controller.raft.core import RaftCore
-from glasslog.controller.raft.epochs import LogOutline
+from glasslog.controller.raft.epochs import NO_SNAPSHOT, LogOutline
 from glasslog.controller.raft.messages import (
     BatchSpan,
     BeginQuorumEpochRequest,
     Committed,
     DataAppend,
+    DivergingEpoch,
     EndQuorumEpochRequest,
     FetchedAppend,
     FetchedBatches,
     FetchRequest,
     FetchResponse,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     LeaderChangeAppend,
     LeaderReady,
     LogRange,
+    NoSnapshotPart,
     Notice,
     Outgoing,
     Ready,
@@ -41,10 +45,15 @@ from glasslog.controller.raft.messages import (
     Response,
     ResponseReceived,
     Send,
+    SnapshotInstalled,
+    SnapshotInstead,
+    SnapshotPart,
+    SnapshotRange,
     VoteRequest,
     VoteResponse,
 )
 from glasslog.controller.raft.types import CommittedBatch, HardState, QuorumConfig
+from glasslog.metadata.snapshot import CorruptSnapshot, SnapshotId, decode_snapshot, encode_snapshot
 
 CLUSTER = "cluster-of-the-tests"
 
@@ -55,14 +64,15 @@ class BatchLog:
     def __init__(self) -> None:
         self.batches: list[tuple[BatchSpan, bytes]] = []
         self.synced = 0
+        self.base = NO_SNAPSHOT
 
     @property
     def end_offset(self) -> int:
-        return self.batches[-1][0].end_offset if self.batches else 0
+        return self.batches[-1][0].end_offset if self.batches else self.base.end_offset
 
     @property
     def synced_offset(self) -> int:
-        return self.batches[self.synced - 1][0].end_offset if self.synced else 0
+        return self.batches[self.synced - 1][0].end_offset if self.synced else self.base.end_offset
 
     @property
     def epoch_starts(self) -> list[tuple[int, int]]:
@@ -96,6 +106,16 @@ class BatchLog:
                 max_bytes -= len(data)
         return b"".join(parts)
 
+    def replace_by(self, snapshot_id: SnapshotId) -> None:
+        self.batches, self.synced, self.base = [], 0, snapshot_id
+
+    def trim_to(self, base: SnapshotId) -> None:
+        """Snapshots end where batches do."""
+        kept = [each for each in self.batches if each[0].base_offset >= base.end_offset]
+        self.synced -= len(self.batches) - len(kept)
+        assert self.synced >= 0, "a snapshot of entries that are not durable"
+        self.batches, self.base = kept, base
+
     def lose_unsynced(self, keep: int) -> None:
         """Power is lost; ``keep`` un-synced batches happen to have reached the disk."""
         del self.batches[self.synced + keep :]
@@ -125,6 +145,7 @@ class Voter:
         self.log = BatchLog()
         self.disk = HardState()
         self.life = 0
+        self.now_ms = 0
         self.core: RaftCore | None = None
         self.held: Ready | None = None
         self.waiting: dict[int, tuple[Packet, Request]] = {}
@@ -132,15 +153,26 @@ class Voter:
         self.committed: list[CommittedBatch] = []
         self.delivered = 0
         self.notices: list[Notice] = []
+        self.snapshots: dict[SnapshotId, bytes] = {}
+        self.fetched = bytearray()
 
     # --- life -----------------------------------------------------------------------------------------------
 
     def start(self, now_ms: int) -> None:
         self.life += 1
+        self.now_ms = now_ms
         self.committed, self.delivered, self.held, self.waiting = [], 0, None, {}
         # As the shell does after opening: what is there is made durable before it is claimed.
         self.log.synced = len(self.log.batches)
-        outline = LogOutline(end_offset=self.log.end_offset, epoch_starts=self.log.epoch_starts)
+        newest = max(self.snapshots, default=NO_SNAPSHOT)
+        if newest.end_offset:
+            self._load(newest)
+        outline = LogOutline(
+            base=self.log.base,
+            snapshot=newest,
+            end_offset=self.log.end_offset,
+            epoch_starts=self.log.epoch_starts,
+        )
         self.core = RaftCore(
             node_id=self.node_id,
             cluster_id=CLUSTER,
@@ -165,8 +197,14 @@ class Voter:
 
     def receive(self, packet: Packet, now_ms: int) -> None:
         assert self.core is not None
+        self.now_ms = now_ms
         if isinstance(
-            packet.body, VoteRequest | BeginQuorumEpochRequest | EndQuorumEpochRequest | FetchRequest
+            packet.body,
+            VoteRequest
+            | BeginQuorumEpochRequest
+            | EndQuorumEpochRequest
+            | FetchRequest
+            | FetchSnapshotRequest,
         ):
             request_id, self.next_request_id = self.next_request_id, self.next_request_id + 1
             self.waiting[request_id] = (packet, packet.body)
@@ -177,6 +215,53 @@ class Voter:
             )
             self.core.step(received, now_ms)
 
+    # --- snapshots ------------------------------------------------------------------------------------------
+
+    def take_snapshot(self) -> SnapshotId | None:
+        """Of all that was delivered; None when there is nothing new."""
+        assert self.core is not None
+        outline = self.core.log
+        if self.delivered <= outline.snapshot.end_offset:
+            return None
+        taken = SnapshotId(end_offset=self.delivered, epoch=outline.epoch_before(self.delivered))
+        values = [value for batch in self.committed for value in batch.records]
+        self.snapshots[taken] = b"".join(encode_snapshot(taken, [values], timestamp_ms=0))
+        self.core.on_snapshot_taken(taken)
+        return taken
+
+    def trim(self) -> SnapshotId | None:
+        """Begin the log with the newest snapshot, if that moves it."""
+        assert self.core is not None
+        base = max(self.snapshots, default=NO_SNAPSHOT)
+        if base.end_offset <= self.log.base.end_offset or base.end_offset > self.log.synced_offset:
+            return None
+        self.log.trim_to(base)
+        self.core.on_trimmed(base)
+        self.snapshots = {base: self.snapshots[base]}
+        return base
+
+    def _receive_part(self, part: SnapshotPart, now_ms: int) -> None:
+        assert self.core is not None
+        del self.fetched[part.position :]
+        assert len(self.fetched) == part.position
+        self.fetched += part.data
+        if not part.is_last:
+            return
+        try:
+            decode_snapshot(part.snapshot_id, bytes(self.fetched))
+        except CorruptSnapshot:
+            self.core.on_snapshot_received(part.snapshot_id, now_ms, is_sound=False)
+            return
+        self.snapshots[part.snapshot_id] = bytes(self.fetched)
+        self.log.replace_by(part.snapshot_id)
+        self.core.on_snapshot_received(part.snapshot_id, now_ms, is_sound=True)
+
+    def _load(self, snapshot_id: SnapshotId) -> None:
+        snapshot = decode_snapshot(snapshot_id, self.snapshots[snapshot_id])
+        values = tuple(value for batch in snapshot.batches for value in batch)
+        self.committed = [CommittedBatch(base_offset=Offset(0), epoch=snapshot_id.epoch, records=values)]
+        self.delivered = snapshot_id.end_offset
+
     # --- duties ---------------------------------------------------------------------------------------------
 
     def take(self) -> list[Packet]:
@@ -186,6 +271,8 @@ class Voter:
         ready = self.core.take_ready()
         if ready.is_empty:
             return []
+        for part in ready.snapshot_parts:
+            self._receive_part(part, self.now_ms)
         if ready.truncate_to is not None:
             self.log.truncate_to(ready.truncate_to)
         for append in ready.appends:
@@ -194,7 +281,7 @@ class Voter:
                 case DataAppend():
                     self.log.append(bytes(encode_data(append, timestamp_ms=0)))
                 case LeaderChangeAppend():
-                    self.log.append(bytes(encode_leader_change(append, timestamp_ms=0)))
+                    self.log.append(bytes(encode_leader_change_batch(append, timestamp_ms=0)))
                 case FetchedAppend(data=data):
                     self.log.append(data)
         packets = [packet for message in ready.messages for packet in self._leave(message)]
@@ -218,7 +305,9 @@ class Voter:
 
     def _note(self, notice: Notice) -> None:
         self.notices.append(notice)
-        if isinstance(notice, Committed):
+        if isinstance(notice, SnapshotInstalled):
+            self._load(notice.snapshot_id)
+        elif isinstance(notice, Committed):
             data = self.log.read(self.delivered, end_offset=notice.high_watermark, max_bytes=1 << 30)
             for end_offset, batch in committed_batches(data):
                 if batch is not None:
@@ -246,6 +335,10 @@ class Voter:
 
     def _fill(self, reply: Reply) -> Response:
         response = reply.response
+        if isinstance(response, FetchSnapshotResponse) and isinstance(response.body, SnapshotRange):
+            part = self._read_part(response.body)
+            error = ErrorCode.SNAPSHOT_NOT_FOUND if isinstance(part, NoSnapshotPart) else response.error
+            return replace(response, error=error, body=part)
         if isinstance(response, FetchResponse) and isinstance(response.body, LogRange):
             wanted = response.body
             data = self.log.read(
@@ -254,6 +347,17 @@ class Voter:
             assert data
             return replace(response, body=parse_fetched(data))
         return response
+
+    def _read_part(self, wanted: SnapshotRange) -> SnapshotPart | NoSnapshotPart:
+        data = self.snapshots.get(wanted.snapshot_id)
+        if data is None:
+            return NoSnapshotPart()
+        return SnapshotPart(
+            snapshot_id=wanted.snapshot_id,
+            position=wanted.position,
+            size_bytes=len(data),
+            data=data[wanted.position : wanted.position + wanted.max_bytes],
+        )
 
     # --- durable before sent --------------------------------------------------------------------------------
 
@@ -295,6 +399,10 @@ def _describe_body(body: Request | Response) -> str:
                 f"Fetch epoch={body.current_leader_epoch} log={body.fetch_offset}@{body.last_fetched_epoch} "
                 f"hw={body.known_high_watermark}"
             )
+        case FetchSnapshotRequest():
+            return (
+                f"FetchSnapshot epoch={body.current_leader_epoch} id={body.snapshot_id} from={body.position}"
+            )
         case _:
             return _describe_response(body)
 
@@ -305,6 +413,12 @@ def _describe_response(response: Response) -> str:
         return f"{response.error.name} {view}"
     if isinstance(response, VoteResponse):
         return f"{'granted' if response.granted else 'rejected'} {view}"
+    if isinstance(response, FetchSnapshotResponse):
+        part = response.body
+        assert isinstance(part, SnapshotPart)
+        return (
+            f"part of {part.snapshot_id} from={part.position} last={'yes' if part.is_last else 'no'} {view}"
+        )
     if not isinstance(response, FetchResponse):
         return f"ok {view}"
     match response.body:
@@ -312,6 +426,8 @@ def _describe_response(response: Response) -> str:
             body = f"records=[{spans[0].base_offset},{spans[-1].end_offset})"
         case FetchedBatches() | LogRange():
             body = "nothing"
-        case diverging:
+        case SnapshotInstead(snapshot_id=snapshot_id):
+            body = f"snapshot={snapshot_id}"
+        case DivergingEpoch() as diverging:
             body = f"diverging={diverging.end_offset}@{diverging.epoch}"
     return f"{body} hw={response.high_watermark} {view}"

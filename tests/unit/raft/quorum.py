@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from glasslog.common.ids import NO_NODE, NodeId
+from glasslog.common.ids import NO_NODE, NodeId, Offset
 from glasslog.common.node_config import Voter
 from glasslog.common.runtime.memory.content import Keep
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.controller.raft.node import RaftNode
-from glasslog.controller.raft.types import CommittedBatch, QuorumConfig
+from glasslog.controller.raft.types import CommittedBatch, QuorumConfig, SnapshotSource
+from glasslog.metadata.snapshot import Snapshot, SnapshotId
 
 CLUSTER = "quorum-of-the-tests"
 PORT = 9093
@@ -21,11 +22,24 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[CommittedBatch] = []
         self.events: list[tuple[str, int, int]] = []
+        self.snapshots: list[SnapshotId] = []
 
     def on_committed(self, batch: CommittedBatch) -> None:
         if self.batches:
             assert batch.base_offset >= self.batches[-1].next_offset
         self.batches.append(batch)
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Its values are what the batches before it held, as ``take_snapshot`` wrote them."""
+        self.snapshots.append(snapshot.id)
+        values = tuple(value for batch in snapshot.batches for value in batch)
+        self.batches = []
+        if values:
+            self.batches = [CommittedBatch(base_offset=Offset(0), epoch=snapshot.id.epoch, records=values)]
+
+    def take_snapshot(self) -> SnapshotSource:
+        values = self.values
+        return lambda: iter([tuple(values)])
 
     def on_leader(self, epoch: int) -> None:
         self.events.append(("leader", epoch, -1))
@@ -45,7 +59,9 @@ class Recorder:
 class Member:
     """One voter's process: what runs, and what it told."""
 
-    def __init__(self, world: MemoryWorld, node_id: int, voters: tuple[Voter, ...]) -> None:
+    def __init__(
+        self, world: MemoryWorld, node_id: int, voters: tuple[Voter, ...], config: QuorumConfig
+    ) -> None:
         self.host = f"controller-{node_id}"
         self.recorder = Recorder()
         self._runtime = world.runtime(self.host)
@@ -55,7 +71,7 @@ class Member:
             node_id=NodeId(node_id),
             cluster_id=CLUSTER,
             voters=voters,
-            config=QuorumConfig(),
+            config=config,
             listener=self.recorder,
         )
         self.task = asyncio.create_task(self._run(), name=self.host)
@@ -71,8 +87,9 @@ class Member:
 class Quorum:
     """Voters by id; ``start`` begins a new life of one."""
 
-    def __init__(self, world: MemoryWorld, size: int = 3) -> None:
+    def __init__(self, world: MemoryWorld, size: int = 3, *, config: QuorumConfig | None = None) -> None:
         self.world = world
+        self.config = config or QuorumConfig()
         self.voters = tuple(
             Voter(node_id=node_id, address=f"controller-{node_id}:{PORT}") for node_id in range(1, size + 1)
         )
@@ -80,7 +97,7 @@ class Quorum:
 
     def start(self, *node_ids: int) -> None:
         for node_id in node_ids or range(1, len(self.voters) + 1):
-            self.members[node_id] = Member(self.world, node_id, self.voters)
+            self.members[node_id] = Member(self.world, node_id, self.voters, self.config)
 
     async def kill(self, node_id: int, *, power_loss: Keep | None = None) -> None:
         member = self.members.pop(node_id)

@@ -10,7 +10,7 @@ from glasslog.controller.raft import wire
 from glasslog.controller.raft.batches import (
     committed_batches,
     encode_data,
-    encode_leader_change,
+    encode_leader_change_batch,
     parse_fetched,
 )
 from glasslog.controller.raft.epochs import LogOutline
@@ -115,7 +115,7 @@ def test_leader_change_is_kafkas() -> None:
     append = LeaderChangeAppend(
         base_offset=7, epoch=3, leader_id=ONE, voters=(ONE, TWO), granting_voters=(ONE,)
     )
-    batch = encode_leader_change(append, timestamp_ms=0)
+    batch = encode_leader_change_batch(append, timestamp_ms=0)
     header = read_header(batch)
     assert header.is_control
     assert (header.base_offset, header.partition_leader_epoch) == (7, 3)

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import NodeId
-from glasslog.controller.raft.messages import Committed, LeaderReady, RequestFailed
+from glasslog.controller.raft.messages import Committed, LeaderReady, RequestFailed, SnapshotInstalled
 from glasslog.controller.raft.roles import Leader
 from glasslog.controller.raft.types import QuorumConfig
 
@@ -48,7 +48,7 @@ class Schedule:
         self.chance = random.Random(seed)
         size = self.chance.choice([1, 2, 3, 3, 3, 5])
         ids = range(1, size + 1)
-        config = QuorumConfig(max_fetch_bytes=self.chance.choice([1, 200, 1_000_000]))
+        config = QuorumConfig(max_fetch_bytes=self.chance.choice([60, 200, 1_000_000]))
         self.voters = {i: Voter(i, ids, config, Seeded(f"{seed}/{i}")) for i in ids}
         self.majority = size // 2 + 1
         self.drop = self.chance.choice([0.0, 0.02, 0.15])
@@ -61,7 +61,9 @@ class Schedule:
         self.proposed = 0
         self.leaders: dict[int, int] = {}
         self.epochs = dict.fromkeys(ids, 0)
-        self.committed: list[tuple[int, bytes]] = []
+        self.committed: list[tuple[int, int, bytes]] = []
+        self.ends: dict[int, int] = {0: 0}
+        self.installed = 0
         self.commits_of_leaders = 0
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -76,6 +78,8 @@ class Schedule:
         for voter in self.voters.values():
             self.start(voter)
         self.at(50, self.propose)
+        if self.chance.random() < 0.7:
+            self.at(300, self.snapshot)
         if self.chance.random() < 0.8:
             self.at(500, self.fault)
         self.pass_time(FAULTY_MS)
@@ -126,6 +130,18 @@ class Schedule:
                 voter.core.propose(values, self.now_ms)
                 self.pump(voter)
         self.at(self.chance.randint(1, 120), self.propose)
+
+    def snapshot(self) -> None:
+        """One node takes a snapshot, and may cut its log; none after all healed, for one may be fetched."""
+        if self.now_ms >= FAULTY_MS:
+            return
+        voter = self.voters[self.chance.choice(list(self.voters))]
+        if voter.core is not None and voter.held is None:
+            voter.take_snapshot()
+            if self.chance.random() < 0.7:
+                voter.trim()
+            self.pump(voter)
+        self.at(self.chance.randint(20, 800), self.snapshot)
 
     def fault(self) -> None:
         """One of the faults, and the end of some."""
@@ -249,28 +265,39 @@ class Schedule:
         for notice in voter.notices:
             if isinstance(notice, Committed):
                 self.check_commit(voter, notice.high_watermark)
+            elif isinstance(notice, SnapshotInstalled):
+                self.installed += 1
+                assert notice.snapshot_id.end_offset in self.ends, "a snapshot of what is not committed"
             elif isinstance(notice, LeaderReady):
                 self.check_leader_has_all(voter)
         voter.notices.clear()
 
     def check_commit(self, voter: Voter, high_watermark: int) -> None:
-        """Committed entries are the same everywhere, and on a majority's disks."""
-        log = [(span.epoch, data) for span, data in voter.log.batches if span.end_offset <= high_watermark]
-        shared = min(len(log), len(self.committed))
-        assert log[:shared] == self.committed[:shared], "committed entries differ"
-        if len(log) <= len(self.committed):
+        """Committed entries are the same everywhere, and on a majority's disks, in logs or in snapshots."""
+        log = [each for each in entries_of(voter) if each[0] < high_watermark]
+        self.check_same(voter, log)
+        known = self.committed[-1][0] if self.committed else -1
+        new = [each for each in log if each[0] > known]
+        if not new:
             return
-        holders = [
-            each
-            for each in self.voters.values()
-            if [(span.epoch, data) for span, data in each.log.batches[: each.log.synced]][: len(log)] == log
-        ]
+        holders = [each for each in self.voters.values() if holds(each, new, high_watermark)]
         assert len(holders) >= self.majority, f"only {len(holders)} hold what is committed"
-        self.committed = log
+        self.committed += new
+        self.ends.update({span.end_offset: span.epoch for span, _ in voter.log.batches})
+
+    def check_same(self, voter: Voter, log: list[tuple[int, int, bytes]]) -> None:
+        """What the node's log has is what is committed, from where its log begins."""
+        begins = voter.log.base.end_offset
+        assert begins in self.ends, "a log begins where nothing was committed"
+        committed = [each for each in self.committed if each[0] >= begins]
+        shared = min(len(log), len(committed))
+        assert log[:shared] == committed[:shared], "committed entries differ"
 
     def check_leader_has_all(self, voter: Voter) -> None:
-        log = [(span.epoch, data) for span, data in voter.log.batches]
-        assert log[: len(self.committed)] == self.committed, "a leader lacks committed entries"
+        log = entries_of(voter)
+        self.check_same(voter, log)
+        newest = self.committed[-1][0] if self.committed else -1
+        assert voter.log.end_offset > newest, "a leader lacks committed entries"
 
     def check_convergence(self) -> None:
         leaders = [each for each in self.voters.values() if each.core and isinstance(each.core.role, Leader)]
@@ -285,6 +312,19 @@ class Schedule:
             values = [value for batch in voter.committed for value in batch.records]
             assert values == [value for batch in leader.committed for value in batch.records][: len(values)]
         assert len(leader.committed) > 50, "no progress"
+
+
+def entries_of(voter: Voter) -> list[tuple[int, int, bytes]]:
+    """Base offset, epoch and bytes of each batch."""
+    return [(span.base_offset, span.epoch, data) for span, data in voter.log.batches]
+
+
+def holds(voter: Voter, new: list[tuple[int, int, bytes]], end_offset: int) -> bool:
+    """Whether the new entries are on the node's disk; a snapshot holds all that is below its end."""
+    begins = voter.log.base.end_offset
+    wanted = [each for each in new if each[0] >= begins]
+    log = [each for each in entries_of(voter)[: voter.log.synced] if new[0][0] <= each[0] < end_offset]
+    return log == wanted
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

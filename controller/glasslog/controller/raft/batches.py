@@ -6,25 +6,15 @@ read the log.  This module refuses to know what values mean and where batches ar
 """
 
 from collections.abc import Iterator
-from struct import Struct
 
 from glasslog.common.errors import InvariantViolation
-from glasslog.common.ids import NodeId, Offset
+from glasslog.common.ids import Offset
 from glasslog.common.runtime.protocols import Buffer
 from glasslog.controller.raft.messages import BatchSpan, DataAppend, FetchedBatches, LeaderChangeAppend
 from glasslog.controller.raft.types import CommittedBatch
 from glasslog.log.batch import CorruptBatch, iterate_batches, validate_batch
 from glasslog.log.records import decode_fast, encode_batch
-
-LEADER_CHANGE = 2
-"""Kafka's ``ControlRecordType.LEADER_CHANGE``."""
-
-_CONTROL_KEY = Struct(">hh")
-_LEADER_CHANGE_HEAD = Struct(">hi")
-_NODE_ID = Struct(">i")
-_KEY_VERSION = 0
-_VALUE_VERSION = 0
-_NO_TAGGED_FIELDS = b"\0"
+from glasslog.metadata.control_records import LEADER_CHANGE, control_key, encode_leader_change
 
 
 def encode_data(append: DataAppend, *, timestamp_ms: int) -> bytearray:
@@ -33,39 +23,15 @@ def encode_data(append: DataAppend, *, timestamp_ms: int) -> bytearray:
     return encode_batch(records, base_offset=append.base_offset, leader_epoch=append.epoch)
 
 
-def encode_leader_change(append: LeaderChangeAppend, *, timestamp_ms: int) -> bytearray:
+def encode_leader_change_batch(append: LeaderChangeAppend, *, timestamp_ms: int) -> bytearray:
     """The control batch that begins an epoch."""
-    key = _CONTROL_KEY.pack(_KEY_VERSION, LEADER_CHANGE)
-    value = b"".join(
-        (
-            _LEADER_CHANGE_HEAD.pack(_VALUE_VERSION, append.leader_id),
-            _encode_voters(append.voters),
-            _encode_voters(append.granting_voters),
-            _NO_TAGGED_FIELDS,
-        )
-    )
+    value = encode_leader_change(append.leader_id, append.voters, append.granting_voters)
     return encode_batch(
-        [(timestamp_ms, key, value, ())],
+        [(timestamp_ms, control_key(LEADER_CHANGE), value, ())],
         base_offset=append.base_offset,
         leader_epoch=append.epoch,
         control=True,
     )
-
-
-def _encode_voters(voters: tuple[NodeId, ...]) -> bytes:
-    """Kafka's compact array of voters; its length plus one is an unsigned varint."""
-    return _encode_unsigned(len(voters) + 1) + b"".join(
-        _NODE_ID.pack(voter) + _NO_TAGGED_FIELDS for voter in voters
-    )
-
-
-def _encode_unsigned(number: int) -> bytes:
-    encoded = bytearray()
-    while number >= 0x80:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def parse_fetched(data: bytes) -> FetchedBatches:

@@ -13,7 +13,7 @@ This module refuses to know clocks, files, sockets and tasks.
 from collections.abc import Sequence
 from typing import assert_never
 
-from glasslog.common.errors import ErrorCode
+from glasslog.common.errors import ErrorCode, require
 from glasslog.common.ids import NodeId, Offset
 from glasslog.common.runtime.protocols import Random
 from glasslog.controller.raft import election, following, gate, leading
@@ -24,6 +24,8 @@ from glasslog.controller.raft.messages import (
     EpochResponse,
     FetchRequest,
     FetchResponse,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     Message,
     Ready,
     RequestFailed,
@@ -52,6 +54,7 @@ from glasslog.controller.raft.types import (
     ReplicaDescription,
 )
 from glasslog.controller.raft.voter_state import VoterState
+from glasslog.metadata.snapshot import SnapshotId
 
 
 class RaftCore:
@@ -143,6 +146,21 @@ class RaftCore:
         state.log.synced_offset = max(state.log.synced_offset, min(end_offset, state.log.end_offset))
         if isinstance(state.quorum.role, Leader):
             leading.maybe_advance_high_watermark(state, state.quorum.role)
+
+    def on_snapshot_received(self, snapshot_id: SnapshotId, now_ms: int, *, is_sound: bool) -> None:
+        """All parts were written. ``is_sound``: the log was replaced by it; otherwise nothing was changed."""
+        self._state.now_ms = now_ms
+        following.on_snapshot_received(self._state, snapshot_id, is_sound=is_sound)
+
+    def on_snapshot_taken(self, snapshot_id: SnapshotId) -> None:
+        """A snapshot of what is committed here is on disk: fetchers may be sent to it."""
+        log = self._state.log
+        require(snapshot_id.end_offset <= self._state.high_watermark, f"{snapshot_id} is not committed")
+        log.snapshot = max(log.snapshot, snapshot_id)
+
+    def on_trimmed(self, base: SnapshotId) -> None:
+        """The log begins at the end of ``base`` now, a snapshot that is on disk."""
+        self._state.log.trim_to(base)
 
     # --- outputs --------------------------------------------------------------------------------------------
 
@@ -237,6 +255,8 @@ class RaftCore:
         match request:
             case FetchRequest():
                 self._on_fetch(message.request_id, request)
+            case FetchSnapshotRequest():
+                self._on_fetch_snapshot(message.request_id, request)
             case VoteRequest():
                 self._on_vote(message.request_id, request)
             case BeginQuorumEpochRequest():
@@ -253,6 +273,14 @@ class RaftCore:
             leading.on_fetch(self._state, role, request_id, request)
         else:
             self._state.reply_fetch(request_id, error=error)
+
+    def _on_fetch_snapshot(self, request_id: int, request: FetchSnapshotRequest) -> None:
+        error = gate.refuse_fetch(self._state, request)
+        role = self._state.quorum.role
+        if error is ErrorCode.NONE and isinstance(role, Leader):
+            leading.on_fetch_snapshot(self._state, role, request_id, request)
+        else:
+            self._state.reply_snapshot(request_id, error=error)
 
     def _on_vote(self, request_id: int, request: VoteRequest) -> None:
         error = gate.refuse_vote(self._state, request)
@@ -283,6 +311,8 @@ class RaftCore:
         match response:
             case FetchResponse():
                 following.on_fetch_response(self._state, sender, correlation_id, response)
+            case FetchSnapshotResponse():
+                following.on_snapshot_response(self._state, sender, correlation_id, response)
             case VoteResponse():
                 election.on_vote_response(self._state, sender, correlation_id, response)
             case EpochResponse():

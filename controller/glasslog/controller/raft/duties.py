@@ -7,13 +7,14 @@ This module refuses to know why any of it is to be done.
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-from glasslog.common.errors import require
+from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
 from glasslog.common.ids import NodeId
 from glasslog.common.runtime.protocols import Runtime
-from glasslog.controller.raft.batches import committed_batches, encode_data, encode_leader_change
+from glasslog.controller.raft.batches import committed_batches, encode_data, encode_leader_change_batch
 from glasslog.controller.raft.core import RaftCore
 from glasslog.controller.raft.inbox import Inbox
 from glasslog.controller.raft.messages import (
@@ -24,20 +25,28 @@ from glasslog.controller.raft.messages import (
     FetchedAppend,
     FetchedBatches,
     FetchResponse,
+    FetchSnapshotResponse,
     LeaderChangeAppend,
     LeaderChanged,
     LeaderReady,
     LogRange,
+    NoSnapshotPart,
     Notice,
     Outgoing,
     Ready,
     Reply,
     Send,
+    SnapshotInstalled,
+    SnapshotPart,
+    SnapshotRange,
 )
 from glasslog.controller.raft.peers import Peers
 from glasslog.controller.raft.quorum_file import QuorumFile
 from glasslog.controller.raft.raft_log import RaftLog
+from glasslog.controller.raft.snapshot_files import SnapshotFiles
+from glasslog.controller.raft.snapshots import SnapshotKeeper
 from glasslog.controller.raft.types import RaftListener
+from glasslog.metadata.snapshot import Snapshot, SnapshotId
 
 _LOGGER = logging.getLogger(__name__)
 _DELIVERY_BYTES = 1024 * 1024
@@ -57,6 +66,9 @@ class Duties:
         inbox: Inbox,
         peers: Peers,
         listener: RaftListener,
+        snapshots: SnapshotFiles,
+        keeper: SnapshotKeeper,
+        calls: asyncio.TaskGroup,
     ) -> None:
         self._node_id = node_id
         self._runtime = runtime
@@ -66,7 +78,21 @@ class Duties:
         self._inbox = inbox
         self._peers = peers
         self._listener = listener
+        self._snapshots = snapshots
+        self._keeper = keeper
+        self._calls = calls
+        self._installed: Snapshot | None = None
         self._delivered_offset = log.start_offset
+
+    @property
+    def delivered_offset(self) -> int:
+        """The state machine has everything below."""
+        return self._delivered_offset
+
+    def begin_with(self, snapshot: Snapshot) -> None:
+        """The snapshot that was found on disk, before anything else."""
+        self._listener.on_snapshot(snapshot)
+        self._delivered_offset = snapshot.id.end_offset
 
     async def fulfil(self) -> None:
         """Until the core has nothing more to hand over."""
@@ -76,6 +102,8 @@ class Duties:
     async def _fulfil(self, ready: Ready) -> None:
         if ready.hard_state is not None:
             await self._runtime.blocking(partial(self._file.write, ready.hard_state))
+        for part in ready.snapshot_parts:
+            await self._take_part(part)
         self._write(ready)
         self._dispatch(ready.messages)
         for notice in ready.notices:
@@ -104,7 +132,7 @@ class Duties:
                 data = encode_data(append, timestamp_ms=now_ms)
                 self._log.append_own(data, base_offset=base_offset, epoch=epoch)
             case LeaderChangeAppend(base_offset=base_offset, epoch=epoch):
-                data = encode_leader_change(append, timestamp_ms=now_ms)
+                data = encode_leader_change_batch(append, timestamp_ms=now_ms)
                 self._log.append_own(data, base_offset=base_offset, epoch=epoch)
             case FetchedAppend(data=fetched):
                 self._log.append_fetched(fetched)
@@ -116,6 +144,23 @@ class Duties:
         end_offset = self._log.end_offset
         await self._log.sync(self._runtime.blocking)
         self._core.on_synced(end_offset)
+
+    # --- a snapshot that is fetched -------------------------------------------------------------------------
+
+    async def _take_part(self, part: SnapshotPart) -> None:
+        await self._runtime.blocking(partial(self._snapshots.write_part, part))
+        if part.is_last:
+            await self._complete(part.snapshot_id)
+
+    async def _complete(self, snapshot_id: SnapshotId) -> None:
+        """Nothing of the log goes before the snapshot is whole, sound and durable."""
+        snapshot = await self._runtime.blocking(partial(self._snapshots.finish_fetched, snapshot_id))
+        if snapshot is not None:
+            _LOGGER.info("node %d: the log begins with snapshot %s now", self._node_id, snapshot_id)
+            await self._runtime.blocking(partial(self._log.replace_by, snapshot_id))
+            self._installed = snapshot
+        now_ms = self._runtime.clock.now_ms()
+        self._core.on_snapshot_received(snapshot_id, now_ms, is_sound=snapshot is not None)
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -136,6 +181,10 @@ class Duties:
         response = reply.response
         if isinstance(response, FetchResponse) and isinstance(response.body, LogRange):
             response = self._fill(response, response.body)
+        if isinstance(response, FetchSnapshotResponse) and isinstance(response.body, SnapshotRange):
+            answer = self._answer_part(reply.request_id, response, response.body)
+            self._calls.create_task(answer, name="part of a snapshot")
+            return
         self._inbox.answer(reply.request_id, response)
 
     def _fill(self, response: FetchResponse, wanted: LogRange) -> FetchResponse:
@@ -149,12 +198,38 @@ class Duties:
             body=FetchedBatches(data=data, spans=NO_RECORDS.spans),
         )
 
+    async def _answer_part(
+        self, request_id: int, response: FetchSnapshotResponse, wanted: SnapshotRange
+    ) -> None:
+        """Read beside the loop. A damaged snapshot is found out before its first part leaves."""
+        try:
+            part = await self._runtime.blocking(partial(self._read_part, wanted))
+        except StorageError as error:
+            _LOGGER.warning("node %d: %s", self._node_id, error)
+            filled = replace(response, error=ErrorCode.KAFKA_STORAGE_ERROR, body=NoSnapshotPart())
+        except GlasslogError as error:
+            if error.code is ErrorCode.SNAPSHOT_NOT_FOUND:
+                self._keeper.miss(wanted.snapshot_id)
+            filled = replace(response, error=error.code, body=NoSnapshotPart())
+        else:
+            filled = replace(response, body=part)
+        self._inbox.answer(request_id, filled)
+
+    def _read_part(self, wanted: SnapshotRange) -> SnapshotPart:
+        if wanted.position == 0 and wanted.snapshot_id in self._snapshots.ids():
+            self._snapshots.load_or_discard(wanted.snapshot_id)
+        return self._snapshots.read_part(
+            wanted.snapshot_id, position=wanted.position, max_bytes=wanted.max_bytes
+        )
+
     # --- the state machine ----------------------------------------------------------------------------------
 
     async def _tell(self, notice: Notice) -> None:
         match notice:
             case Committed(high_watermark=high_watermark):
                 await self._deliver(high_watermark)
+            case SnapshotInstalled(snapshot_id=snapshot_id):
+                self._start_over(snapshot_id)
             case LeaderReady(epoch=epoch):
                 _LOGGER.info("node %d leads the quorum in epoch %d", self._node_id, epoch)
                 self._listener.on_leader(epoch)
@@ -163,6 +238,12 @@ class Duties:
                 self._listener.on_not_leader(epoch, leader_id)
             case _:
                 assert_never(notice)
+
+    def _start_over(self, snapshot_id: SnapshotId) -> None:
+        snapshot, self._installed = self._installed, None
+        require(snapshot is not None and snapshot.id == snapshot_id, f"{snapshot_id} was not installed")
+        assert snapshot is not None
+        self.begin_with(snapshot)
 
     async def _deliver(self, high_watermark: int) -> None:
         """Read committed batches back from the log and hand them over, in bounded portions."""
@@ -175,6 +256,7 @@ class Duties:
                 if batch is not None:
                     self._listener.on_committed(batch)
                 self._delivered_offset = end_offset
+            self._keeper.count(len(data))
             if self._delivered_offset < high_watermark:
                 # A long replay must not keep everybody else from running.
                 await asyncio.sleep(0)

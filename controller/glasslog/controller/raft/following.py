@@ -1,4 +1,4 @@
-"""A follower's work: fetching from the leader, truncating what diverges, noticing the leader's death.
+"""A follower's work: fetching log or snapshot, truncating what diverges, noticing the leader's death.
 
 A leader is given up when no fetch succeeded for the fetch timeout, or earlier when its process refuses
 connections for a while: then it is dead rather than slow.  Seeking election begins with a pre-vote, so a
@@ -18,10 +18,17 @@ from glasslog.controller.raft.messages import (
     FetchedBatches,
     FetchRequest,
     FetchResponse,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     LogRange,
+    Response,
+    SnapshotInstead,
+    SnapshotPart,
 )
 from glasslog.controller.raft.roles import (
     FetchInFlight,
+    FetchingLog,
+    FetchingSnapshot,
     FetchPending,
     Follower,
     Suspected,
@@ -29,6 +36,7 @@ from glasslog.controller.raft.roles import (
     Unattached,
 )
 from glasslog.controller.raft.voter_state import VoterState
+from glasslog.metadata.snapshot import SnapshotId
 
 
 def start(state: VoterState, leader_id: NodeId) -> None:
@@ -60,15 +68,55 @@ def on_fetch_response(
     state: VoterState, sender: NodeId, correlation_id: int, response: FetchResponse
 ) -> None:
     """Take what the leader of this epoch sent; anything but the answer to the running fetch is ignored."""
-    role = state.quorum.role
-    if not isinstance(role, Follower) or sender != role.leader_id:
+    role = _answered(state, sender, correlation_id)
+    if role is None:
         return
-    if role.fetch != FetchInFlight(correlation_id=correlation_id):
-        return
-    role.leader = Trusted()
     if response.error is ErrorCode.NONE:
         _take(state, role, response)
-    elif response.error is ErrorCode.NOT_LEADER_OR_FOLLOWER and response.epoch == state.quorum.epoch:
+    else:
+        _on_refusal(state, role, response)
+
+
+def on_snapshot_response(
+    state: VoterState, sender: NodeId, correlation_id: int, response: FetchSnapshotResponse
+) -> None:
+    """Take the next part of a snapshot; when the leader has it no more, ask for the log again."""
+    role = _answered(state, sender, correlation_id)
+    if role is None:
+        return
+    if response.error is ErrorCode.NONE:
+        _take_part(state, role, response)
+    else:
+        role.wanted = FetchingLog()
+        _on_refusal(state, role, response)
+
+
+def on_snapshot_received(state: VoterState, snapshot_id: SnapshotId, *, is_sound: bool) -> None:
+    """The last part was written. A snapshot that is damaged was thrown away, and changes nothing here."""
+    if is_sound:
+        state.install_snapshot(snapshot_id)
+    role = state.quorum.role
+    if isinstance(role, Follower) and isinstance(role.wanted, FetchingSnapshot):
+        role.wanted = FetchingLog()
+        if is_sound:
+            _fetch(state, role)
+        else:
+            _fetch_later(state, role)
+
+
+def _answered(state: VoterState, sender: NodeId, correlation_id: int) -> Follower | None:
+    """The role, if this is the answer it waits for."""
+    role = state.quorum.role
+    if not isinstance(role, Follower) or sender != role.leader_id:
+        return None
+    if role.fetch != FetchInFlight(correlation_id=correlation_id):
+        return None
+    role.leader = Trusted()
+    return role
+
+
+def _on_refusal(state: VoterState, role: Follower, response: Response) -> None:
+    if response.error is ErrorCode.NOT_LEADER_OR_FOLLOWER and response.epoch == state.quorum.epoch:
         # Within its own epoch a leader says so only after it resigned.
         _lose_leader(state, position=len(state.others))
     else:
@@ -125,6 +173,28 @@ def _fetch_later(state: VoterState, role: Follower) -> None:
 
 
 def _fetch(state: VoterState, role: Follower) -> None:
+    if isinstance(role.wanted, FetchingSnapshot):
+        _fetch_snapshot(state, role, role.wanted)
+    else:
+        _fetch_log(state, role)
+
+
+def _fetch_snapshot(state: VoterState, role: Follower, wanted: FetchingSnapshot) -> None:
+    request = FetchSnapshotRequest(
+        cluster_id=state.cluster_id,
+        replica_id=state.node_id,
+        current_leader_epoch=state.quorum.epoch,
+        snapshot_id=wanted.snapshot_id,
+        position=wanted.position,
+        max_bytes=state.config.max_fetch_bytes,
+        observer=False,
+    )
+    timeout_ms = state.config.fetch_attempt_timeout_ms
+    correlation_id = state.send(role.leader_id, request, timeout_ms=timeout_ms)
+    role.fetch = FetchInFlight(correlation_id=correlation_id)
+
+
+def _fetch_log(state: VoterState, role: Follower) -> None:
     """Ask for what follows the own log; the request claims the log, so it waits until that is synced."""
     request = FetchRequest(
         cluster_id=state.cluster_id,
@@ -147,9 +217,11 @@ def _fetch(state: VoterState, role: Follower) -> None:
 
 
 def _take(state: VoterState, role: Follower, response: FetchResponse) -> None:
-    role.has_fetched = True
-    role.fetch_deadline_ms = _draw_fetch_deadline_ms(state)
+    _note_success(state, role)
     body = response.body
+    if isinstance(body, SnapshotInstead):
+        _begin_snapshot(state, role, body.snapshot_id)
+        return
     if isinstance(body, DivergingEpoch):
         state.truncate(state.log.truncation_for(body))
     elif isinstance(body, LogRange) or not _fits(state, body.spans):
@@ -162,6 +234,43 @@ def _take(state: VoterState, role: Follower, response: FetchResponse) -> None:
     if not isinstance(body, DivergingEpoch):
         state.advance_high_watermark(min(response.high_watermark, state.log.end_offset))
     _fetch(state, role)
+
+
+def _note_success(state: VoterState, role: Follower) -> None:
+    role.has_fetched = True
+    role.fetch_deadline_ms = _draw_fetch_deadline_ms(state)
+
+
+def _begin_snapshot(state: VoterState, role: Follower, snapshot_id: SnapshotId) -> None:
+    """The own log is too old, or parted from the leader's before its begin. What is committed never goes."""
+    if snapshot_id.end_offset <= state.high_watermark or snapshot_id.epoch > state.quorum.epoch:
+        _fetch_later(state, role)
+        return
+    role.wanted = FetchingSnapshot(snapshot_id=snapshot_id, position=0)
+    _fetch(state, role)
+
+
+def _take_part(state: VoterState, role: Follower, response: FetchSnapshotResponse) -> None:
+    part, wanted = response.body, role.wanted
+    is_wanted = (
+        isinstance(wanted, FetchingSnapshot)
+        and isinstance(part, SnapshotPart)
+        and (part.snapshot_id, part.position) == (wanted.snapshot_id, wanted.position)
+        and bool(part.data)
+        and part.size_bytes <= state.config.snapshots.max_snapshot_bytes
+    )
+    if not is_wanted or not isinstance(part, SnapshotPart):
+        role.wanted = FetchingLog()
+        _fetch_later(state, role)
+        return
+    _note_success(state, role)
+    state.write_snapshot_part(part)
+    role.wanted = FetchingSnapshot(snapshot_id=part.snapshot_id, position=part.position + len(part.data))
+    if part.is_last:
+        # The shell tells what became of it; should that take too long, the fetch is not waited for for ever.
+        role.fetch = FetchPending(at_ms=_patience_ms(role))
+    else:
+        _fetch(state, role)
 
 
 def _append(state: VoterState, batches: FetchedBatches) -> None:

@@ -12,6 +12,7 @@ from glasslog.controller.raft.messages import (
     BeginQuorumEpochRequest,
     EndQuorumEpochRequest,
     FetchRequest,
+    FetchSnapshotRequest,
     Response,
     VoteRequest,
 )
@@ -43,14 +44,15 @@ def refuse_end(state: VoterState, request: EndQuorumEpochRequest) -> ErrorCode:
     return error if error is not ErrorCode.NONE else _pass_epoch(state, request.leader_epoch)
 
 
-def refuse_fetch(state: VoterState, request: FetchRequest) -> ErrorCode:
+def refuse_fetch(state: VoterState, request: FetchRequest | FetchSnapshotRequest) -> ErrorCode:
     """NONE when this node leads the fetcher's epoch. A fetcher's newer epoch is not entered, only refused."""
     epoch = state.quorum.epoch
+    is_negative = request.fetch_offset < 0 if isinstance(request, FetchRequest) else request.position < 0
     if request.cluster_id != state.cluster_id:
         return ErrorCode.INCONSISTENT_CLUSTER_ID
     if not request.observer and request.replica_id not in state.others:
         return ErrorCode.INCONSISTENT_VOTER_SET
-    if request.fetch_offset < 0:
+    if is_negative:
         return ErrorCode.INVALID_REQUEST
     is_any_epoch = request.observer and request.current_leader_epoch == _NO_EPOCH
     if not is_any_epoch and request.current_leader_epoch < epoch:

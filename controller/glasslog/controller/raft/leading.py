@@ -11,8 +11,11 @@ from glasslog.controller.raft.messages import (
     BeginQuorumEpochRequest,
     EndQuorumEpochRequest,
     FetchRequest,
+    FetchSnapshotRequest,
     LeaderReady,
     LogRange,
+    SnapshotInstead,
+    SnapshotRange,
 )
 from glasslog.controller.raft.roles import NEVER_MS, FetcherKey, Leader, ParkedFetch, Progress, Resigned
 from glasslog.controller.raft.voter_state import VoterState
@@ -64,8 +67,9 @@ def propose(state: VoterState, values: tuple[bytes, ...]) -> int:
 
 def on_fetch(state: VoterState, role: Leader, request_id: int, request: FetchRequest) -> None:
     """Answer, or park until something new is there. The gate has checked the epoch and who asks."""
-    if request.fetch_offset < state.log.start_offset:
-        state.reply_fetch(request_id, error=ErrorCode.OFFSET_OUT_OF_RANGE)
+    if _begins_anew(state, request):
+        _note_contact(state, role, request)
+        state.reply_fetch(request_id, SnapshotInstead(snapshot_id=state.log.snapshot))
         return
     divergence = state.log.divergence(
         fetch_offset=request.fetch_offset, last_fetched_epoch=request.last_fetched_epoch
@@ -75,6 +79,31 @@ def on_fetch(state: VoterState, role: Leader, request_id: int, request: FetchReq
         return
     _note_progress(state, role, request)
     _park(state, role, request_id, request)
+
+
+def on_fetch_snapshot(
+    state: VoterState, role: Leader, request_id: int, request: FetchSnapshotRequest
+) -> None:
+    """Answer with a part of a snapshot; whether there is such a snapshot, the shell knows."""
+    _note_contact(state, role, request)
+    part = SnapshotRange(
+        snapshot_id=request.snapshot_id,
+        position=request.position,
+        max_bytes=max(1, min(request.max_bytes, state.config.max_fetch_bytes)),
+    )
+    state.reply_snapshot(request_id, part)
+
+
+def _begins_anew(state: VoterState, request: FetchRequest) -> bool:
+    return state.log.is_below_base(
+        fetch_offset=request.fetch_offset, last_fetched_epoch=request.last_fetched_epoch
+    )
+
+
+def _note_contact(state: VoterState, role: Leader, request: FetchRequest | FetchSnapshotRequest) -> None:
+    """A voter that fetches a snapshot holds nothing new yet, but it hears this leader."""
+    if not request.observer:
+        role.voters[request.replica_id].last_fetch_ms = state.now_ms
 
 
 def answer_parked(state: VoterState, role: Leader) -> None:
@@ -111,6 +140,10 @@ def _end_for(state: VoterState, request: FetchRequest) -> int:
 
 def _answer(state: VoterState, parked: ParkedFetch) -> None:
     request = parked.request
+    if _begins_anew(state, request):
+        # The log was trimmed while the fetch waited.
+        state.reply_fetch(parked.request_id, SnapshotInstead(snapshot_id=state.log.snapshot))
+        return
     end_offset = _end_for(state, request)
     if request.fetch_offset >= end_offset:
         state.reply_fetch(parked.request_id)

@@ -1,7 +1,7 @@
 """What passes between raft nodes and through a core: requests, responses, inputs, outputs, ``Ready``.
 
 This module refuses to know how anything travels or is stored: it is data.  Source of the requests: KIP-595,
-KIP-996 (pre-vote).
+KIP-630 (snapshots), KIP-996 (pre-vote).
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import TypeAlias
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.controller.raft.types import HardState
+from glasslog.metadata.snapshot import SnapshotId
 
 # --- requests ---------------------------------------------------------------------------------------------
 
@@ -65,7 +66,22 @@ class FetchRequest:
     known_high_watermark: int
 
 
-Request: TypeAlias = VoteRequest | BeginQuorumEpochRequest | EndQuorumEpochRequest | FetchRequest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSnapshotRequest:
+    """Asks for a part of a snapshot, from byte ``position`` on; epochs as in ``FetchRequest``."""
+
+    cluster_id: str
+    replica_id: NodeId
+    current_leader_epoch: int
+    snapshot_id: SnapshotId
+    position: int
+    max_bytes: int
+    observer: bool
+
+
+Request: TypeAlias = (
+    VoteRequest | BeginQuorumEpochRequest | EndQuorumEpochRequest | FetchRequest | FetchSnapshotRequest
+)
 
 # --- responses --------------------------------------------------------------------------------------------
 
@@ -123,7 +139,14 @@ class FetchedBatches:
     spans: tuple[BatchSpan, ...]
 
 
-FetchBody: TypeAlias = DivergingEpoch | LogRange | FetchedBatches
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotInstead:
+    """What the fetcher asks for is not in the leader's log any more: it fetches this snapshot first."""
+
+    snapshot_id: SnapshotId
+
+
+FetchBody: TypeAlias = DivergingEpoch | LogRange | FetchedBatches | SnapshotInstead
 NO_RECORDS = FetchedBatches(data=b"", spans=())
 
 
@@ -139,7 +162,48 @@ class FetchResponse:
     body: FetchBody = NO_RECORDS
 
 
-Response: TypeAlias = VoteResponse | EpochResponse | FetchResponse
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRange:
+    """A part that the leader's shell reads from a snapshot's file; it may turn out that there is none."""
+
+    snapshot_id: SnapshotId
+    position: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPart:
+    """Bytes of a snapshot from ``position`` on, and the size of the whole."""
+
+    snapshot_id: SnapshotId
+    position: int
+    size_bytes: int
+    data: bytes
+
+    @property
+    def is_last(self) -> bool:
+        return self.position + len(self.data) >= self.size_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoSnapshotPart:
+    """With every error."""
+
+
+SnapshotBody: TypeAlias = SnapshotRange | SnapshotPart | NoSnapshotPart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSnapshotResponse:
+    """A core emits ``SnapshotRange``; its shell turns that into ``SnapshotPart``, or into an error."""
+
+    error: ErrorCode
+    epoch: int
+    leader_id: NodeId
+    body: SnapshotBody
+
+
+Response: TypeAlias = VoteResponse | EpochResponse | FetchResponse | FetchSnapshotResponse
 
 # --- into a core ------------------------------------------------------------------------------------------
 
@@ -249,7 +313,14 @@ class LeaderChanged:
     leader_id: NodeId = NO_NODE
 
 
-Notice: TypeAlias = Committed | LeaderReady | LeaderChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotInstalled:
+    """The log below the snapshot's end was replaced by it: the state machine starts over from there."""
+
+    snapshot_id: SnapshotId
+
+
+Notice: TypeAlias = Committed | LeaderReady | LeaderChanged | SnapshotInstalled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,12 +328,14 @@ class Ready:
     """The shell's duties, in this order; all are done before the next ``take_ready``.
 
     1. ``hard_state``: make it durable, if set, before the log can hold anything of its epoch.
-    2. ``truncate_to``: cut the log, if set.
-    3. ``appends``: write these to the log.
-    4. ``messages``: may leave at once, before the log is synced.
-    5. ``notices``: tell the state machine, in order; what was committed is in the log by now.
-    6. Sync the log if it was changed; report with ``on_synced``.
-    7. ``messages_after_sync``: they depend on 1 and 6.
+    2. ``snapshot_parts``: write them.  The last part completes the snapshot: check it whole; if it is sound,
+       replace the log by it durably; report with ``on_snapshot_received``, sound or not.
+    3. ``truncate_to``: cut the log, if set.
+    4. ``appends``: write these to the log.
+    5. ``messages``: may leave at once, before the log is synced.
+    6. ``notices``: tell the state machine, in order; what was committed is in the log by now.
+    7. Sync the log if it was changed; report with ``on_synced``.
+    8. ``messages_after_sync``: they depend on 1 and 7.
     """
 
     truncate_to: int | None
@@ -271,6 +344,7 @@ class Ready:
     notices: tuple[Notice, ...]
     hard_state: HardState | None
     messages_after_sync: tuple[Outgoing, ...]
+    snapshot_parts: tuple[SnapshotPart, ...] = ()
 
     @property
     def needs_sync(self) -> bool:
@@ -285,4 +359,5 @@ class Ready:
             or self.hard_state is not None
             or self.messages_after_sync
             or self.notices
+            or self.snapshot_parts
         )

@@ -17,12 +17,12 @@ from glasslog.common.runtime.protocols import Peer, Runtime, Services
 from glasslog.controller.raft import wire
 from glasslog.controller.raft.core import RaftCore
 from glasslog.controller.raft.duties import Duties
-from glasslog.controller.raft.epochs import LogOutline
 from glasslog.controller.raft.inbox import Inbox
 from glasslog.controller.raft.peers import Peers
 from glasslog.controller.raft.quorum_file import QuorumFile
 from glasslog.controller.raft.raft_log import PARTITION, DiskRaftLog, log_config
 from glasslog.controller.raft.roles import Leader
+from glasslog.controller.raft.snapshots import SnapshotKeeper
 from glasslog.controller.raft.types import HardState, QuorumConfig, QuorumDescription, RaftListener
 
 _LOGGER = logging.getLogger(__name__)
@@ -98,7 +98,9 @@ class RaftNode:
             await asyncio.sleep(0)
 
     def _open(self) -> tuple[HardState, DiskRaftLog]:
-        config = log_config(max_batch_bytes=self._config.max_batch_bytes)
+        config = log_config(
+            max_batch_bytes=self._config.max_batch_bytes, segment_bytes=self._config.segment_bytes
+        )
         log = DiskRaftLog(self._runtime.files, self._directory, config)
         try:
             return self._file.read(), log
@@ -109,9 +111,7 @@ class RaftNode:
     def _make_core(self, hard_state: HardState, log: DiskRaftLog) -> RaftCore:
         if log.problem is not None:
             _LOGGER.warning("node %d: cut the metadata log's torn tail: %s", self._node_id, log.problem)
-        outline = LogOutline(
-            start_offset=log.start_offset, end_offset=log.end_offset, epoch_starts=log.epoch_starts
-        )
+        outline = log.outline()
         if outline.last_epoch > hard_state.epoch:
             raise StorageError(
                 f"{self._directory}: the log reaches epoch {outline.last_epoch}, quorum-state only "
@@ -132,6 +132,7 @@ class RaftNode:
             async with asyncio.TaskGroup() as calls:
                 transport = self._runtime.transport
                 peers = Peers(transport, self._addresses, inbox=self._inbox, calls=calls)
+                keeper = self._make_keeper(core, log, calls)
                 duties = Duties(
                     node_id=self._node_id,
                     runtime=self._runtime,
@@ -141,10 +142,17 @@ class RaftNode:
                     inbox=self._inbox,
                     peers=peers,
                     listener=self._listener,
+                    snapshots=log.snapshots,
+                    keeper=keeper,
+                    calls=calls,
                 )
                 self._core = core
                 try:
-                    await self._loop(core, duties)
+                    if log.loaded is not None:
+                        duties.begin_with(log.loaded)
+                        log.loaded = None
+                    await self._loop(core, duties, keeper)
+                    keeper.stop()
                     await self._leave(core, duties, peers)
                 finally:
                     await peers.close()
@@ -154,11 +162,25 @@ class RaftNode:
                 raise group.exceptions[0] from None
             raise
 
-    async def _loop(self, core: RaftCore, duties: Duties) -> None:
+    def _make_keeper(self, core: RaftCore, log: DiskRaftLog, tasks: asyncio.TaskGroup) -> SnapshotKeeper:
+        return SnapshotKeeper(
+            node_id=self._node_id,
+            runtime=self._runtime,
+            core=core,
+            log=log,
+            listener=self._listener,
+            config=self._config.snapshots,
+            tasks=tasks,
+            wake=self._inbox.wake,
+        )
+
+    async def _loop(self, core: RaftCore, duties: Duties, keeper: SnapshotKeeper) -> None:
         core.start(self._now_ms())
         await duties.fulfil()
         while not self._is_stopping:
-            deadline_ms = core.next_deadline_ms()
+            keeper.settle(duties.delivered_offset)
+            deadlines = (core.next_deadline_ms(), keeper.next_deadline_ms())
+            deadline_ms = min((each for each in deadlines if each is not None), default=None)
             timeout_ms = None if deadline_ms is None else max(0, deadline_ms - self._now_ms())
             await self._inbox.wait(timeout_ms=timeout_ms)
             now_ms = self._now_ms()
@@ -234,7 +256,13 @@ class RaftNode:
 
     def services(self) -> Services:
         """Handlers of glasslog.v1.Quorum; outside ``run`` they refuse with a retriable error."""
-        methods = (wire.FETCH, wire.VOTE, wire.BEGIN_QUORUM_EPOCH, wire.END_QUORUM_EPOCH)
+        methods = (
+            wire.FETCH,
+            wire.FETCH_SNAPSHOT,
+            wire.VOTE,
+            wire.BEGIN_QUORUM_EPOCH,
+            wire.END_QUORUM_EPOCH,
+        )
         unary = {method: partial(self._serve, method) for method in methods}
         return Services(unary={**unary, wire.DESCRIBE: self._serve_describe}, names=(wire.SERVICE,))
 

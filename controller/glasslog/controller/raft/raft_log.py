@@ -1,7 +1,8 @@
 """The quorum's log as its node needs it, over the common log in the folder ``__cluster_metadata-0``.
 
 Opening validates everything above the recovery point and cuts a torn tail; what lies below was synced once,
-so damage there is an error, never cut.  This module refuses to know epochs' leaders and the high watermark.
+so damage there is an error, never cut.  A log may begin at the
+end of a snapshot.  This module refuses to know epochs' leaders and the high watermark.
 """
 
 from collections.abc import Sequence
@@ -10,9 +11,13 @@ from typing import Protocol
 from glasslog.common.errors import StorageError, require
 from glasslog.common.ids import METADATA_TOPIC, TopicPartition
 from glasslog.common.runtime.protocols import Blocking, FileSystem
-from glasslog.log.checkpoint import RECOVERY_POINT_FILE, read_offsets, write_offsets
+from glasslog.controller.raft.epochs import NO_SNAPSHOT, LogOutline
+from glasslog.controller.raft.snapshot_files import SnapshotFiles
+from glasslog.log.checkpoint import LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, read_offsets, write_offsets
 from glasslog.log.config import LogConfig
 from glasslog.log.log import Log
+from glasslog.log.segment import Segment
+from glasslog.metadata.snapshot import Snapshot, SnapshotId
 
 PARTITION = TopicPartition(METADATA_TOPIC, 0)
 _CHECKPOINT_EVERY_OFFSETS = 10_000
@@ -44,6 +49,10 @@ class RaftLog(Protocol):
 
     def truncate_to(self, end_offset: int) -> None: ...
 
+    def replace_by(self, snapshot_id: SnapshotId) -> None:
+        """Drop everything and begin at the snapshot's end, durably; blocks."""
+        ...
+
     def read(self, start_offset: int, *, end_offset: int, max_bytes: int) -> bytes:
         """Whole batches; at least one if there is any."""
         ...
@@ -61,11 +70,11 @@ class RaftLog(Protocol):
         ...
 
 
-def log_config(*, max_batch_bytes: int) -> LogConfig:
-    """The metadata log is kept whole; a batch of full size must always fit, with its records' framing."""
+def log_config(*, max_batch_bytes: int, segment_bytes: int = _SEGMENT_BYTES) -> LogConfig:
+    """Old entries go with snapshots only; a batch of full size must always fit, with its records' framing."""
     largest = 2 * max_batch_bytes + 1024 * 1024
     return LogConfig(
-        segment_bytes=max(_SEGMENT_BYTES, largest),
+        segment_bytes=max(segment_bytes, largest),
         segment_ms=_FOREVER_MS,
         max_message_bytes=largest,
         retention_ms=-1,
@@ -78,7 +87,9 @@ class DiskRaftLog:
     def __init__(self, files: FileSystem, directory: str, config: LogConfig) -> None:
         """Open or create; what the log holds afterwards is durable. Blocks."""
         self._files = files
+        self._directory = directory
         self._checkpoint_path = f"{directory}/{RECOVERY_POINT_FILE}"
+        self._start_path = f"{directory}/{LOG_START_OFFSET_FILE}"
         checkpointed = read_offsets(files, self._checkpoint_path).get(PARTITION, 0)
         self._log = Log.open(
             files=files,
@@ -86,12 +97,92 @@ class DiskRaftLog:
             config=config,
             clean_shutdown=False,
             recovery_point=checkpointed,
+            log_start_offset=read_offsets(files, self._start_path).get(PARTITION, 0),
         )
-        self.problem = self._log.recovery.problem
         self._checkpointed = checkpointed
+        self.snapshots = SnapshotFiles(files, directory)
+        self.loaded: Snapshot | None = None
+        self.base = NO_SNAPSHOT
+        try:
+            self._join_snapshot()
+        except StorageError:
+            self._log.abandon()
+            raise
+        self.problem = self._log.recovery.problem
         # Entries that survived in the page cache only must not be claimed as held.
         self._log.flush()
         self._checkpoint()
+
+    # --- snapshots ------------------------------------------------------------------------------------------
+
+    def _join_snapshot(self) -> None:
+        """Find what the log goes on from. A log that begins behind every sound snapshot says too little."""
+        self.snapshots.remove_leftovers()
+        self.loaded = loaded = self.snapshots.load_newest()
+        start_offset = self.start_offset
+        if loaded is None or loaded.id.end_offset < start_offset:
+            if start_offset > 0:
+                raise StorageError(
+                    f"{self._directory}: the log begins at offset {start_offset}, and no sound snapshot "
+                    f"reaches so far: restore {start_offset:020d}-*.checkpoint, or give the node an empty "
+                    f"disk and add it to the quorum anew"
+                )
+            return
+        if self._is_superseded_by(loaded.id):
+            # Fetched before a crash, which came before the log was replaced by it.
+            self.replace_by(loaded.id)
+            return
+        ids = {each.end_offset: each for each in self.snapshots.ids()}
+        if start_offset > 0:
+            self.base = ids.get(start_offset, loaded.id)
+            self._log.advance_start(self.base.end_offset)
+
+    def _is_superseded_by(self, snapshot_id: SnapshotId) -> bool:
+        if snapshot_id.end_offset > self.end_offset:
+            return True
+        if snapshot_id.end_offset == self.start_offset:
+            return False
+        return self._log.epochs.epoch_at(snapshot_id.end_offset - 1) != snapshot_id.epoch
+
+    def outline(self) -> LogOutline:
+        """What the core is to know of this log."""
+        return LogOutline(
+            base=self.base,
+            snapshot=None if self.loaded is None else self.loaded.id,
+            end_offset=self.end_offset,
+            epoch_starts=self.epoch_starts,
+        )
+
+    def replace_by(self, snapshot_id: SnapshotId) -> None:
+        self._log.truncate_fully_and_start_at(snapshot_id.end_offset)
+        self.base = snapshot_id
+        self._checkpoint()
+
+    def checkpoint_start(self, offset: int) -> None:
+        """Durably allow the log to begin where a snapshot ends; blocks. ``trim_to`` follows."""
+        write_offsets(self._files, self._start_path, {PARTITION: offset})
+
+    def trim_to(self, base: SnapshotId) -> list[Segment]:
+        """Begin at the base's end; the segments that are not needed any more are left to ``remove``."""
+        self._log.advance_start(base.end_offset)
+        self.base = base
+        return self._log.retire_segments_below(base.end_offset)
+
+    def remove(self, segments: Sequence[Segment]) -> None:
+        """Delete what ``trim_to`` took out; blocks."""
+        for segment in segments:
+            segment.remove_files()
+        self._log.sync_folder()
+
+    def roll(self) -> None:
+        """Close the active segment, so that it can go when it is not needed any more."""
+        self._log.roll()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._log.size_bytes
+
+    # --- entries --------------------------------------------------------------------------------------------
 
     @property
     def start_offset(self) -> int:

@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from glasslog.common.ids import NodeId
 from glasslog.controller.raft.messages import FetchRequest
+from glasslog.metadata.snapshot import SnapshotId
 
 NEVER_MS = -1
 
@@ -82,6 +83,19 @@ class FetchPending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FetchingLog:
+    """The next fetch asks for what follows the own log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchingSnapshot:
+    """The leader's log begins behind the own one's end: the next fetch asks for this part of a snapshot."""
+
+    snapshot_id: SnapshotId
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
     """Nothing is known against the leader."""
 
@@ -101,6 +115,7 @@ class Follower:
     fetch_deadline_ms: int
     fetch: FetchInFlight | FetchPending
     has_fetched: bool = False
+    wanted: FetchingLog | FetchingSnapshot = field(default_factory=FetchingLog)
     leader: Trusted | Suspected = field(default_factory=Trusted)
 
 

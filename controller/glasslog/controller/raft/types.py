@@ -3,11 +3,14 @@
 This module refuses to know how agreement is reached; it holds values and the one callback protocol.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 from glasslog.common.errors import ConfigError
 from glasslog.common.ids import NO_NODE, NodeId, Offset
+from glasslog.controller.raft.snapshot_rules import SnapshotConfig
+from glasslog.metadata.snapshot import Snapshot
 
 __all__ = [
     "CommittedBatch",
@@ -32,6 +35,8 @@ class QuorumConfig:
     ``max_uncommitted_records``: proposals are refused while so many wait for the majority.
     ``max_observers``: fetchers that are no voters, remembered for ``describe``.
     ``max_inbox``: events that wait for the node's task; requests beyond are refused.
+    ``segment_bytes``: of the log's segments, at least what one proposal may take.
+    ``snapshots``: when they are taken, and what goes then.
     """
 
     election_timeout_ms: int = 500
@@ -43,6 +48,8 @@ class QuorumConfig:
     max_uncommitted_records: int = 200_000
     max_observers: int = 10_000
     max_inbox: int = 10_000
+    segment_bytes: int = 64 * 1024 * 1024
+    snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
 
     def __post_init__(self) -> None:
         for name in ("election_timeout_ms", "fetch_timeout_ms", "request_timeout_ms", "retry_backoff_ms"):
@@ -92,6 +99,10 @@ class CommittedBatch:
         return Offset(self.base_offset + len(self.records))
 
 
+SnapshotSource: TypeAlias = Callable[[], Iterator[Sequence[bytes]]]
+"""Makes the records of a state that does not change any more, batch by batch; any thread may call it."""
+
+
 class RaftListener(Protocol):
     """What the replicated state machine is told, on the node's task, in order.
 
@@ -99,7 +110,15 @@ class RaftListener(Protocol):
     """
 
     def on_committed(self, batch: CommittedBatch) -> None:
-        """The next committed batch: in offset order, exactly once per process life, no control batches."""
+        """The next committed batch: in offset order, each once at most in a life, no control batches."""
+        ...
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Forget everything and start over from this; the next batch is of its end offset or later."""
+        ...
+
+    def take_snapshot(self) -> SnapshotSource:
+        """The state as the batches given so far made it."""
         ...
 
     def on_leader(self, epoch: int) -> None:

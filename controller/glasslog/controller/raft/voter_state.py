@@ -19,8 +19,10 @@ from glasslog.controller.raft.messages import (
     FetchBody,
     FetchedAppend,
     FetchResponse,
+    FetchSnapshotResponse,
     LeaderChangeAppend,
     LeaderChanged,
+    NoSnapshotPart,
     Notice,
     Outgoing,
     Ready,
@@ -28,10 +30,14 @@ from glasslog.controller.raft.messages import (
     Request,
     Response,
     Send,
+    SnapshotBody,
+    SnapshotInstalled,
+    SnapshotPart,
     VoteResponse,
 )
 from glasslog.controller.raft.quorum_state import QuorumState
 from glasslog.controller.raft.types import QuorumConfig
+from glasslog.metadata.snapshot import SnapshotId
 
 
 class VoterState:
@@ -56,11 +62,13 @@ class VoterState:
         self.config = config
         self.quorum = quorum
         self.log = log
-        self.high_watermark = log.start_offset
+        # What is in a snapshot was committed.
+        self.high_watermark = log.snapshot.end_offset
         self.now_ms = 0
         self._random = random
         self._next_correlation_id = 1
         self._truncate_to: int | None = None
+        self._snapshot_parts: list[SnapshotPart] = []
         self._appends: list[Append] = []
         self._messages: list[Outgoing] = []
         self._messages_after_sync: list[Outgoing] = []
@@ -117,7 +125,34 @@ class VoterState:
         )
         self.reply(request_id, response)
 
+    def reply_snapshot(
+        self, request_id: int, body: SnapshotBody | None = None, *, error: ErrorCode = ErrorCode.NONE
+    ) -> None:
+        quorum = self.quorum
+        response = FetchSnapshotResponse(
+            error=error,
+            epoch=quorum.epoch,
+            leader_id=quorum.leader_id,
+            body=NoSnapshotPart() if body is None else body,
+        )
+        self.reply(request_id, response)
+
     # --- the log --------------------------------------------------------------------------------------------
+
+    def write_snapshot_part(self, part: SnapshotPart) -> None:
+        """Queue a part of a snapshot; the shell tells what became of the whole."""
+        self._snapshot_parts.append(part)
+
+    def install_snapshot(self, snapshot_id: SnapshotId) -> None:
+        """The shell has replaced the log by the snapshot, durably."""
+        require(
+            snapshot_id.end_offset > self.high_watermark,
+            f"node {self.node_id}: snapshot {snapshot_id} ends before high watermark {self.high_watermark}",
+        )
+        require(not self._appends, "a snapshot after an append in one Ready")
+        self.log.replace_by(snapshot_id)
+        self.high_watermark = snapshot_id.end_offset
+        self.notice(SnapshotInstalled(snapshot_id=snapshot_id))
 
     def append_data(self, values: tuple[bytes, ...]) -> int:
         """Append a leader's batch; returns its base offset."""
@@ -187,7 +222,9 @@ class VoterState:
             hard_state=hard_state,
             messages_after_sync=tuple(after_sync),
             notices=tuple(self._notices),
+            snapshot_parts=tuple(self._snapshot_parts),
         )
         self._truncate_to = None
+        self._snapshot_parts = []
         self._appends, self._messages, self._messages_after_sync, self._notices = [], [], [], []
         return ready

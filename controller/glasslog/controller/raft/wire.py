@@ -17,13 +17,20 @@ from glasslog.controller.raft.messages import (
     FetchedBatches,
     FetchRequest,
     FetchResponse,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     LogRange,
+    NoSnapshotPart,
     Request,
     Response,
+    SnapshotInstead,
+    SnapshotPart,
+    SnapshotRange,
     VoteRequest,
     VoteResponse,
 )
 from glasslog.controller.raft.types import QuorumDescription, ReplicaDescription
+from glasslog.metadata.snapshot import SnapshotId
 from glasslog.v1 import quorum_pb2 as pb
 from google.protobuf.message import DecodeError, Message
 
@@ -32,6 +39,7 @@ VOTE = f"/{SERVICE}/Vote"
 BEGIN_QUORUM_EPOCH = f"/{SERVICE}/BeginQuorumEpoch"
 END_QUORUM_EPOCH = f"/{SERVICE}/EndQuorumEpoch"
 FETCH = f"/{SERVICE}/Fetch"
+FETCH_SNAPSHOT = f"/{SERVICE}/FetchSnapshot"
 DESCRIBE = f"/{SERVICE}/Describe"
 
 Parsed = TypeVar("Parsed", bound=Message)
@@ -80,6 +88,8 @@ def encode_request(request: Request) -> tuple[str, bytes]:
                 preferred_successors=request.preferred_successors,
             )
             return END_QUORUM_EPOCH, end.SerializeToString()
+        case FetchSnapshotRequest():
+            return FETCH_SNAPSHOT, _fetch_snapshot_request(request).SerializeToString()
         case _:
             assert_never(request)
 
@@ -110,10 +120,32 @@ def _fetch_request(request: FetchRequest) -> pb.QuorumFetchRequest:
     )
 
 
+def _fetch_snapshot_request(request: FetchSnapshotRequest) -> pb.FetchSnapshotRequest:
+    return pb.FetchSnapshotRequest(
+        cluster_id=request.cluster_id,
+        replica_id=request.replica_id,
+        current_leader_epoch=request.current_leader_epoch,
+        snapshot_id=_snapshot_id(request.snapshot_id),
+        position=request.position,
+        max_bytes=request.max_bytes,
+        observer=request.observer,
+    )
+
+
+def _snapshot_id(snapshot_id: SnapshotId) -> pb.SnapshotId:
+    return pb.SnapshotId(end_offset=snapshot_id.end_offset, epoch=snapshot_id.epoch)
+
+
+def _decode_snapshot_id(message: pb.SnapshotId) -> SnapshotId:
+    return SnapshotId(end_offset=message.end_offset, epoch=message.epoch)
+
+
 def decode_request(method: str, data: bytes) -> Request:
-    """The request of one of the four methods between voters."""
+    """The request of one of the methods between voters."""
     if method == FETCH:
         return _decode_fetch(parse(pb.QuorumFetchRequest, data))
+    if method == FETCH_SNAPSHOT:
+        return _decode_fetch_snapshot(parse(pb.FetchSnapshotRequest, data))
     if method == VOTE:
         return _decode_vote(parse(pb.VoteRequest, data))
     if method == BEGIN_QUORUM_EPOCH:
@@ -161,6 +193,18 @@ def _decode_fetch(fetch: pb.QuorumFetchRequest) -> FetchRequest:
     )
 
 
+def _decode_fetch_snapshot(fetch: pb.FetchSnapshotRequest) -> FetchSnapshotRequest:
+    return FetchSnapshotRequest(
+        cluster_id=fetch.cluster_id,
+        replica_id=NodeId(fetch.replica_id),
+        current_leader_epoch=fetch.current_leader_epoch,
+        snapshot_id=_decode_snapshot_id(fetch.snapshot_id),
+        position=fetch.position,
+        max_bytes=fetch.max_bytes,
+        observer=fetch.observer,
+    )
+
+
 # --- responses --------------------------------------------------------------------------------------------
 
 
@@ -169,6 +213,8 @@ def encode_response(request: Request, response: Response) -> bytes:
     match response:
         case FetchResponse():
             return _fetch_response(response).SerializeToString()
+        case FetchSnapshotResponse():
+            return _fetch_snapshot_response(response).SerializeToString()
         case VoteResponse():
             return pb.VoteResponse(
                 error_code=response.error,
@@ -200,8 +246,27 @@ def _fetch_response(response: FetchResponse) -> pb.QuorumFetchResponse:
             message.diverging_epoch.end_offset = end_offset
         case FetchedBatches(data=data):
             message.records = data
+        case SnapshotInstead(snapshot_id=snapshot_id):
+            message.snapshot_id.CopyFrom(_snapshot_id(snapshot_id))
         case LogRange():
             raise ValueError("records must be read from the log before they are encoded")
+        case _:
+            assert_never(response.body)
+    return message
+
+
+def _fetch_snapshot_response(response: FetchSnapshotResponse) -> pb.FetchSnapshotResponse:
+    message = pb.FetchSnapshotResponse(
+        error_code=response.error, epoch=response.epoch, leader_id=response.leader_id
+    )
+    match response.body:
+        case SnapshotPart() as part:
+            message.snapshot_id.CopyFrom(_snapshot_id(part.snapshot_id))
+            message.position, message.size_bytes, message.data = part.position, part.size_bytes, part.data
+        case NoSnapshotPart():
+            pass
+        case SnapshotRange():
+            raise ValueError("a part must be read from the snapshot before it is encoded")
         case _:
             assert_never(response.body)
     return message
@@ -212,6 +277,8 @@ def decode_response(request: Request, data: bytes) -> Response:
     match request:
         case FetchRequest():
             return _decode_fetch_response(parse(pb.QuorumFetchResponse, data))
+        case FetchSnapshotRequest():
+            return _decode_fetch_snapshot_response(parse(pb.FetchSnapshotResponse, data))
         case VoteRequest():
             vote = parse(pb.VoteResponse, data)
             return VoteResponse(
@@ -237,10 +304,12 @@ def _decode_epoch_response(
 
 
 def _decode_fetch_response(message: pb.QuorumFetchResponse) -> FetchResponse:
-    body: DivergingEpoch | FetchedBatches
+    body: DivergingEpoch | FetchedBatches | SnapshotInstead
     if message.HasField("diverging_epoch"):
         diverging = message.diverging_epoch
         body = DivergingEpoch(epoch=diverging.epoch, end_offset=diverging.end_offset)
+    elif message.HasField("snapshot_id"):
+        body = SnapshotInstead(snapshot_id=_decode_snapshot_id(message.snapshot_id))
     else:
         body = parse_fetched(message.records)
     return FetchResponse(
@@ -249,6 +318,23 @@ def _decode_fetch_response(message: pb.QuorumFetchResponse) -> FetchResponse:
         leader_id=NodeId(message.leader_id),
         high_watermark=message.high_watermark,
         log_start_offset=message.log_start_offset,
+        body=body,
+    )
+
+
+def _decode_fetch_snapshot_response(message: pb.FetchSnapshotResponse) -> FetchSnapshotResponse:
+    body: SnapshotPart | NoSnapshotPart = NoSnapshotPart()
+    if not message.error_code:
+        body = SnapshotPart(
+            snapshot_id=_decode_snapshot_id(message.snapshot_id),
+            position=message.position,
+            size_bytes=message.size_bytes,
+            data=message.data,
+        )
+    return FetchSnapshotResponse(
+        error=_error(message.error_code),
+        epoch=message.epoch,
+        leader_id=NodeId(message.leader_id),
         body=body,
     )
 
