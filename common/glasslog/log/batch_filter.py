@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 class BatchFilter:
     """Asked for every batch of a log once, in order. ``now_ms`` is wall-clock time.
 
-    ``producers`` are those that the log remembers.
+    ``producers`` are those that the log remembers; ``end_offset`` is where the part that is cleaned ends.
     """
 
     def __init__(
@@ -43,14 +43,18 @@ class BatchFilter:
         offsets: OffsetMap,
         transactions: CleanedTransactions,
         producers: Mapping[int, ProducerEntry],
+        end_offset: int,
         now_ms: int,
         delete_retention_ms: int,
     ) -> None:
         self._offsets = offsets
         self._producers = producers
+        self._end_offset = end_offset
         self._now_ms = now_ms
         self._horizon_ms = now_ms + delete_retention_ms
         self.transactions = transactions
+        self.last_mapped: dict[int, int] = {}
+        """Of each producer in the dirty part the last offset that it wrote there."""
 
     def apply(self, batch: memoryview, header: BatchHeader, *, is_last: bool) -> Outcome:
         """What is left of ``batch``; of the last one of a segment at least its offsets.
@@ -67,13 +71,20 @@ class BatchFilter:
         return Outcome(self._select(batch, header, must_stay=must_stay))
 
     def _is_last_of_producer(self, header: BatchHeader) -> bool:
-        """Whether it is where the producer's sequence number is, or its epoch, if that came with a marker."""
+        """Whether it is where the producer's sequence number is, or its epoch, if that came with a marker.
+
+        What the producer wrote above the cleaned part may yet be truncated: then its last batch below counts.
+        """
         known = self._producers.get(header.producer_id) if header.has_producer else None
         if known is None:
             return False
-        if known.batches:
-            return header.last_offset == known.batches[-1].last_offset
-        return header.is_control and header.producer_epoch == known.producer_epoch
+        if not known.batches:
+            return header.is_control and header.producer_epoch == known.producer_epoch
+        last_offset = known.batches[-1].last_offset
+        if last_offset >= self._end_offset and not header.is_control:
+            last_offset = self.last_mapped.get(header.producer_id, header.last_offset)
+            return header.last_offset >= last_offset
+        return header.last_offset == last_offset
 
     def _apply_to_control(self, batch: memoryview, header: BatchHeader, *, must_stay: bool) -> Outcome:
         marker = decode_marker(batch) if is_marker_batch(header) and header.record_count else None

@@ -87,6 +87,7 @@ class Cleaning:
             offsets=self._offsets,
             transactions=CleanedTransactions(task.aborted),
             producers=task.producers,
+            end_offset=task.cleanable.end_offset,
             now_ms=task.now_ms,
             delete_retention_ms=task.config.delete_retention_ms,
         )
@@ -140,6 +141,8 @@ class Cleaning:
                         self._check_progress(header)
                         return
                     self._offsets.latest_offset = header.last_offset
+                    if header.has_producer and not header.is_control:
+                        self._filter.last_mapped[header.producer_id] = header.last_offset
                 self.totals.map_bytes_read += size_bytes
                 yield Worked(size_bytes)
 

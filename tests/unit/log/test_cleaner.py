@@ -196,6 +196,37 @@ def test_the_last_batch_of_a_producer_stays_as_a_shell(files: MemoryFileSystem) 
     put(log, ("a", "6"), producer=7, sequence=3)
 
 
+@pytest.mark.parametrize("is_in_clean_part", [False, True])
+def test_a_producers_last_batch_stays_while_later_ones_may_be_truncated(
+    files: MemoryFileSystem, is_in_clean_part: bool
+) -> None:
+    """What a producer wrote last was not replicated yet, so the batch before it went as none of importance.
+    A new leader then had the follower cut off the last one: a restart forgot the producer, and the next batch
+    was refused as out of order.
+    """
+    log = open_log(files)
+    put(log, ("a", "1"), producer=7, sequence=0)
+    put(log, ("b", "2"), producer=7, sequence=1)
+    if is_in_clean_part:
+        log.roll()
+        compact(files, log)
+    put(log, ("b", "3"))
+    log.roll()
+    put(log, ("c", "4"), producer=7, sequence=2)
+    compact(files, log, high_watermark=3)
+    assert rows(log) == [(0, "a", "1"), (2, "b", "3"), (3, "c", "4")]
+    log.truncate_to(3)
+    log.abandon()
+    for name in files.list(PATH):
+        if name.endswith(".snapshot"):
+            files.remove(f"{PATH}/{name}")
+    log = open_log(files)
+    entry = log.producers.get(7)
+    assert entry is not None
+    assert entry.batches[-1].last_sequence == 1
+    put(log, ("c", "4"), producer=7, sequence=2)
+
+
 def test_a_producer_that_was_forgotten_keeps_no_shell(files: MemoryFileSystem) -> None:
     log = open_log(files)
     put(log, ("a", "1"), producer=7, sequence=0)
