@@ -5,6 +5,7 @@ Source: Kafka's ``UnifiedLog.analyzeAndValidateRecords`` and ``LogValidator``.
 """
 
 from collections.abc import Mapping, Sequence
+from struct import Struct
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from glasslog.log.batch import (
     COMPRESSION_MASK,
     HEADER_BYTES,
     HIGHEST_COMPRESSION,
+    LENGTH_PREFIX_BYTES,
     MIN_RECORD_BYTES,
     NO_TIMESTAMP,
     TIMESTAMP_TYPE_BIT,
@@ -36,6 +38,15 @@ from glasslog.log.producer_state import (
 )
 
 NO_LIMIT = (1 << 63) - 1
+_NUMBERED = Struct(">qii")
+"""The first fields of a batch: base offset, length and leader epoch."""
+
+_COPIED_BATCH_BYTES = 32 * 1024
+"""Smaller batches are cheaper to copy than to write in two parts."""
+
+_MAX_SPLIT_BATCHES = 64
+"""A fraction of the parts that the OS takes in one call."""
+
 NOTHING: Mapping[int, ProducerEntry] = MappingProxyType({})
 NO_MARKERS: Mapping[int, EndTransactionMarker] = MappingProxyType({})
 
@@ -99,11 +110,13 @@ def plan_leader_append(
     while position < end:
         header = validate_batch(data, position)
         check_leader_batch(header, checks)
-        marker = decode_marker(data, position) if is_marker_batch(header) else None
-        position += header.size_bytes
+        is_marker = header.producer_id >= 0 and is_marker_batch(header)
+        marker = decode_marker(data, position) if is_marker else None
+        position += header.batch_length + LENGTH_PREFIX_BYTES
         header = tuple.__new__(BatchHeader, (offset, *header[1:]))
         offset += header.last_offset_delta + 1
-        max_timestamp = max(max_timestamp, header.max_timestamp)
+        if header.max_timestamp > max_timestamp:
+            max_timestamp = header.max_timestamp
         batches.append(header)
         producer_id = header.producer_id
         if producer_id < 0:
@@ -138,13 +151,15 @@ def check_leader_batch(header: BatchHeader, checks: LeaderChecks) -> None:
     """
     if not checks.origin_is_client:
         return
-    if header.size_bytes > checks.max_message_bytes:
+    size_bytes = header.batch_length + LENGTH_PREFIX_BYTES
+    if size_bytes > checks.max_message_bytes:
         raise GlasslogError(
             ErrorCode.MESSAGE_TOO_LARGE,
-            f"a batch of {header.size_bytes} bytes exceeds max.message.bytes={checks.max_message_bytes}",
+            f"a batch of {size_bytes} bytes exceeds max.message.bytes={checks.max_message_bytes}",
         )
-    if header.attributes & COMPRESSION_MASK > HIGHEST_COMPRESSION:
-        raise CorruptBatch(f"unknown compression codec {header.attributes & COMPRESSION_MASK}")
+    codec, record_count = header.attributes & COMPRESSION_MASK, header.record_count
+    if codec > HIGHEST_COMPRESSION:
+        raise CorruptBatch(f"unknown compression codec {codec}")
     if header.max_timestamp > checks.latest_timestamp:
         raise GlasslogError(
             ErrorCode.INVALID_TIMESTAMP,
@@ -157,15 +172,15 @@ def check_leader_batch(header: BatchHeader, checks: LeaderChecks) -> None:
         )
     if header.is_control:
         raise GlasslogError(ErrorCode.INVALID_RECORD, "a client may not append control batches")
-    if header.record_count != header.last_offset_delta + 1 or not header.record_count:
+    if record_count != header.last_offset_delta + 1 or not record_count:
         raise GlasslogError(
             ErrorCode.INVALID_RECORD,
-            f"{header.record_count} records do not fill offsets 0 to {header.last_offset_delta}",
+            f"{record_count} records do not fill offsets 0 to {header.last_offset_delta}",
         )
-    body_bytes = header.size_bytes - HEADER_BYTES
-    if not header.attributes & COMPRESSION_MASK and header.record_count * MIN_RECORD_BYTES > body_bytes:
+    if not codec and record_count * MIN_RECORD_BYTES > size_bytes - HEADER_BYTES:
         raise GlasslogError(
-            ErrorCode.INVALID_RECORD, f"{header.record_count} records do not fit in {body_bytes} bytes"
+            ErrorCode.INVALID_RECORD,
+            f"{record_count} records do not fit in {size_bytes - HEADER_BYTES} bytes",
         )
 
 
@@ -194,3 +209,32 @@ def plan_follower_append(data: Buffer, *, log_end_offset: int) -> Plan:
     if not batches:
         raise CorruptBatch("a fetch without a batch")
     return Plan(batches, max_timestamp, markers=markers)
+
+
+def numbered(data: Buffer, batches: Sequence[BatchHeader], *, leader_epoch: int) -> Sequence[Buffer]:
+    """``data`` with the offsets of ``batches`` and ``leader_epoch``, in parts.
+
+    A ``bytearray`` is written in place.  Of anything else only the fields that change are made anew where
+    batches are large, so that they are not copied.
+    """
+    if not isinstance(data, bytearray):
+        if len(data) >= len(batches) * _COPIED_BATCH_BYTES and len(batches) <= _MAX_SPLIT_BATCHES:
+            return _split(data, batches, leader_epoch)
+        data = bytearray(data)
+    position = 0
+    for header in batches:
+        _NUMBERED.pack_into(data, position, header.base_offset, header.batch_length, leader_epoch)
+        position += header.batch_length + LENGTH_PREFIX_BYTES
+    return (data,)
+
+
+def _split(data: Buffer, batches: Sequence[BatchHeader], leader_epoch: int) -> Sequence[Buffer]:
+    parts: list[Buffer] = []
+    view = memoryview(data)
+    position = 0
+    for header in batches:
+        end = position + header.batch_length + LENGTH_PREFIX_BYTES
+        front = _NUMBERED.pack(header.base_offset, header.batch_length, leader_epoch)
+        parts += (front, view[position + _NUMBERED.size : end])
+        position = end
+    return parts

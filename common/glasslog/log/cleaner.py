@@ -206,7 +206,7 @@ class Cleaning:
                 if target.size_bytes + len(data) > limit_bytes:
                     raise _SegmentOverflow(f"{source.path}: more than {limit_bytes} bytes")
                 if headers:
-                    target.append(data, headers)
+                    target.append((data,), len(data), headers)
                 self.totals.bytes_read += size_bytes
                 self.totals.bytes_written += len(data)
                 yield Worked(size_bytes + len(data))

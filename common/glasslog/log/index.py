@@ -19,13 +19,25 @@ _TYPE_CODE = "i"
 class OffsetIndex:
     """Increasing pairs of a batch's last offset and its position."""
 
-    __slots__ = ("_base_offset", "_file_is_longer", "_offsets", "_positions", "_saved_entries")
+    __slots__ = (
+        "_base_offset",
+        "_file_is_longer",
+        "_offsets",
+        "_positions",
+        "_saved_entries",
+        "last_position",
+        "size_bytes",
+    )
 
     def __init__(self, base_offset: int) -> None:
         self._base_offset = base_offset
         self._offsets = array(_TYPE_CODE)
         self._positions = array(_TYPE_CODE)
         self._saved_entries = 0
+        self.last_position = 0
+        """The last known boundary, 0 when there is none."""
+        self.size_bytes = 0
+        """Of all entries, saved or not."""
         self._file_is_longer = True
         """There may be a file, and it may hold entries that are not (any more) in memory."""
 
@@ -51,6 +63,8 @@ class OffsetIndex:
         """Note the batch that ends with ``last_offset`` and begins at ``position``."""
         self._offsets.append(last_offset - self._base_offset)
         self._positions.append(position)
+        self.last_position = position
+        self.size_bytes += ENTRY_BYTES
 
     def position_before(self, offset: int) -> int:
         """A batch boundary at or before the batch that holds ``offset``."""
@@ -63,16 +77,12 @@ class OffsetIndex:
         above = min(above, bisect_left(self._offsets, offset - self._base_offset))
         return self._positions[above - 1] if above else 0
 
-    @property
-    def last_position(self) -> int:
-        """The last known boundary, 0 when there is none."""
-        return self._positions[-1] if self._positions else 0
-
     def truncate(self, position: int) -> None:
         """Forget batches at or after ``position``."""
         count = bisect_left(self._positions, position)
         del self._offsets[count:]
         del self._positions[count:]
+        self._note_end()
         self._saved_entries = min(self._saved_entries, count)
         self._file_is_longer = True
 
@@ -107,6 +117,11 @@ class OffsetIndex:
         self._offsets, self._positions = both[::2], both[1::2]
         self._saved_entries = len(self._offsets)
         self._file_is_longer = False
+        self._note_end()
+
+    def _note_end(self) -> None:
+        self.last_position = self._positions[-1] if self._positions else 0
+        self.size_bytes = len(self._positions) * ENTRY_BYTES
 
     def _is_sound(self, segment_bytes: int) -> bool:
         offsets, positions = self._offsets, self._positions

@@ -8,19 +8,19 @@ replication, high watermarks and who may append.  Not safe for use by several th
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
+from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, StorageError, require
 from glasslog.common.runtime.protocols import Buffer, FileSystem
 from glasslog.log.admission import admit
 from glasslog.log.append import (
     AppendInfo,
     LeaderChecks,
     Plan,
+    numbered,
     plan_follower_append,
     plan_leader_append,
 )
-from glasslog.log.batch import NO_TIMESTAMP, set_base_offset_and_epoch
+from glasslog.log.batch import NO_TIMESTAMP
 from glasslog.log.checkpoint import LEADER_EPOCH_FILE
-from glasslog.log.checksum import crc32c
 from glasslog.log.config import LogConfig
 from glasslog.log.epoch_cache import EpochEndOffset, LeaderEpochCache
 from glasslog.log.flushing import PendingFlush
@@ -30,6 +30,7 @@ from glasslog.log.producer_state import ProducerStates
 from glasslog.log.recovery_limit import RecoveryLimit
 from glasslog.log.replacement import Replacement
 from glasslog.log.replaying import replay_producers, transactions_of
+from glasslog.log.rolling import must_roll
 from glasslog.log.segment import MAX_RELATIVE_OFFSET, Segment
 from glasslog.log.segments import Segments
 from glasslog.log.timestamps import find_largest_timestamp, find_timestamp
@@ -169,28 +170,32 @@ class Log:
     ) -> AppendInfo:
         """Give ``batches`` their offsets and append them.
 
-        A ``bytearray`` is numbered in place, anything else is copied once.  ``now_ms`` is wall-clock time.  A
-        refused request leaves no trace; it raises ``GlasslogError`` with CORRUPT_MESSAGE, MESSAGE_TOO_LARGE,
-        RECORD_LIST_TOO_LARGE, INVALID_RECORD, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER,
-        INVALID_PRODUCER_EPOCH or KAFKA_STORAGE_ERROR.  A repeated batch is answered with its first offsets.
+        A ``bytearray`` is numbered in place; of anything else only small batches are copied.  ``now_ms`` is
+        wall-clock time.  A refused request leaves no trace; it raises ``GlasslogError`` with CORRUPT_MESSAGE,
+        MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_RECORD, INVALID_TIMESTAMP, INVALID_TXN_STATE,
+        OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED or
+        KAFKA_STORAGE_ERROR.  A repeated batch is answered with its first offsets.
         """
         self._check_usable()
         latest_epoch = self._epochs.latest_epoch
-        require(leader_epoch >= latest_epoch, f"{self.directory}: epoch {leader_epoch} < {latest_epoch}")
+        if leader_epoch < latest_epoch:
+            raise InvariantViolation(f"{self.directory}: epoch {leader_epoch} < {latest_epoch}")
         config, policy = self.config, self.config.records
         latest_timestamp = now_ms + policy.header_after_max_ms
         checks = LeaderChecks(config.max_message_bytes, origin_is_client, now_ms, latest_timestamp)
-        data = batches if isinstance(batches, bytearray) else bytearray(batches)
         if policy.looks_at_batches:
-            data, checks = admit(data, policy, checks)
-        if len(data) > config.segment_bytes:
+            owned = batches if isinstance(batches, bytearray) else bytearray(batches)
+            batches, checks = admit(owned, policy, checks)
+        size_bytes = len(batches)
+        if size_bytes > config.segment_bytes:
             raise GlasslogError(
                 ErrorCode.RECORD_LIST_TOO_LARGE,
-                f"{len(data)} bytes exceed segment.bytes={config.segment_bytes}",
+                f"{size_bytes} bytes exceed segment.bytes={config.segment_bytes}",
             )
-        self._maybe_expire_producers(now_ms)
+        if now_ms - self._last_expiry_ms >= _EXPIRY_INTERVAL_MS:
+            self._expire_producers(now_ms)
         first_offset = self._segments.active.next_offset
-        plan = plan_leader_append(data, self._producers, first_offset=first_offset, checks=checks)
+        plan = plan_leader_append(batches, self._producers, first_offset=first_offset, checks=checks)
         if plan.batches and plan.batches[-1].last_offset - first_offset > MAX_RELATIVE_OFFSET:
             raise GlasslogError(
                 ErrorCode.INVALID_RECORD, f"more than {MAX_RELATIVE_OFFSET} offsets in one request"
@@ -204,15 +209,10 @@ class Log:
                 log_append_time=known.timestamp if policy.appends_time else NO_TIMESTAMP,
                 duplicate=True,
             )
-        position = 0
-        for header in plan.batches:
-            set_base_offset_and_epoch(
-                data, position, base_offset=header.base_offset, leader_epoch=leader_epoch
-            )
-            position += header.size_bytes
+        parts = numbered(batches, plan.batches, leader_epoch=leader_epoch)
         if leader_epoch != latest_epoch:
             self._epochs.assign(leader_epoch, first_offset)
-        info = self._write(data, plan, now_ms=now_ms)
+        info = self._write(parts, size_bytes, plan, now_ms=now_ms)
         return info._replace(log_append_time=now_ms) if policy.appends_time else info
 
     def append_as_follower(self, data: Buffer, *, now_ms: int = 0) -> AppendInfo:
@@ -223,12 +223,13 @@ class Log:
         ``StorageError``.
         """
         self._check_usable()
-        self._maybe_expire_producers(now_ms)
+        if now_ms - self._last_expiry_ms >= _EXPIRY_INTERVAL_MS:
+            self._expire_producers(now_ms)
         plan = plan_follower_append(data, log_end_offset=self._segments.active.next_offset)
         for header in plan.batches:
             if header.partition_leader_epoch > self._epochs.latest_epoch:
                 self._epochs.assign(header.partition_leader_epoch, header.base_offset)
-        info = self._write(data, plan, now_ms=now_ms)
+        info = self._write((data,), len(data), plan, now_ms=now_ms)
         for header in plan.batches:
             aborted = self._producers.replay(
                 header, now_ms=now_ms, marker=plan.markers.get(header.base_offset)
@@ -237,62 +238,37 @@ class Log:
                 self._transactions_of(self._segments.active).append(aborted)
         return info
 
-    def _write(self, data: Buffer, plan: Plan, *, now_ms: int) -> AppendInfo:
+    def _write(self, parts: Sequence[Buffer], size_bytes: int, plan: Plan, *, now_ms: int) -> AppendInfo:
+        """Append ``parts``, together the batches of ``plan``, in a new segment if one is due."""
         batches = plan.batches
-        last_offset = batches[-1].last_offset
-        self._maybe_roll(len(data), plan, now_ms=now_ms)
+        first, last = batches[0], batches[-1]
         active = self._segments.active
-        active.append(data, batches)
-        if active.created_ms is None:
-            active.created_ms = now_ms
-        if active.rolling_timestamp is None and len(data) == active.size_bytes:
-            active.rolling_timestamp = batches[0].max_timestamp
-        for aborted in self._producers.commit(plan.producers, plan.transactions):
-            self._transactions_of(active).append(aborted)
+        if must_roll(
+            active,
+            self.config,
+            added_bytes=size_bytes,
+            max_timestamp=plan.max_timestamp,
+            last=last,
+            now_ms=now_ms,
+        ):
+            self._roll(first.base_offset)
+            active = self._segments.active
+        if not active.size_bytes:
+            active.rolling_timestamp, active.created_ms = first.max_timestamp, now_ms
+        active.append(parts, size_bytes, batches)
+        if plan.producers:
+            for aborted in self._producers.commit(plan.producers, plan.transactions):
+                self._transactions_of(active).append(aborted)
         return AppendInfo(
-            batches[0].base_offset,
-            last_offset,
+            first.base_offset,
+            last.last_offset,
             plan.max_timestamp,
-            size_bytes=len(data),
+            size_bytes=size_bytes,
             batch_count=len(batches),
         )
 
     def _transactions_of(self, segment: Segment) -> TransactionIndex:
         return transactions_of(self._folder, self._segments.all(), segment)
-
-    def _maybe_roll(self, added_bytes: int, plan: Plan, *, now_ms: int) -> None:
-        active, config = self._segments.active, self.config
-        if plan.batches[-1].last_offset - active.base_offset > MAX_RELATIVE_OFFSET or (
-            active.size_bytes
-            and (
-                active.size_bytes + added_bytes > config.segment_bytes
-                or self._waited_ms(plan.max_timestamp, now_ms) > config.segment_ms - self._jitter_ms()
-                or active.is_index_full(config.segment_index_bytes)
-            )
-        ):
-            self._roll(plan.batches[0].base_offset)
-
-    def _waited_ms(self, max_timestamp: int, now_ms: int) -> int:
-        """The active segment's age by its records' timestamps, or by the clock where they have none."""
-        first_timestamp = self._rolling_timestamp()
-        if first_timestamp >= 0:
-            return max_timestamp - first_timestamp
-        created_ms = self._segments.active.created_ms
-        return 0 if created_ms is None else now_ms - created_ms
-
-    def _jitter_ms(self) -> int:
-        """Kafka draws it for each segment; here its name decides, which spreads partitions as well."""
-        most_ms = min(self.config.segment_jitter_ms, self.config.segment_ms)
-        if not most_ms:
-            return 0
-        return crc32c(self._segments.active.path.encode()) % most_ms
-
-    def _rolling_timestamp(self) -> int:
-        active = self._segments.active
-        if active.rolling_timestamp is None:
-            header, _ = next(active.headers())
-            active.rolling_timestamp = header.max_timestamp
-        return active.rolling_timestamp
 
     def _roll(self, first_offset: int) -> None:
         """Close the active segment and begin one at the log's end: segments join without a gap.
@@ -312,10 +288,9 @@ class Log:
     def _write_snapshot(self, offset: int) -> None:
         self._folder.write_snapshot(offset, self._producers, keep=set(self._segments.base_offsets))
 
-    def _maybe_expire_producers(self, now_ms: int) -> None:
-        if now_ms - self._last_expiry_ms >= _EXPIRY_INTERVAL_MS:
-            self._last_expiry_ms = now_ms
-            self._producers.expire(now_ms=now_ms, expiration_ms=self.config.producer_id_expiration_ms)
+    def _expire_producers(self, now_ms: int) -> None:
+        self._last_expiry_ms = now_ms
+        self._producers.expire(now_ms=now_ms, expiration_ms=self.config.producer_id_expiration_ms)
 
     # --- reading ----------------------------------------------------------------------------------------
 

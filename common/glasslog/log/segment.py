@@ -260,22 +260,26 @@ class Segment:
 
     # --- writing ----------------------------------------------------------------------------------------
 
-    def append(self, data: Buffer, headers: Sequence[BatchHeader]) -> None:
-        """Write ``data``, made of the batches of ``headers``; nothing counts unless all is written."""
+    def append(self, parts: Sequence[Buffer], size_bytes: int, headers: Sequence[BatchHeader]) -> None:
+        """Write ``parts``, together the batches of ``headers``; nothing counts unless all is written."""
         indexes = self._indexes
         if not indexes.is_ready:
             self._prepare_indexes()
+        position = self.size_bytes
         try:
-            self._handle().pwrite(data, self.size_bytes)
+            file = self._file or self._handle()
+            if len(parts) == 1:
+                file.pwrite(parts[0], position)
+            else:
+                file.pwritev(parts, position)
         except OSError as error:
             self._drop_partial_write()
             raise self._refused("written", error) from error
-        position = self.size_bytes
+        self.size_bytes += size_bytes
         for header in headers:
             indexes.note(header, position)
-            position += header.size_bytes
-        self.size_bytes = position
-        self.next_offset = headers[-1].next_offset
+            position += header.batch_length + LENGTH_PREFIX_BYTES
+        self.next_offset = header.base_offset + header.last_offset_delta + 1
 
     def _drop_partial_write(self) -> None:
         """After a failed write; if even this fails, recovery or the next write overwrites the rest."""
@@ -491,9 +495,10 @@ class Segment:
         first = max(self._loaded_times().offset_before(timestamp), lowest_offset)
         return self.headers(self.position_before(first))
 
-    def is_index_full(self, max_bytes: int) -> bool:
-        """Whether an index has no room for another entry in a file of ``max_bytes``."""
-        return self._indexes.is_full(max_bytes)
+    @property
+    def index_bytes(self) -> int:
+        """What the larger index file would have with one more entry, as far as they are loaded."""
+        return self._indexes.next_bytes
 
     def add_aborted(self, transaction: AbortedTransaction) -> None:
         """Index a transaction whose marker lies here; only of a segment that is being written."""

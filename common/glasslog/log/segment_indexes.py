@@ -144,13 +144,13 @@ class SegmentIndexes:
 
     def note(self, header: BatchHeader, position: int) -> None:
         """Take in the next batch, which begins at ``position``."""
-        offsets, largest = self._offsets, self.largest
+        offsets, largest, timestamp = self._offsets, self.largest, header.max_timestamp
         assert offsets is not None
         assert largest is not None
-        assert self._times is not None
-        if header.max_timestamp > largest.timestamp:
-            self.largest = largest = TimestampOffset(header.max_timestamp, header.last_offset)
+        if timestamp > largest.timestamp:
+            self.largest = largest = TimestampOffset(timestamp, header.last_offset)
         if position - offsets.last_position > self._interval_bytes:
+            assert self._times is not None
             offsets.append(header.last_offset, position)
             self._times.maybe_append(largest)
 
@@ -160,18 +160,18 @@ class SegmentIndexes:
         assert self._offsets is not None
         return self._offsets.last_position + self._interval_bytes
 
+    @property
+    def next_bytes(self) -> int:
+        """The larger index file's size with one more entry; sealing takes one more of the time index."""
+        offsets, times = self._offsets, self._times
+        if offsets is None or times is None:
+            return 0
+        return max(offsets.size_bytes + OFFSET_ENTRY_BYTES, times.size_bytes + 2 * TIME_ENTRY_BYTES)
+
     def seal(self) -> None:
         """No batch will follow: the time index ends with the largest timestamp."""
         if self._times is not None and self.largest is not None:
             self._times.maybe_append(self.largest)
-
-    def is_full(self, max_bytes: int) -> bool:
-        """Whether an index has no room for another entry in ``max_bytes`` of file."""
-        offsets, times = self._offsets, self._times
-        # Sealing takes one more entry of the time index.
-        return (offsets is not None and len(offsets) >= max_bytes // OFFSET_ENTRY_BYTES) or (
-            times is not None and len(times) >= max_bytes // TIME_ENTRY_BYTES - 1
-        )
 
     def truncate(self, *, position: int, offset: int) -> None:
         """Forget batches at or after ``position`` and ``offset`` in what is loaded, which must be all."""

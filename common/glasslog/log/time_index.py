@@ -42,6 +42,11 @@ class TimeIndex:
     def __len__(self) -> int:
         return len(self._data) // ENTRY_BYTES
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all entries, saved or not."""
+        return len(self._data)
+
     @classmethod
     def load(cls, files: FileSystem, path: str, *, base_offset: int, next_offset: int) -> "TimeIndex | None":
         """The index on disk; None when it is missing or can not belong to these offsets."""

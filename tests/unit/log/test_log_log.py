@@ -5,6 +5,7 @@ import errno
 import pytest
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, StorageError
 from glasslog.common.runtime.memory.files import MemoryFileSystem
+from glasslog.common.runtime.protocols import Buffer
 from glasslog.log.batch import CorruptBatch, iterate_batches, set_base_offset_and_epoch
 from glasslog.log.config import LogConfig
 from glasslog.log.log import Log, OffsetOutOfRange
@@ -602,3 +603,24 @@ def test_a_new_log_begins_where_asked(files: MemoryFileSystem) -> None:
     assert append(log, batch(2)) == (70, 71)
     files.process_kill()
     assert open_log(files).log_start_offset == 70
+
+
+@pytest.mark.parametrize("sizes", [[40_000], [40_000, 50_000], [10, 90_000], [10, 20, 30], [40_000] * 70])
+def test_the_bytes_in_the_log_do_not_depend_on_who_owned_them(
+    files: MemoryFileSystem, sizes: list[int]
+) -> None:
+    """Large batches of others are written in parts, so that they are not copied; nothing of them changes."""
+    request = b"".join(batch(2, value_bytes=size // 2) for size in sizes)
+    config = LogConfig(max_message_bytes=1 << 20)
+    found = []
+    owners: list[Buffer] = [bytearray(request), request, memoryview(request)]
+    for number, given in enumerate(owners):
+        log = Log.open(files=files, directory=f"/data/t-{number}", config=config, clean_shutdown=False)
+        append(log, batch(1))
+        log.append_as_leader(given, leader_epoch=3, now_ms=0)
+        found.append(bytes(log.read(0, max_bytes=1 << 24)))
+    headers = [header for header, _ in iterate_batches(found[0])]
+    assert [header.base_offset for header in headers] == [0, *range(1, 2 * len(sizes), 2)]
+    assert {header.partition_leader_epoch for header in headers[1:]} == {3}
+    assert found[0] == found[1] == found[2]
+    assert request == b"".join(batch(2, value_bytes=size // 2) for size in sizes)

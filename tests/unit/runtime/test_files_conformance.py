@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from glasslog.common.runtime.memory.files import MemoryFileSystem
 from glasslog.common.runtime.production.files import OsFileSystem
-from glasslog.common.runtime.protocols import FileSystem
+from glasslog.common.runtime.protocols import Buffer, FileSystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,14 @@ def test_write_beyond_the_end_leaves_zeros(place: Place) -> None:
     file = place.files.open(place.path("a"), create=True)
     file.pwrite(b"x", 3)
     assert file.pread(10, 0) == b"\0\0\0x"
+    file.close()
+
+
+def test_parts_are_written_one_after_the_other(place: Place) -> None:
+    file = place.files.open(place.path("a"), create=True)
+    parts: list[Buffer] = [b"ab", memoryview(b"-cd-")[1:3], bytearray(b"efg")]
+    assert file.pwritev(parts, 1) == 7
+    assert file.pread(10, 0) == b"\0abcdefg"
     file.close()
 
 

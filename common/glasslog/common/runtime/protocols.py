@@ -63,6 +63,10 @@ class File(Protocol):
         """Write all of ``data`` at ``offset``, growing the file if needed; returns its length in bytes."""
         ...
 
+    def pwritev(self, parts: Sequence[Buffer], offset: int) -> int:
+        """Write ``parts`` one after the other as ``pwrite`` does, without joining them first."""
+        ...
+
     def truncate(self, size: int) -> None: ...
 
     def sync(self) -> None:

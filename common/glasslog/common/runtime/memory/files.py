@@ -69,6 +69,9 @@ class MemoryFile:
             raise os_error(errno.ENOSPC, self._path)
         return self._content.write(data, offset)
 
+    def pwritev(self, parts: Sequence[Buffer], offset: int) -> int:
+        return self.pwrite(b"".join(parts), offset)
+
     def truncate(self, size: int) -> None:
         self._check_open()
         self._check_not_negative(size)

@@ -40,10 +40,17 @@ class OsFile:
         return self._pread_rest(data, length, offset)
 
     def pwrite(self, data: Buffer, offset: int) -> int:
-        size_bytes = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+        size_bytes = _size_of(data)
         written = os.pwrite(self._descriptor, data, offset)
         if written < size_bytes:
             self._pwrite_rest(data, offset, written)
+        return size_bytes
+
+    def pwritev(self, parts: Sequence[Buffer], offset: int) -> int:
+        size_bytes = sum(map(_size_of, parts))
+        written = os.pwritev(self._descriptor, parts, offset)
+        if written < size_bytes:
+            self._pwrite_rest(b"".join(parts), offset, written)
         return size_bytes
 
     def truncate(self, size: int) -> None:
@@ -74,6 +81,10 @@ class OsFile:
         with memoryview(data).cast("B") as view:
             while written < len(view):
                 written += os.pwrite(self._descriptor, view[written:], offset + written)
+
+
+def _size_of(data: Buffer) -> int:
+    return len(data) if isinstance(data, bytes | bytearray) else data.nbytes
 
 
 class OsFileLock:
