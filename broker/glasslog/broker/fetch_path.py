@@ -8,8 +8,10 @@ no task: the append, high watermark or deadline that completes it calls back.  S
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
+from glasslog.broker.cold_reads import ColdReads
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.broker.partition.partition import Partition
 from glasslog.broker.partition.purgatory import DelayedFetch
@@ -25,8 +27,12 @@ from glasslog.broker.requests import (
 )
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import LeaderEpoch, NodeId, Offset
+from glasslog.log.segment import ColdRead
 
 _LOGGER = logging.getLogger(__name__)
+
+_COLD_ROUNDS = 4
+"""The index, the search and the records may be cold one after the other; then the read waits after all."""
 
 _ALL = IsolationLevel.READ_UNCOMMITTED
 
@@ -46,8 +52,9 @@ class FetchTerms(NamedTuple):
 class FetchPath:
     """See the module."""
 
-    def __init__(self, replicas: Replicas) -> None:
+    def __init__(self, replicas: Replicas, cold_reads: ColdReads) -> None:
         self._replicas = replicas
+        self._cold_reads = cold_reads
 
     # --- for clients ---
 
@@ -101,12 +108,39 @@ class FetchPath:
         replicas.counters.fetch_requests += 1
         reader = terms.reader
         found = self._note_follower(reader, targets) if isinstance(reader, Follower) else None
-        outcomes, size_bytes, is_urgent = self._read(terms, targets, found)
+        cold: list[ColdRead] = []
+        outcomes, size_bytes, is_urgent = self._read(terms, targets, found, cold)
+        if cold:
+            return self._read_later(terms, targets, cold, on_done)
         is_enough = is_urgent or size_bytes >= terms.min_bytes
         if is_enough or terms.max_wait_ms <= 0 or not targets or replicas.purgatory.is_full:
             self._finish(terms, outcomes, size_bytes, on_done)
             return None
         return self._park(terms, targets, terms.min_bytes - size_bytes, on_done)
+
+    def _read_later(
+        self,
+        terms: FetchTerms,
+        targets: Sequence[Target],
+        cold: Sequence[ColdRead],
+        on_done: Callable[[Sequence[ReadOutcome]], None],
+    ) -> DelayedFetch:
+        """The disk has to be waited for, and not by everybody on this event loop."""
+        operation = DelayedFetch(0, deadline_ms=0, on_done=_nothing)
+
+        def read_again(rounds_left: int) -> None:
+            if operation.is_done:
+                return
+            still_cold: list[ColdRead] | None = [] if rounds_left else None
+            outcomes, size_bytes, _ = self._read(terms, targets, None, still_cold)
+            if still_cold:
+                self._cold_reads.warm(still_cold, partial(read_again, rounds_left - 1))
+            else:
+                operation.cancel()
+                self._finish(terms, outcomes, size_bytes, on_done)
+
+        self._cold_reads.warm(cold, partial(read_again, _COLD_ROUNDS))
+        return operation
 
     def _park(
         self,
@@ -185,10 +219,12 @@ class FetchPath:
         terms: FetchTerms,
         targets: Sequence[Target],
         found: Sequence[ReadOutcome | None] | None = None,
+        cold: list[ColdRead] | None = None,
     ) -> tuple[list[ReadOutcome], int, bool]:
         """What there is now, its size in bytes, and whether it must be told at once.
 
-        ``found`` has what earlier checks decided, one per target; without it they are made here.
+        ``found`` has what earlier checks decided, one per target; without it they are made here.  With
+        ``cold`` nothing waits for the disk: what would have to is noted there.
         """
         reader = terms.reader
         is_follower = isinstance(reader, Follower)
@@ -207,6 +243,7 @@ class FetchPath:
                     max_bytes=limit,
                     minimum_one=minimum_one,
                     isolation=isolation,
+                    cold=cold,
                 )
             outcomes.append(outcome)
             size_bytes = len(outcome.records)
@@ -244,6 +281,7 @@ class FetchPath:
         max_bytes: int,
         minimum_one: bool,
         isolation: IsolationLevel,
+        cold: list[ColdRead] | None,
     ) -> ReadOutcome:
         if not isinstance(partition, Partition):
             return self._failed(None, partition)
@@ -254,7 +292,12 @@ class FetchPath:
                 max_bytes=max_bytes,
                 minimum_one=minimum_one,
                 isolation=isolation,
+                cached_only=cold is not None,
             )
+        except ColdRead as error:
+            assert cold is not None
+            cold.append(error)
+            return ReadOutcome(ErrorCode.NONE)
         except GlasslogError as error:
             return self._failed(partition, error)
 
@@ -273,6 +316,10 @@ class FetchPath:
             leader_epoch=partition.leader_epoch,
             message=str(error),
         )
+
+
+def _nothing() -> None:
+    """It is answered by whoever has read."""
 
 
 def _result(each: FetchPartition, outcome: ReadOutcome) -> FetchPartitionResult:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from glasslog.broker.cold_reads import ColdReads
 from glasslog.broker.counters import ReplicationCounters
 from glasslog.broker.delete_records import RecordDeletion
 from glasslog.broker.directory_reports import DirectorySink, IgnoredDirectories
@@ -91,11 +92,12 @@ class ReplicaManager:
         self._logs.on_failed_directory = self._on_failed_directory
         self._fetchers = Fetchers(replicas=self._replicas, broker_epoch=broker_epoch)
         self._maintenance = LogMaintenance(replicas=self._replicas, logs=self._logs)
+        self._cold_reads = ColdReads(runtime, max_in_flight=config.cold_reads_max_in_flight)
         self._group_commit = GroupCommit(self._replicas)
         self._deletion = RecordDeletion(replicas=self._replicas, logs=self._logs)
         self._isr_changes = IsrChanges(replicas=self._replicas, sender=alter_partition)
         self._produce_path = ProducePath(self._replicas)
-        self._fetch_path = FetchPath(self._replicas)
+        self._fetch_path = FetchPath(self._replicas, self._cold_reads)
         self._fetch_api = FetchApi(replicas=self._replicas, path=self._fetch_path)
         self._is_caught_up = False
         self._out_of_directories = asyncio.Event()
@@ -124,6 +126,7 @@ class ReplicaManager:
             group.create_task(self._logs.remove_retired(), name="removal of deleted partitions")
             group.create_task(self._maintenance.run(), name="log maintenance")
             group.create_task(self._group_commit.run(), name="group commit")
+            group.create_task(self._cold_reads.run(), name="cold reads")
             if config.log_flush_scheduler_interval_ms < NEVER_MS:
                 overdue = _every(config.log_flush_scheduler_interval_ms, self._logs.flush_overdue)
                 group.create_task(overdue, name="flushing by time")

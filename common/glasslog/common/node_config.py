@@ -469,6 +469,13 @@ class NodeConfig:
     max_incremental_fetch_session_cache_slots: int = setting(
         "max.incremental.fetch.session.cache.slots", "fetch sessions kept", default=1000, minimum=0
     )
+    cold_reads_max_in_flight: int = setting(
+        "cold.reads.max.in.flight",
+        "own key: ranges of files that are not in the page cache and are read from disk at one time",
+        default=4,
+        minimum=1,
+        maximum=64,
+    )
     fetch_max_bytes: int = setting(
         "fetch.max.bytes", "largest answer to one fetch", default=57_671_680, minimum=1024
     )

@@ -295,12 +295,19 @@ class Log:
     # --- reading ----------------------------------------------------------------------------------------
 
     def read(
-        self, offset: int, *, max_bytes: int, upper_offset: int | None = None, minimum_one: bool = True
+        self,
+        offset: int,
+        *,
+        max_bytes: int,
+        upper_offset: int | None = None,
+        minimum_one: bool = True,
+        cached_only: bool = False,
     ) -> bytes | memoryview:
         """Whole batches from the one that holds ``offset``, ``max_bytes`` at most, below ``upper_offset``.
 
         Empty at the log's end.  With ``minimum_one`` a first batch larger than ``max_bytes`` comes all the
-        same.  Raises ``OffsetOutOfRange``, ``StorageError``, or ``CorruptBatch`` where the disk lies.
+        same.  Raises ``OffsetOutOfRange``, ``StorageError``, ``CorruptBatch`` where the disk lies, or with
+        ``cached_only`` ``ColdRead`` when the disk would have to be waited for.
         """
         end = self._segments.active.next_offset
         if not self.log_start_offset <= offset <= end:
@@ -308,7 +315,9 @@ class Log:
                 f"{self.directory}: offset {offset} is not between {self.log_start_offset} and {end}"
             )
         upper = end if upper_offset is None else min(upper_offset, end)
-        return self._segments.read(offset, max_bytes=max_bytes, upper_offset=upper, minimum_one=minimum_one)
+        return self._segments.read(
+            offset, max_bytes=max_bytes, upper_offset=upper, minimum_one=minimum_one, cached_only=cached_only
+        )
 
     def offset_for_timestamp(self, timestamp: int) -> tuple[int, int] | None:
         """The first record at or after ``timestamp`` (milliseconds): its offset and timestamp, or None."""

@@ -50,6 +50,11 @@ _WALK = Struct(">qi11xi")
 _SCAN_BYTES = 32 * 1024
 _VALIDATE_BYTES = 1024 * 1024
 _MAX_CURSORS = 16
+_WARM_BYTES = 1024 * 1024
+_HOT_TAIL_BYTES = 16 * 1024 * 1024
+"""Of what this process wrote, the end that is taken to be in the page cache: to ask costs a third more."""
+
+_NEVER = 1 << 62
 
 
 class Recovery(NamedTuple):
@@ -65,6 +70,16 @@ def file_name(offset: int, suffix: str) -> str:
     return f"{offset:020d}{suffix}"
 
 
+class ColdRead(Exception):  # noqa: N818 - nothing is wrong: the disk has to be waited for
+    """A read of what is not in the page cache: ``Segment.warm`` the range off the event loop, read again."""
+
+    def __init__(self, segment: "Segment", *, length: int, position: int) -> None:
+        super().__init__(f"{segment.path}: {length} bytes at {position} are not in memory")
+        self.segment = segment
+        self.length = length
+        self.position = position
+
+
 class Segment:
     """Batches from ``base_offset`` up to ``next_offset``, of which only the last segment's grows."""
 
@@ -72,9 +87,11 @@ class Segment:
         "_cursors",
         "_file",
         "_files",
+        "_index_is_warm",
         "_indexes",
         "_pins",
         "_release_when_unpinned",
+        "_written_from",
         "base_offset",
         "created_ms",
         "next_offset",
@@ -103,6 +120,8 @@ class Segment:
         self._cursors: dict[int, int] = {}
         self._pins = 0
         self._release_when_unpinned = False
+        self._written_from = _NEVER
+        self._index_is_warm = False
         self.base_offset = base_offset
         self.next_offset = base_offset
         self.size_bytes = 0
@@ -180,6 +199,8 @@ class Segment:
         """Give the memory and the handle back without writing anything."""
         self._indexes.forget()
         self._cursors.clear()
+        self._written_from = _NEVER
+        self._index_is_warm = False
         if self._pins:
             self._release_when_unpinned = True
             return
@@ -252,11 +273,32 @@ class Segment:
     def _refused(self, what: str, error: OSError) -> StorageError:
         return StorageError(f"{self.path}: can not be {what}: {_reason(error)}")
 
-    def _pread(self, length: int, position: int) -> bytes:
+    def _pread(self, length: int, position: int, *, cached_only: bool = False) -> Buffer:
         try:
-            return self._handle().pread(length, position)
+            file = self._handle()
+            hot_from = max(self._written_from, self.size_bytes - _HOT_TAIL_BYTES)
+            if not cached_only or position >= hot_from:
+                return file.pread(length, position)
+            data = file.pread_cached(length, position)
         except OSError as error:
             raise self._refused("read", error) from error
+        if data is None:
+            raise ColdRead(self, length=length, position=position)
+        return data
+
+    def warm(self, length: int, position: int) -> None:
+        """Bring a range, of ``length`` 0 the index, into the page cache; blocks, may run in another thread.
+
+        The segment is pinned meanwhile.
+
+        What the disk refuses is left for the reader to meet.
+        """
+        with suppress(OSError):
+            if not length:
+                self._index_is_warm = True
+                self._files.read(self.index_path)
+            for start in range(position, min(position + length, self.size_bytes), _WARM_BYTES):
+                self._handle().pread(_WARM_BYTES, start)
 
     # --- writing ----------------------------------------------------------------------------------------
 
@@ -275,6 +317,8 @@ class Segment:
         except OSError as error:
             self._drop_partial_write()
             raise self._refused("written", error) from error
+        if position < self._written_from:
+            self._written_from = position
         self.size_bytes += size_bytes
         for header in headers:
             indexes.note(header, position)
@@ -332,20 +376,21 @@ class Segment:
 
     # --- scanning ---------------------------------------------------------------------------------------
 
-    def headers(self, position: int = 0) -> Iterator[tuple[BatchHeader, int]]:
+    def headers(self, position: int = 0, *, cached_only: bool = False) -> Iterator[tuple[BatchHeader, int]]:
         """Every batch's header and position from a boundary on; checksums are not read.
 
         Raises ``CorruptBatch``, naming file and position, at bytes that are no header.
         """
-        chunk, chunk_start = b"", 0
+        chunk: Buffer = b""
+        chunk_start = 0
         while position < self.size_bytes:
             if position + HEADER_BYTES > chunk_start + len(chunk):
-                chunk, chunk_start = self._pread(_SCAN_BYTES, position), position
+                chunk, chunk_start = self._pread(_SCAN_BYTES, position, cached_only=cached_only), position
             header = self._sensible_header(chunk, position - chunk_start, position)
             yield header, position
             position += header.size_bytes
 
-    def _sensible_header(self, chunk: bytes, chunk_position: int, position: int) -> BatchHeader:
+    def _sensible_header(self, chunk: Buffer, chunk_position: int, position: int) -> BatchHeader:
         try:
             header = parse_header(chunk, chunk_position)
             check_header(header, position=position, available_bytes=self.size_bytes - position)
@@ -526,11 +571,13 @@ class Segment:
 
     # --- reading ----------------------------------------------------------------------------------------
 
-    def _find(self, offset: int) -> tuple[int, BatchHeader | None]:
+    def _find(self, offset: int, *, cached_only: bool = False) -> tuple[int, BatchHeader | None]:
         """The first batch that ends at or after ``offset``: its position and header (None: there is none)."""
+        if cached_only and not (self._index_is_warm or self._indexes.knows_offsets):
+            raise ColdRead(self, length=0, position=0)
         start = self._loaded_index().position_before(offset)
         try:
-            return self._find_from(start, offset)
+            return self._find_from(start, offset, cached_only=cached_only)
         except CorruptBatch:
             if start == 0:
                 raise
@@ -538,31 +585,37 @@ class Segment:
         self._build_indexes()
         return self._find_from(0, offset)
 
-    def _find_from(self, start: int, offset: int) -> tuple[int, BatchHeader | None]:
-        for header, position in self.headers(start):
+    def _find_from(
+        self, start: int, offset: int, *, cached_only: bool = False
+    ) -> tuple[int, BatchHeader | None]:
+        for header, position in self.headers(start, cached_only=cached_only):
             if position == start > 0 and header.base_offset > offset:
                 raise CorruptBatch(f"{self.index_path}: position {start} lies after offset {offset}")
             if header.last_offset >= offset:
                 return position, header
         return self.size_bytes, None
 
-    def read(self, offset: int, *, max_bytes: int, upper_offset: int, minimum_one: bool) -> memoryview | None:
+    def read(
+        self, offset: int, *, max_bytes: int, upper_offset: int, minimum_one: bool, cached_only: bool = False
+    ) -> memoryview | None:
         """Whole batches from the one holding ``offset``, all below ``upper_offset``; None when past the end.
 
-        With ``minimum_one`` a first batch larger than ``max_bytes`` is returned all the same.
+        With ``minimum_one`` a first batch larger than ``max_bytes`` is returned all the same.  Raises
+        ``ColdRead`` with ``cached_only`` when it would have to wait for the disk.
         """
         position = self._cursors.get(offset, -1)
         if position < 0:
-            position, header = self._find(offset)
+            position, header = self._find(offset, cached_only=cached_only)
             if header is None:
                 return None
         if position >= self.size_bytes:
             return None
         length = min(max(max_bytes, HEADER_BYTES), self.size_bytes - position)
-        data = self._pread(length, position)
+        data = self._pread(length, position, cached_only=cached_only)
         end, next_offset = self._cut(data, position, upper_offset=upper_offset)
         if not end and minimum_one:
-            data = self._pread(self._sensible_header(data, 0, position).size_bytes, position)
+            length = self._sensible_header(data, 0, position).size_bytes
+            data = self._pread(length, position, cached_only=cached_only)
             end, next_offset = self._cut(data, position, upper_offset=upper_offset)
         if end > max_bytes and not minimum_one:
             return memoryview(b"")
@@ -570,11 +623,11 @@ class Segment:
             self._remember(next_offset, position + end)
         return memoryview(data)[:end]
 
-    def batch_at(self, position: int, size_bytes: int) -> bytes:
+    def batch_at(self, position: int, size_bytes: int) -> Buffer:
         """The bytes of the batch at a known boundary."""
         return self._pread(size_bytes, position)
 
-    def _cut(self, data: bytes, position: int, *, upper_offset: int) -> tuple[int, int]:
+    def _cut(self, data: Buffer, position: int, *, upper_offset: int) -> tuple[int, int]:
         """Where the last whole batch below ``upper_offset`` ends in ``data``, and the offset after it."""
         available = len(data)
         if position + available == self.size_bytes and upper_offset >= self.next_offset:

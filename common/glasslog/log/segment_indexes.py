@@ -133,6 +133,11 @@ class SegmentIndexes:
         self._transactions = index
 
     @property
+    def knows_offsets(self) -> bool:
+        """Whether the offset index is in memory."""
+        return self._offsets is not None
+
+    @property
     def is_loaded(self) -> bool:
         """Whether any index takes memory."""
         return not (self._offsets is None and self._times is None and self._transactions is None)

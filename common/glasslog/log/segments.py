@@ -124,14 +124,18 @@ class Segments:
     # --- reading ----------------------------------------------------------------------------------------
 
     def read(
-        self, offset: int, *, max_bytes: int, upper_offset: int, minimum_one: bool
+        self, offset: int, *, max_bytes: int, upper_offset: int, minimum_one: bool, cached_only: bool
     ) -> bytes | memoryview:
         """Whole batches from the one that holds ``offset``, of one segment; empty when there are none."""
         number = bisect_right(self._base_offsets, offset) - 1
         while offset < upper_offset and number < len(self._segments):
             segment = self._segments[number]
             data = segment.read(
-                offset, max_bytes=max_bytes, upper_offset=upper_offset, minimum_one=minimum_one
+                offset,
+                max_bytes=max_bytes,
+                upper_offset=upper_offset,
+                minimum_one=minimum_one,
+                cached_only=cached_only,
             )
             if segment is not self.active:
                 self._keep_warm(segment)

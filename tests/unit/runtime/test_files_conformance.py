@@ -61,6 +61,18 @@ def test_write_beyond_the_end_leaves_zeros(place: Place) -> None:
     file.close()
 
 
+def test_what_was_just_written_is_in_the_cache(place: Place) -> None:
+    file = place.files.open(place.path("a"), create=True)
+    file.pwrite(b"hello", 0)
+    found = file.pread_cached(5, 0)
+    assert found is not None
+    assert bytes(found) == b"hello"
+    beyond = file.pread_cached(100, 3)
+    assert beyond is not None
+    assert bytes(beyond) == b"lo"
+    file.close()
+
+
 def test_parts_are_written_one_after_the_other(place: Place) -> None:
     file = place.files.open(place.path("a"), create=True)
     parts: list[Buffer] = [b"ab", memoryview(b"-cd-")[1:3], bytearray(b"efg")]

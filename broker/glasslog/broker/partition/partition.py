@@ -353,10 +353,12 @@ class Partition:
         max_bytes: int,
         minimum_one: bool,
         isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+        cached_only: bool = False,
     ) -> ReadOutcome:
         """Records from ``ask.fetch_offset``: for followers to the log's end, else as ``isolation`` says.
 
-        A consumer of committed records is told which of them were aborted: those it has to leave out.
+        A consumer of committed records is told which of them were aborted: those it has to leave out.  Raises
+        ``ColdRead`` with ``cached_only`` when the disk would have to be waited for.
         """
         log = self.log
         high_watermark = self.high_watermark
@@ -366,7 +368,13 @@ class Partition:
         offset = ask.fetch_offset
         records: Buffer = b""
         if offset < upper and (max_bytes > 0 or minimum_one):
-            records = log.read(offset, max_bytes=max_bytes, upper_offset=upper, minimum_one=minimum_one)
+            records = log.read(
+                offset,
+                max_bytes=max_bytes,
+                upper_offset=upper,
+                minimum_one=minimum_one,
+                cached_only=cached_only,
+            )
         aborted = _aborted_in(log, offset, records) if is_committed else ()
         return ReadOutcome(
             ErrorCode.NONE,

@@ -59,6 +59,10 @@ class File(Protocol):
         """Up to ``length`` bytes at ``offset``; shorter only at the end of the file."""
         ...
 
+    def pread_cached(self, length: int, offset: int) -> Buffer | None:
+        """As ``pread``, but None where it would have to wait for the disk; may claim never to."""
+        ...
+
     def pwrite(self, data: Buffer, offset: int) -> int:
         """Write all of ``data`` at ``offset``, growing the file if needed; returns its length in bytes."""
         ...

@@ -31,6 +31,8 @@ class FileContent:
     def __init__(self) -> None:
         self.data = bytearray()
         self._unsynced: list[_Change] = []
+        self.is_cached = True
+        """Whether reading need not wait for the disk."""
 
     @property
     def is_synced(self) -> bool:

@@ -53,7 +53,11 @@ class MemoryFile:
         self._check_open()
         self._check_not_negative(length, offset)
         self._files.enter("pread", self._path)
+        self._content.is_cached = True
         return bytes(memoryview(self._content.data)[offset : offset + length])
+
+    def pread_cached(self, length: int, offset: int) -> bytes | None:
+        return self.pread(length, offset) if self._content.is_cached else None
 
     def pwrite(self, data: Buffer, offset: int) -> int:
         self._check_open()
@@ -241,6 +245,11 @@ class MemoryFileSystem:
         """The machine lost power: what was not synced is lost, kept or torn. Handles and locks are gone."""
         self.process_kill()
         self._tree.root.lose_power(keep, random or self._random)
+
+    def drop_caches(self) -> None:
+        """The page cache was needed for something else: ``pread_cached`` has to wait for the disk once."""
+        for _, content in self._tree.files():
+            content.is_cached = False
 
     def wipe(self) -> None:
         """The disk was replaced by an empty one."""

@@ -15,6 +15,11 @@ from glasslog.common.runtime.protocols import Buffer, File, FileLock
 _CLOSED = 2**31 - 1
 """A number that no open file has: calls on it fail with EBADF (a negative one would be a ValueError)."""
 
+_TELLS_WHAT_IS_CACHED = hasattr(os, "preadv") and hasattr(os, "RWF_NOWAIT")
+_PROBE = bytearray(1)
+_PROBE_BYTES = 128 * 1024
+"""As much as Linux reads ahead by default: so much comes into the page cache together."""
+
 _FILE_MODE = 0o644
 _TEMPORARY_SUFFIX = ".tmp"
 _TEMPORARY_NAMES = 64
@@ -38,6 +43,33 @@ class OsFile:
         if len(data) == length or not data:
             return data
         return self._pread_rest(data, length, offset)
+
+    def pread_cached(self, length: int, offset: int) -> Buffer | None:
+        if not _TELLS_WHAT_IS_CACHED:
+            return self.pread(length, offset)
+        try:
+            return self._pread_cached(length, offset)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            # Some file systems, tmpfs among them, can not tell; all of tmpfs is in memory anyway.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            return self.pread(length, offset)
+
+    def _pread_cached(self, length: int, offset: int) -> Buffer | None:
+        if length > _PROBE_BYTES:
+            # A large buffer to read into would be zeroed first, for half of what the read costs.
+            for position in range(offset, min(offset + length, self.size()), _PROBE_BYTES):
+                os.preadv(self._descriptor, [_PROBE], position, os.RWF_NOWAIT)
+            return self.pread(length, offset)
+        data = bytearray(length)
+        got = os.preadv(self._descriptor, [data], offset, os.RWF_NOWAIT)
+        if got < length:
+            if offset + got < self.size():
+                return None
+            del data[got:]
+        return data
 
     def pwrite(self, data: Buffer, offset: int) -> int:
         size_bytes = _size_of(data)
