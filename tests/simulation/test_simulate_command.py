@@ -57,6 +57,14 @@ def test_the_trace_holds_every_event(capsys: pytest.CaptureFixture[str], tmp_pat
     assert times == sorted(times)
 
 
+def test_a_switch_can_be_tried_on_the_drawn_mix(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--seed", "1", "--switch", SWITCH, "--scenario", "drawn", "--duration", "1"]
+    assert simulate(*arguments, "--format", "json") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["scenario"], made["switch"]) == (None, SWITCH)
+    assert made["replay"] == f"glasslog simulate --seed 1 --scenario drawn --switch {SWITCH} --duration 1"
+
+
 def test_many_seeds_run_in_processes_and_the_failed_ones_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

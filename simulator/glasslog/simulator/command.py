@@ -16,7 +16,7 @@ from glasslog.client.cli.output import Format, aligned, print_json, print_json_l
 from glasslog.simulator.outcome import Outcome
 from glasslog.simulator.pool import run_all
 from glasslog.simulator.report import as_json, as_text
-from glasslog.simulator.request import FAULTY_MS, Request
+from glasslog.simulator.request import DRAWN, FAULTY_MS, Request
 from glasslog.simulator.run import run
 from glasslog.simulator.scenarios.catalog import SCENARIOS
 from glasslog.simulator.scenarios.scenario import Scenario
@@ -46,7 +46,9 @@ _SHOWN_FAILURES = 5
     show_default=True,
     help="Virtual seconds of faults.",
 )
-@click.option("--scenario", "scenario_name", metavar="NAME", help="A named story instead of the drawn mix.")
+@click.option(
+    "--scenario", "scenario_name", metavar="NAME", help="A named story; drawn: the mix even for a switch."
+)
 @click.option(
     "--switch", "switch_name", metavar="NAME", help="Put a bug of the past back: a check must catch it."
 )
@@ -95,7 +97,7 @@ def simulate(
         _list(output_format)
         return 0
     switch = _named(SWITCHES, switch_name, "switch")
-    scenario = _named(SCENARIOS, scenario_name or (switch.scenario if switch else None) or None, "scenario")
+    scenario = _scenario(scenario_name, switch)
     numbers = _numbers(seed, seeds, count)
     template = Request(
         seed=0,
@@ -146,6 +148,13 @@ def _named(catalog: Mapping[str, T], name: str | None, kind: str) -> T | None:
     if name not in catalog:
         raise UsageError(f"no {kind} is named {name}: see `glasslog simulate --list`")
     return catalog[name]
+
+
+def _scenario(name: str | None, switch: Switch | None) -> Scenario | None:
+    """The one that was named, else the switch's own; none for the drawn mix."""
+    if name is None and switch is not None:
+        name = switch.scenario or None
+    return None if name == DRAWN else _named(SCENARIOS, name, "scenario")
 
 
 def _numbers(seed: int | None, seeds: str | None, count: int | None) -> range:

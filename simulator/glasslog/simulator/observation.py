@@ -119,7 +119,7 @@ class Observation:
         if now.end_offset > seen.end_offset:
             kind = "append" if now.role == "leader" else "replicate"
             add(kind, node, partition=name, base_offset=seen.end_offset, end_offset=now.end_offset)
-        elif now.end_offset < seen.end_offset:
+        elif now.end_offset < seen.end_offset and now.role != "offline":
             add("truncate", node, partition=name, from_offset=seen.end_offset, to_offset=now.end_offset)
         if now.isr != seen.isr and now.role == "leader":
             add("isr", node, partition=name, leader_epoch=epoch, isr=now.isr)

@@ -10,6 +10,10 @@ FAULTY_MS = 20_000
 """How long faults come, unless it is asked for otherwise; virtual."""
 
 
+DRAWN = "drawn"
+"""Stands where a scenario's name does for the drawn mix of faults."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A run to make: the drawn mix of faults, or ``scenario``; with the bug that ``switch`` puts back.
@@ -30,6 +34,8 @@ class Request:
         words = ["glasslog", "simulate", "--seed", str(self.seed)]
         if self.scenario is not None:
             words += ["--scenario", self.scenario.name]
+        elif self.switch is not None and self.switch.scenario:
+            words += ["--scenario", DRAWN]
         if self.switch is not None:
             words += ["--switch", self.switch.name]
         if self.faulty_ms != FAULTY_MS:

@@ -170,6 +170,18 @@ class Stage:
         self.note(f"heal {first or 'all'} {second or ''}".rstrip())
         self.network.heal(first, second)
 
+    def flip_bit(self, name: str, partition: TopicPartition) -> None:
+        """Corrupt one bit of the oldest segment of a broker's log, on disk and in what the OS has cached.
+
+        For scenarios only: no drawn run does it as long as nothing repairs what it damages.
+        """
+        disk, folder = self.cluster.world.disk(name), f"data/{partition}"
+        segment = min(file for file in disk.list(folder) if file.endswith(".log"))
+        path = f"{folder}/{segment}"
+        position = self.random.randrange(len(disk.read(path)))
+        self.note(f"a bit flips in {path} of {name} at {position}")
+        disk.flip_bit(path, position, bit=self.random.randrange(8))
+
     # --- the end ----------------------------------------------------------------------------------------
 
     async def finish(self) -> None:
