@@ -49,6 +49,8 @@ class Life:
     task: asyncio.Task[None]
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     is_dying: bool = False
+    was_killed: bool = False
+    """What its last steps ran into is then no failure: a dead process takes none."""
 
 
 class MemoryCluster:
@@ -115,7 +117,7 @@ class MemoryCluster:
     async def kill(self, name: str, *, power_loss: Keep | None = None) -> None:
         """As by SIGKILL, or with its power lost."""
         life = self._lives[name]
-        life.is_dying = True
+        life.is_dying = life.was_killed = True
         self.on_process(name, "killed" if power_loss is None else f"lost power, disk kept {power_loss}")
         self.world.kill(name, power_loss=power_loss)
         life.task.cancel()
@@ -129,16 +131,22 @@ class MemoryCluster:
         assert done, f"{name} still runs after {within_ms} ms"
         self.on_process(name, "ended")
         self.world.kill(name)
-        return None if life.task.cancelled() else life.task.exception()
+        return None if life.was_killed or life.task.cancelled() else life.task.exception()
 
     async def stop(self, name: str, *, within_ms: int = 15_000) -> None:
-        """As by SIGTERM; returns when the process has ended in order."""
+        """As by SIGTERM; returns when the process has ended in order.
+
+        Raises what it ended with, or ``CancelledError`` if it was killed meanwhile.
+        """
         life = self._lives[name]
         life.is_dying = True
         self.on_process(name, "stopping")
         life.server.stop()
         async with asyncio.timeout(within_ms / 1000):
-            await life.task
+            await asyncio.wait({life.task})
+        if life.was_killed:
+            raise asyncio.CancelledError
+        life.task.result()
         self.on_process(name, "ended")
         self.world.network.kill_host(name)
 

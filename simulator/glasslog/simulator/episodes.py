@@ -27,7 +27,10 @@ _FAILOVER_MS = 3_000
 
 @dataclass(slots=True, kw_only=True)
 class Ground:
-    """What all episodes of a run share. ``ending``: nodes that are about to stop by themselves."""
+    """What all episodes of a run share.
+
+    ``ending``: nodes that are about to stop by themselves; ``refused``: those whose disk failed in this life.
+    """
 
     cluster: MemoryCluster
     invariants: Invariants
@@ -36,6 +39,7 @@ class Ground:
     clients: tuple[str, ...]
     delay_ms: tuple[float, float]
     ending: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     active: list[asyncio.Task[None]] = field(default_factory=list)
     is_over: bool = False
 
@@ -112,6 +116,7 @@ class Disturbance:
 
     def _start(self, name: str) -> None:
         if not self._cluster.is_alive(name):
+            self._ground.refused.discard(name)
             self._note(f"start {name}")
             self._cluster.start(name)
 
@@ -150,6 +155,11 @@ class Disturbance:
             # Somebody killed it meanwhile, or all is over.
             if self._ground.is_over:
                 raise
+        except StorageError as error:
+            # Its disk refused meanwhile.
+            if name not in self._ground.refused:
+                raise
+            self._note(f"{name} ended: {error}")
         self._ground.ending.discard(name)
         self._note(f"stopped {name}")
         await self._pass(1, 1_000)
@@ -220,6 +230,7 @@ class Disturbance:
     async def _until_given_up(self, name: str) -> None:
         """The node ends with a ``StorageError``, or bears it for as long as this waits."""
         self._ground.ending.add(name)
+        self._ground.refused.add(name)
         with suppress(AssertionError):
             error = await self._cluster.ended(name, within_ms=2_000)
             if error is not None and not isinstance(error, StorageError):
