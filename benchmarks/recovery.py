@@ -16,10 +16,11 @@ from glasslog.broker.partition_logs import PartitionLogs
 from glasslog.broker.stored_logs import StoredLog
 from glasslog.common.config import parse
 from glasslog.common.ids import TopicId, TopicPartition
-from glasslog.common.node_config import NodeConfig, topic_config
+from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.production.files import OsFileSystem
 from glasslog.common.runtime.production.start import production_runtime
 from glasslog.common.runtime.protocols import Runtime
+from glasslog.common.topic_config import topic_config
 from glasslog.log.config import LogConfig
 from glasslog.log.directories import OpenedDirectories, open_directories
 from glasslog.log.log import Log

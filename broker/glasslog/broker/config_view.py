@@ -10,7 +10,8 @@ from enum import IntEnum
 
 from glasslog.broker.metadata_observer import MetadataView
 from glasslog.common.config import Described, describe, to_text
-from glasslog.common.node_config import NodeConfig, TopicConfig, broker_field_of, topic_config
+from glasslog.common.node_config import NodeConfig
+from glasslog.common.topic_config import TopicConfig, broker_field_of, topic_config
 
 
 class Source(IntEnum):

@@ -11,9 +11,9 @@ from typing import Protocol, TypeVar
 
 from glasslog.broker.controller_finder import Backoff, ControllerFinder
 from glasslog.broker.watched import Watched
+from glasslog.common.addresses import Voter
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NO_NODE, NodeId
-from glasslog.common.node_config import Voter
 from glasslog.common.runtime.protocols import Channel, Runtime, TransportError
 from google.protobuf.message import DecodeError, Message
 

@@ -6,9 +6,9 @@ and what is asked.
 
 from collections.abc import Sequence
 
+from glasslog.common.addresses import Voter
 from glasslog.common.errors import ConfigError
 from glasslog.common.ids import NO_NODE, NodeId
-from glasslog.common.node_config import Voter
 
 _UNKNOWN_EPOCH = -1
 

@@ -14,7 +14,7 @@ from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import DeleteRecordsPartition, DeleteRecordsResult
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, Offset
-from glasslog.common.node_config import topic_config
+from glasslog.common.topic_config import topic_config
 from glasslog.common.topic_names import is_internal
 
 

@@ -5,8 +5,9 @@ Refuses to bind anything. Source: Kafka's ``listeners`` and ``advertised.listene
 
 from collections.abc import Mapping
 
+from glasslog.common.addresses import ListenAddress, parse_listeners
 from glasslog.common.errors import ConfigError
-from glasslog.common.node_config import ListenAddress, NodeConfig, parse_listeners
+from glasslog.common.node_config import NodeConfig
 from glasslog.metadata.records import Endpoint
 
 GRPC, KAFKA = "GRPC", "KAFKA"

@@ -23,9 +23,9 @@ from glasslog.broker.lifecycle_core import (
 from glasslog.broker.metadata_observer import MetadataObserver
 from glasslog.broker.watched import Watched
 from glasslog.broker.wire_errors import raise_for
+from glasslog.common.addresses import Voter
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, NodeId
-from glasslog.common.node_config import Voter
 from glasslog.common.runtime.protocols import Runtime, Stream
 from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import MetadataImage

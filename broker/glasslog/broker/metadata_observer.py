@@ -17,9 +17,9 @@ from glasslog.broker.controller_channel import ControllerChannel
 from glasslog.broker.observed_log import ObservedBatch, ObservedLog
 from glasslog.broker.watched import Watched
 from glasslog.broker.wire_errors import error_code_of
+from glasslog.common.addresses import Voter
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import NodeId, Offset
-from glasslog.common.node_config import Voter
 from glasslog.common.runtime.protocols import Runtime, TransportError
 from glasslog.log.batch import CorruptBatch
 from glasslog.log.records import decode_fast

@@ -15,8 +15,9 @@ from glasslog.broker.log_recovery import LogRecovery, RecoveryProgress, open_fou
 from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog, attach_cleaner_offset
 from glasslog.common.errors import GlasslogError, StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, Offset, TopicId, TopicPartition
-from glasslog.common.node_config import NodeConfig, TopicConfig, topic_config
+from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import Runtime
+from glasslog.common.topic_config import TopicConfig, topic_config
 from glasslog.log.batch import Compression, TimestampType
 from glasslog.log.config import LogConfig, RecordPolicy
 from glasslog.log.directories import MissingDirectory

@@ -48,8 +48,9 @@ from glasslog.broker.requests import (
 from glasslog.broker.stored_logs import BrokenLog, StoredLog
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, Offset, TopicPartition
-from glasslog.common.node_config import NEVER_MS, NodeConfig, TopicConfig, topic_config
+from glasslog.common.node_config import NEVER_MS, NodeConfig
 from glasslog.common.runtime.protocols import Buffer, Runtime
+from glasslog.common.topic_config import TopicConfig, topic_config
 from glasslog.log.directories import OpenedDirectories
 from glasslog.log.producer_state import ProducerEntry
 from glasslog.metadata.delta import MetadataDelta

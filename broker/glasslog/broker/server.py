@@ -32,9 +32,10 @@ from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.status import BrokerStatus
 from glasslog.broker.topic_admin import TopicAdmin
 from glasslog.broker.topic_lookup import AutoTopics
+from glasslog.common.addresses import parse_voters
 from glasslog.common.errors import ConfigError, InvariantViolation
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId
-from glasslog.common.node_config import NodeConfig, parse_voters
+from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import Listener, Runtime
 from glasslog.log.directories import OpenedDirectories, open_directories
 from glasslog.log.directory import LogDirectory

@@ -18,6 +18,11 @@ T = TypeVar("T")
 C = TypeVar("C", bound="DataclassInstance")
 _MISSING: Any = MISSING
 
+INT_MAX = 2**31 - 1
+"""Kafka's upper bound of a setting of type INT."""
+LONG_MAX = 2**63 - 1
+"""Kafka's upper bound of a setting of type LONG."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:

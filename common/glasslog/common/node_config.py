@@ -1,26 +1,21 @@
-"""The settings of a node and of a topic: Kafka's keys, meanings and defaults, and a few of our own.
+"""The settings of a node: Kafka's keys, meanings and defaults, and a few of our own.
 
 Own keys, and own defaults where Kafka's are slow to notice a failure, say why in their text. This module
 knows the table; it refuses to know where values come from and what is done with them.
 """
 
-import re
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from glasslog.common.config import describe, parse, setting, to_text
-from glasslog.common.errors import ConfigError
+from glasslog.common.config import INT_MAX, LONG_MAX, setting
 
-_LONG = 2**63 - 1
-NEVER_MS = _LONG
+NEVER_MS = LONG_MAX
 """An interval of this length never ends."""
-_INT = 2**31 - 1
-_MINUTE_MS = 60_000
-_HOUR_MS = 60 * _MINUTE_MS
-_DAY_MS = 24 * _HOUR_MS
-_COMPRESSION_TYPES = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
-_TIMESTAMP_TYPES = ("CreateTime", "LogAppendTime")
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+COMPRESSION_TYPES = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
+TIMESTAMP_TYPES = ("CreateTime", "LogAppendTime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +23,7 @@ class NodeConfig:
     """Everything a ``glasslog server`` can be told."""
 
     # --- who it is ---
-    node_id: int = setting("node.id", "this node's id, unique in the cluster", minimum=0, maximum=_INT)
+    node_id: int = setting("node.id", "this node's id, unique in the cluster", minimum=0, maximum=INT_MAX)
     process_roles: tuple[str, ...] = setting(
         "process.roles", "what this process is", choices=("broker", "controller")
     )
@@ -59,7 +54,7 @@ class NodeConfig:
         "largest request in bytes",
         default=104_857_600,
         minimum=1024,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     stream_max_in_flight_requests: int = setting(
         "stream.max.in.flight.requests",
@@ -74,10 +69,10 @@ class NodeConfig:
         "open connections of the KAFKA listener, replicas' included; Kafka's has no bound",
         default=10_000,
         minimum=1,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     max_connections_per_ip: int = setting(
-        "max.connections.per.ip", "of them, from one address", default=_INT, minimum=1, maximum=_INT
+        "max.connections.per.ip", "of them, from one address", default=INT_MAX, minimum=1, maximum=INT_MAX
     )
     connections_max_idle_ms: int = setting(
         "connections.max.idle.ms",
@@ -85,7 +80,7 @@ class NodeConfig:
         "after twice that",
         default=600_000,
         minimum=1,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
 
     # --- its disks ---
@@ -103,7 +98,7 @@ class NodeConfig:
         "how long a candidate waits for votes; lower than Kafka's 1000 for quick failover",
         default=500,
         minimum=10,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     controller_quorum_fetch_timeout_ms: int = setting(
         "controller.quorum.fetch.timeout.ms",
@@ -111,10 +106,10 @@ class NodeConfig:
         "of the majority before it resigns; lower than Kafka's 2000 for quick failover",
         default=800,
         minimum=20,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     controller_quorum_request_timeout_ms: int = setting(
-        "controller.quorum.request.timeout.ms", "for one request", default=2000, minimum=10, maximum=_INT
+        "controller.quorum.request.timeout.ms", "for one request", default=2000, minimum=10, maximum=INT_MAX
     )
 
     metadata_log_segment_bytes: int = setting(
@@ -122,7 +117,7 @@ class NodeConfig:
         "of one segment of the metadata log, at least 17 MiB; Kafka's is 1 GiB",
         default=67_108_864,
         minimum=8_388_608,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     metadata_log_max_record_bytes_between_snapshots: int = setting(
         "metadata.log.max.record.bytes.between.snapshots",
@@ -155,10 +150,10 @@ class NodeConfig:
         "a broker silent for so long is fenced",
         default=9000,
         minimum=50,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     broker_heartbeat_interval_ms: int = setting(
-        "broker.heartbeat.interval.ms", "between heartbeats", default=2000, minimum=10, maximum=_INT
+        "broker.heartbeat.interval.ms", "between heartbeats", default=2000, minimum=10, maximum=INT_MAX
     )
     broker_failure_grace_ms: int = setting(
         "broker.failure.grace.ms",
@@ -166,21 +161,21 @@ class NodeConfig:
         "without waiting for broker.session.timeout.ms",
         default=150,
         minimum=0,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     initial_broker_registration_timeout_ms: int = setting(
         "initial.broker.registration.timeout.ms",
         "a broker that can not register for so long stops",
         default=60_000,
         minimum=100,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     controlled_shutdown_timeout_ms: int = setting(
         "controlled.shutdown.timeout.ms",
         "own key: how long a stopping broker waits for its leaderships to move",
         default=10_000,
         minimum=0,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
 
     # --- topics by default ---
@@ -211,27 +206,27 @@ class NodeConfig:
         "compression.type",
         "of stored batches, where the topic does not say",
         default="producer",
-        choices=_COMPRESSION_TYPES,
+        choices=COMPRESSION_TYPES,
     )
     log_message_timestamp_type: str = setting(
         "log.message.timestamp.type",
         "whose clock stamps a record, where the topic does not say",
         default="CreateTime",
-        choices=_TIMESTAMP_TYPES,
+        choices=TIMESTAMP_TYPES,
     )
     log_message_timestamp_before_max_ms: int = setting(
         "log.message.timestamp.before.max.ms",
         "how far before the leader's clock a record may be stamped, where the topic does not say",
-        default=_LONG,
+        default=LONG_MAX,
         minimum=0,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_message_timestamp_after_max_ms: int = setting(
         "log.message.timestamp.after.max.ms",
         "how far after it, where the topic does not say",
-        default=_HOUR_MS,
+        default=HOUR_MS,
         minimum=0,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_segment_bytes: int = setting(
         "log.segment.bytes", "segment size, where the topic does not say", default=1_073_741_824, minimum=1024
@@ -241,21 +236,21 @@ class NodeConfig:
         "a closed segment whose newest record is older is deleted, where the topic does not say; -1: never",
         default=168,
         minimum=-1,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     log_retention_minutes: int = setting(
         "log.retention.minutes",
         "in place of log.retention.hours; 0: not set",
         default=0,
         minimum=-1,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     log_retention_ms: int = setting(
         "log.retention.ms",
         "in place of log.retention.minutes; 0: not set",
         default=0,
         minimum=-1,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_retention_bytes: int = setting(
         "log.retention.bytes",
@@ -263,7 +258,7 @@ class NodeConfig:
         "-1: unbounded",
         default=-1,
         minimum=-1,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_cleanup_policy: tuple[str, ...] = setting(
         "log.cleanup.policy",
@@ -274,23 +269,23 @@ class NodeConfig:
     log_cleaner_delete_retention_ms: int = setting(
         "log.cleaner.delete.retention.ms",
         "how long compaction keeps tombstones, where the topic does not say",
-        default=_DAY_MS,
+        default=DAY_MS,
         minimum=0,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_cleaner_min_compaction_lag_ms: int = setting(
         "log.cleaner.min.compaction.lag.ms",
         "younger records are not compacted, where the topic does not say",
         default=0,
         minimum=0,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_cleaner_max_compaction_lag_ms: int = setting(
         "log.cleaner.max.compaction.lag.ms",
         "older ones are, however little there is to do, where the topic does not say",
-        default=_LONG,
+        default=LONG_MAX,
         minimum=1,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_cleaner_min_cleanable_ratio: float = setting(
         "log.cleaner.min.cleanable.ratio",
@@ -304,7 +299,7 @@ class NodeConfig:
         "from a segment's removal to that of its files, where the topic does not say",
         default=60_000,
         minimum=0,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
 
     # --- the log ---
@@ -313,46 +308,46 @@ class NodeConfig:
         "a segment is closed at this age, where the topic does not say",
         default=168,
         minimum=1,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     log_roll_ms: int = setting(
-        "log.roll.ms", "in place of log.roll.hours; 0: not set", default=0, minimum=0, maximum=_LONG
+        "log.roll.ms", "in place of log.roll.hours; 0: not set", default=0, minimum=0, maximum=LONG_MAX
     )
     log_roll_jitter_hours: int = setting(
         "log.roll.jitter.hours",
         "the most by which a segment is closed earlier, where the topic does not say",
         default=0,
         minimum=0,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     log_roll_jitter_ms: int = setting(
         "log.roll.jitter.ms",
         "in place of log.roll.jitter.hours; 0: not set",
         default=0,
         minimum=0,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_index_size_max_bytes: int = setting(
         "log.index.size.max.bytes",
         "a segment with an index of this size is closed, where the topic does not say",
         default=10_485_760,
         minimum=4,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     log_index_interval_bytes: int = setting(
         "log.index.interval.bytes",
         "log bytes between index entries, where the topic does not say",
         default=4096,
         minimum=0,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     log_flush_interval_messages: int = setting(
         "log.flush.interval.messages",
         "with so many records not synced a log is synced before the append is answered, one sync for all "
         "appends that wait; where the topic does not say",
-        default=_LONG,
+        default=LONG_MAX,
         minimum=1,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_flush_interval_ms: int = setting(
         "log.flush.interval.ms",
@@ -360,36 +355,36 @@ class NodeConfig:
         "not say; looked at every log.flush.scheduler.interval.ms; -1: that interval",
         default=-1,
         minimum=-1,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_flush_scheduler_interval_ms: int = setting(
         "log.flush.scheduler.interval.ms",
         "between looks for logs that flush.ms wants synced; by default nobody looks, and replicas are what "
         "keeps a record",
-        default=_LONG,
+        default=LONG_MAX,
         minimum=1,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_retention_check_interval_ms: int = setting(
         "log.retention.check.interval.ms",
         "between looks for segments to delete",
         default=300_000,
         minimum=1,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_flush_start_offset_checkpoint_interval_ms: int = setting(
         "log.flush.start.offset.checkpoint.interval.ms",
         "between log start offset checkpoints",
         default=60_000,
         minimum=1,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     num_recovery_threads_per_data_dir: int = setting(
         "num.recovery.threads.per.data.dir",
         "logs of one data directory that are opened at a time when a broker starts",
         default=2,
         minimum=1,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     log_cleaner_enable: bool = setting(
         "log.cleaner.enable", "compact the logs of topics whose cleanup.policy says so", default=True
@@ -406,14 +401,14 @@ class NodeConfig:
         "bytes for the keys of one compaction, some 180 a key; what they do not cover is for the next one",
         default=134_217_728,
         minimum=1024,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_cleaner_io_buffer_size: int = setting(
         "log.cleaner.io.buffer.size",
         "bytes of a log that compaction reads at once",
         default=524_288,
         minimum=1,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     log_cleaner_io_max_bytes_per_second: float = setting(
         "log.cleaner.io.max.bytes.per.second",
@@ -426,7 +421,7 @@ class NodeConfig:
         "until the next look when no log needs compaction",
         default=15_000,
         minimum=1,
-        maximum=_LONG,
+        maximum=LONG_MAX,
     )
     log_flush_offset_checkpoint_interval_ms: int = setting(
         "log.flush.offset.checkpoint.interval.ms",
@@ -438,7 +433,7 @@ class NodeConfig:
         "replica.high.watermark.checkpoint.interval.ms", "between checkpoints", default=5000, minimum=1
     )
     producer_id_expiration_ms: int = setting(
-        "producer.id.expiration.ms", "a silent idempotent producer is forgotten", default=_DAY_MS, minimum=1
+        "producer.id.expiration.ms", "a silent idempotent producer is forgotten", default=DAY_MS, minimum=1
     )
 
     # --- replication ---
@@ -489,7 +484,7 @@ class NodeConfig:
         "of __consumer_offsets when it is made; a small segment is compacted soon and read quickly",
         default=104_857_600,
         minimum=1024,
-        maximum=_INT,
+        maximum=INT_MAX,
     )
     offsets_topic_replication_factor: int = setting(
         "offsets.topic.replication.factor",
@@ -512,7 +507,7 @@ class NodeConfig:
     group_max_session_timeout_ms: int = setting(
         "group.max.session.timeout.ms", "largest a consumer may ask for", default=1_800_000, minimum=1
     )
-    group_max_size: int = setting("group.max.size", "most members of a group", default=_INT, minimum=1)
+    group_max_size: int = setting("group.max.size", "most members of a group", default=INT_MAX, minimum=1)
 
     # --- housekeeping ---
     log_level: str = setting(
@@ -536,11 +531,11 @@ class NodeConfig:
 
     @property
     def effective_roll_ms(self) -> int:
-        return self.log_roll_ms or self.log_roll_hours * _HOUR_MS
+        return self.log_roll_ms or self.log_roll_hours * HOUR_MS
 
     @property
     def effective_roll_jitter_ms(self) -> int:
-        return self.log_roll_jitter_ms or self.log_roll_jitter_hours * _HOUR_MS
+        return self.log_roll_jitter_ms or self.log_roll_jitter_hours * HOUR_MS
 
     @property
     def effective_flush_ms(self) -> int:
@@ -553,239 +548,5 @@ class NodeConfig:
         if self.log_retention_ms:
             return self.log_retention_ms
         if self.log_retention_minutes:
-            return max(self.log_retention_minutes * _MINUTE_MS, -1)
-        return max(self.log_retention_hours * _HOUR_MS, -1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicConfig:
-    """The settings of one topic, complete; see ``topic_config``."""
-
-    min_insync_replicas: int = setting(
-        "min.insync.replicas", "acks=all is refused with fewer in the ISR", default=1, minimum=1, maximum=_INT
-    )
-    unclean_leader_election_enable: bool = setting(
-        "unclean.leader.election.enable", "elect outside the ISR, losing records", default=False
-    )
-    max_message_bytes: int = setting(
-        "max.message.bytes", "largest record batch", default=1_048_588, minimum=0, maximum=_INT
-    )
-    segment_bytes: int = setting(
-        "segment.bytes", "a segment is rolled at this size", default=1_073_741_824, minimum=1024, maximum=_INT
-    )
-    segment_ms: int = setting("segment.ms", "or at this age", default=7 * _DAY_MS, minimum=1, maximum=_LONG)
-    segment_jitter_ms: int = setting(
-        "segment.jitter.ms",
-        "or so much earlier at most, so that not all partitions begin a segment at one time",
-        default=0,
-        minimum=0,
-        maximum=_LONG,
-    )
-    segment_index_bytes: int = setting(
-        "segment.index.bytes",
-        "or when an index of it has this size",
-        default=10_485_760,
-        minimum=4,
-        maximum=_INT,
-    )
-    flush_messages: int = setting(
-        "flush.messages",
-        "with so many records not synced the log is synced before the append is answered",
-        default=_LONG,
-        minimum=1,
-        maximum=_LONG,
-    )
-    flush_ms: int = setting(
-        "flush.ms",
-        "records that are not synced are so long after the last sync, looked at every "
-        "log.flush.scheduler.interval.ms of the broker",
-        default=_LONG,
-        minimum=0,
-        maximum=_LONG,
-    )
-    index_interval_bytes: int = setting(
-        "index.interval.bytes", "log bytes between index entries", default=4096, minimum=0, maximum=_INT
-    )
-    retention_ms: int = setting(
-        "retention.ms",
-        "a closed segment whose newest record is older is deleted; -1: never",
-        default=7 * _DAY_MS,
-        minimum=-1,
-        maximum=_LONG,
-    )
-    retention_bytes: int = setting(
-        "retention.bytes",
-        "the oldest closed segments above it are deleted, per partition; -1: unbounded",
-        default=-1,
-        minimum=-1,
-        maximum=_LONG,
-    )
-    delete_retention_ms: int = setting(
-        "delete.retention.ms",
-        "how long compaction keeps a tombstone after it was passed for the first time",
-        default=_DAY_MS,
-        minimum=0,
-        maximum=_LONG,
-    )
-    min_compaction_lag_ms: int = setting(
-        "min.compaction.lag.ms", "younger records are not compacted", default=0, minimum=0, maximum=_LONG
-    )
-    max_compaction_lag_ms: int = setting(
-        "max.compaction.lag.ms",
-        "older ones are, however little there is to do",
-        default=_LONG,
-        minimum=1,
-        maximum=_LONG,
-    )
-    min_cleanable_dirty_ratio: float = setting(
-        "min.cleanable.dirty.ratio",
-        "the dirty share of a log from which on it is compacted",
-        default=0.5,
-        minimum=0,
-        maximum=1,
-    )
-    file_delete_delay_ms: int = setting(
-        "file.delete.delay.ms",
-        "from a segment's removal to that of its files",
-        default=60_000,
-        minimum=0,
-        maximum=_LONG,
-    )
-    cleanup_policy: tuple[str, ...] = setting(
-        "cleanup.policy",
-        "what happens to old records: delete them by retention.ms and retention.bytes, compact them to the "
-        "newest of each key, or both",
-        default=("delete",),
-        choices=("delete", "compact"),
-    )
-    compression_type: str = setting(
-        "compression.type",
-        "of stored batches: as the producer compressed, or compressed anew by the leader where it differs",
-        default="producer",
-        choices=_COMPRESSION_TYPES,
-    )
-    message_timestamp_type: str = setting(
-        "message.timestamp.type",
-        "whose clock stamps a record: the producer's, or the leader's when it appends",
-        default="CreateTime",
-        choices=_TIMESTAMP_TYPES,
-    )
-    message_timestamp_before_max_ms: int = setting(
-        "message.timestamp.before.max.ms",
-        "a record stamped longer before the leader's clock is refused; not with LogAppendTime",
-        default=_LONG,
-        minimum=0,
-        maximum=_LONG,
-    )
-    message_timestamp_after_max_ms: int = setting(
-        "message.timestamp.after.max.ms",
-        "a batch stamped longer after the leader's clock is refused; not with LogAppendTime",
-        default=_HOUR_MS,
-        minimum=0,
-        maximum=_LONG,
-    )
-
-
-TOPIC_KEYS = {row.setting.key for row in describe(TopicConfig)}
-
-_BROKER_DEFAULTS: Mapping[str, str] = {
-    "min.insync.replicas": "min_insync_replicas",
-    "unclean.leader.election.enable": "unclean_leader_election_enable",
-    "max.message.bytes": "message_max_bytes",
-    "compression.type": "compression_type",
-    "message.timestamp.type": "log_message_timestamp_type",
-    "message.timestamp.before.max.ms": "log_message_timestamp_before_max_ms",
-    "message.timestamp.after.max.ms": "log_message_timestamp_after_max_ms",
-    "segment.bytes": "log_segment_bytes",
-    "segment.ms": "effective_roll_ms",
-    "segment.jitter.ms": "effective_roll_jitter_ms",
-    "segment.index.bytes": "log_index_size_max_bytes",
-    "index.interval.bytes": "log_index_interval_bytes",
-    "flush.messages": "log_flush_interval_messages",
-    "flush.ms": "effective_flush_ms",
-    "retention.ms": "effective_retention_ms",
-    "retention.bytes": "log_retention_bytes",
-    "file.delete.delay.ms": "log_segment_delete_delay_ms",
-    "cleanup.policy": "log_cleanup_policy",
-    "delete.retention.ms": "log_cleaner_delete_retention_ms",
-    "min.compaction.lag.ms": "log_cleaner_min_compaction_lag_ms",
-    "max.compaction.lag.ms": "log_cleaner_max_compaction_lag_ms",
-    "min.cleanable.dirty.ratio": "log_cleaner_min_cleanable_ratio",
-}
-
-
-def broker_field_of(topic_key: str) -> str | None:
-    """The field of ``NodeConfig`` that holds where a topic does not say ``topic_key``, if there is one."""
-    return _BROKER_DEFAULTS.get(topic_key)
-
-
-def topic_config(node: NodeConfig, overrides: Mapping[str, str]) -> TopicConfig:
-    """A topic's settings: its own over the node's defaults. Raises ``ConfigError`` for a bad override."""
-    values = {key: to_text(getattr(node, name)) for key, name in _BROKER_DEFAULTS.items()}
-    return parse(TopicConfig, {**values, **overrides}, where="topic")
-
-
-def check_topic_overrides(overrides: Mapping[str, str]) -> None:
-    """Raise ``ConfigError`` for the first unknown key or bad value."""
-    parse(TopicConfig, overrides, where="topic")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenAddress:
-    """One entry of ``listeners``. ``name`` is its protocol, or begins with it and a ``_``: ``KAFKA_HOST``."""
-
-    name: str
-    host: str
-    port: int
-
-    @property
-    def protocol(self) -> str:
-        return self.name.partition("_")[0]
-
-    @property
-    def address(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-_LISTENER_NAME = re.compile(r"CONTROLLER|(GRPC|KAFKA)(_[A-Z0-9_]+)?")
-
-
-def parse_listeners(texts: tuple[str, ...]) -> tuple[ListenAddress, ...]:
-    """``NAME://host:port`` entries; raises ``ConfigError`` for a malformed or repeated one."""
-    result: list[ListenAddress] = []
-    for text in texts:
-        name, separator, rest = text.partition("://")
-        host, colon, port = rest.rpartition(":")
-        if not separator or not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise ConfigError(f"listeners: {text!r} is not PROTOCOL://host:port")
-        if _LISTENER_NAME.fullmatch(name) is None:
-            raise ConfigError(
-                f"listeners: {text!r} is named {name!r}; allowed: GRPC, KAFKA, CONTROLLER, and further ones "
-                "of GRPC and KAFKA as in KAFKA_HOST"
-            )
-        if any(known.name == name for known in result):
-            raise ConfigError(f"listeners: {name} is named twice")
-        result.append(ListenAddress(name=name, host=host, port=int(port)))
-    return tuple(result)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Voter:
-    """One entry of ``controller.quorum.voters``."""
-
-    node_id: int
-    address: str
-
-
-def parse_voters(texts: tuple[str, ...]) -> tuple[Voter, ...]:
-    """``id@host:port`` entries; raises ``ConfigError`` for a malformed or repeated one."""
-    voters: list[Voter] = []
-    for text in texts:
-        node_id, separator, address = text.partition("@")
-        host, colon, port = address.rpartition(":")
-        if not separator or not node_id.isdecimal() or not colon or not host or not port.isdecimal():
-            raise ConfigError(f"controller.quorum.voters: {text!r} is not id@host:port")
-        if any(voter.node_id == int(node_id) for voter in voters):
-            raise ConfigError(f"controller.quorum.voters: {node_id} is named twice")
-        voters.append(Voter(node_id=int(node_id), address=address))
-    return tuple(voters)
+            return max(self.log_retention_minutes * MINUTE_MS, -1)
+        return max(self.log_retention_hours * HOUR_MS, -1)

@@ -7,9 +7,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from glasslog.common.addresses import ListenAddress, Voter, parse_listeners, parse_voters
 from glasslog.common.errors import ConfigError, StorageError
 from glasslog.common.ids import NO_NODE, NodeId
-from glasslog.common.node_config import ListenAddress, NodeConfig, Voter, parse_listeners, parse_voters
+from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import Listener, Runtime, Services
 from glasslog.controller.decision import ControllerSettings
 from glasslog.controller.driver import Controller, ControllerStatus

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from glasslog.common.errors import ConfigError, ErrorCode, GlasslogError, require
 from glasslog.common.ids import METADATA_TOPIC_ID, NO_NODE, ZERO_TOPIC_ID, LeaderEpoch, NodeId, PartitionEpoch
-from glasslog.common.node_config import check_topic_overrides
+from glasslog.common.topic_config import check_topic_overrides
 from glasslog.common.topic_names import INTERNAL_TOPICS, can_collide, collision_key, name_problem
 from glasslog.controller.decision import Context, Decision
 from glasslog.controller.placement import place

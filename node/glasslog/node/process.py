@@ -7,8 +7,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from glasslog.common.addresses import parse_listeners
 from glasslog.common.errors import ConfigError, GlasslogError, InvariantViolation
-from glasslog.common.node_config import NodeConfig, parse_listeners
+from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import HttpAnswer, Listener, Runtime
 from glasslog.node.metrics import CONTENT_TYPE, render
 from glasslog.node.roles import Role

@@ -6,9 +6,10 @@ Refuses to know how either works, and loads only the one that is asked for.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from glasslog.common.addresses import parse_listeners, parse_voters
 from glasslog.common.errors import ConfigError
 from glasslog.common.ids import NO_NODE
-from glasslog.common.node_config import NodeConfig, parse_listeners, parse_voters
+from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import Runtime
 from glasslog.node.metrics import Metric, counter, gauge
 

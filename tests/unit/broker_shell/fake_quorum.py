@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from glasslog.broker.controller_channel import ControllerChannel
 from glasslog.broker.watched import Watched
+from glasslog.common.addresses import Voter
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicId
-from glasslog.common.node_config import Voter
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.common.runtime.protocols import Listener, Peer, Services, Stream, UnaryHandler
 from glasslog.log.records import NewRecord, encode_batch

@@ -17,11 +17,12 @@ from glasslog.broker.stored_logs import StoredLog
 from glasslog.common.config import parse
 from glasslog.common.errors import StorageError
 from glasslog.common.ids import TopicId, TopicPartition
-from glasslog.common.node_config import NodeConfig, topic_config
+from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.memory.content import Keep
 from glasslog.common.runtime.memory.files import Operation
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
+from glasslog.common.topic_config import topic_config
 from glasslog.log.directories import OpenedDirectories, open_directories
 from glasslog.log.records import encode_batch
 

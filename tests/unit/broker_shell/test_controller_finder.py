@@ -1,8 +1,8 @@
 import pytest
 from glasslog.broker.controller_finder import Backoff, ControllerFinder
+from glasslog.common.addresses import Voter
 from glasslog.common.errors import ConfigError
 from glasslog.common.ids import NO_NODE, NodeId
-from glasslog.common.node_config import Voter
 from hypothesis import given
 from hypothesis import strategies as st
 

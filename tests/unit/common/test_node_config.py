@@ -1,16 +1,11 @@
 """Settings: every refusal names the key, the value and what is allowed."""
 
 import pytest
+from glasslog.common.addresses import parse_listeners, parse_voters
 from glasslog.common.config import describe, parse
 from glasslog.common.errors import ConfigError
-from glasslog.common.node_config import (
-    NodeConfig,
-    TopicConfig,
-    check_topic_overrides,
-    parse_listeners,
-    parse_voters,
-    topic_config,
-)
+from glasslog.common.node_config import NodeConfig
+from glasslog.common.topic_config import TopicConfig, check_topic_overrides, topic_config
 
 MINIMAL = {"node.id": "1", "process.roles": "broker,controller"}
 

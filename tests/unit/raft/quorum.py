@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from glasslog.common.addresses import Voter
 from glasslog.common.ids import NO_NODE, NodeId, Offset
-from glasslog.common.node_config import Voter
 from glasslog.common.runtime.memory.content import Keep
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.controller.raft.node import RaftNode

@@ -8,9 +8,9 @@ from glasslog.broker.partition_logs import PartitionLogs
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_BROKER_EPOCH, TopicId, TopicPartition
-from glasslog.common.node_config import topic_config
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
+from glasslog.common.topic_config import topic_config
 from glasslog.log.directories import OpenedDirectories
 from glasslog.log.directory import LogDirectory
 

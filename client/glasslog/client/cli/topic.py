@@ -43,7 +43,7 @@ def create(
 ) -> None:
     """Create topic NAME and return when every partition has a leader."""
     from glasslog.client.admin import NewTopic
-    from glasslog.common.node_config import check_topic_overrides
+    from glasslog.common.topic_config import check_topic_overrides
 
     configs = parse_assignments(assignments, where="--config")
     check_topic_overrides(configs)

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from glasslog.common.addresses import Voter
 from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
 from glasslog.common.ids import NO_NODE, NodeId, Offset
-from glasslog.common.node_config import Voter
 from glasslog.common.runtime.protocols import Peer, Runtime, Services
 from glasslog.controller.raft import wire
 from glasslog.controller.raft.core import RaftCore

@@ -1,0 +1,70 @@
+"""Where nodes listen and who votes, as settings write it: ``NAME://host:port`` and ``id@host:port``.
+
+Refuses to know what is spoken on a listener, and whether anybody is there.
+"""
+
+import re
+from dataclasses import dataclass
+
+from glasslog.common.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenAddress:
+    """One entry of ``listeners``. ``name`` is its protocol, or begins with it and a ``_``: ``KAFKA_HOST``."""
+
+    name: str
+    host: str
+    port: int
+
+    @property
+    def protocol(self) -> str:
+        return self.name.partition("_")[0]
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+_LISTENER_NAME = re.compile(r"CONTROLLER|(GRPC|KAFKA)(_[A-Z0-9_]+)?")
+
+
+def parse_listeners(texts: tuple[str, ...]) -> tuple[ListenAddress, ...]:
+    """``NAME://host:port`` entries; raises ``ConfigError`` for a malformed or repeated one."""
+    result: list[ListenAddress] = []
+    for text in texts:
+        name, separator, rest = text.partition("://")
+        host, colon, port = rest.rpartition(":")
+        if not separator or not colon or not host or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError(f"listeners: {text!r} is not PROTOCOL://host:port")
+        if _LISTENER_NAME.fullmatch(name) is None:
+            raise ConfigError(
+                f"listeners: {text!r} is named {name!r}; allowed: GRPC, KAFKA, CONTROLLER, and further ones "
+                "of GRPC and KAFKA as in KAFKA_HOST"
+            )
+        if any(known.name == name for known in result):
+            raise ConfigError(f"listeners: {name} is named twice")
+        result.append(ListenAddress(name=name, host=host, port=int(port)))
+    return tuple(result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voter:
+    """One entry of ``controller.quorum.voters``."""
+
+    node_id: int
+    address: str
+
+
+def parse_voters(texts: tuple[str, ...]) -> tuple[Voter, ...]:
+    """``id@host:port`` entries; raises ``ConfigError`` for a malformed or repeated one."""
+    voters: list[Voter] = []
+    for text in texts:
+        node_id, separator, address = text.partition("@")
+        host, colon, port = address.rpartition(":")
+        if not separator or not node_id.isdecimal() or not colon or not host or not port.isdecimal():
+            raise ConfigError(f"controller.quorum.voters: {text!r} is not id@host:port")
+        if any(voter.node_id == int(node_id) for voter in voters):
+            raise ConfigError(f"controller.quorum.voters: {node_id} is named twice")
+        voters.append(Voter(node_id=int(node_id), address=address))
+    return tuple(voters)
