@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from glasslog.client import Consumer as OwnConsumer
 from glasslog.client import Producer as OwnProducer
@@ -213,6 +213,42 @@ def test_old_records_are_deleted(servers: str) -> None:
     consumer = reader(servers, "unused")
     assert consumer.get_watermark_offsets(TopicPartition(topic, 0)) == (7, 10)
     consumer.close()
+
+
+def test_settings_are_changed(servers: str) -> None:
+    topic = created(servers, "adjusted", delete_retention_ms="7")
+    admin = AdminClient({"bootstrap.servers": servers})
+
+    def change(key: str, value: str | None, operation: str) -> None:
+        entry = ADMIN.ConfigEntry(
+            key, value, incremental_operation=getattr(ADMIN.AlterConfigOpType, operation)
+        )
+        resource = ADMIN.ConfigResource("topic", topic, incremental_configs=[entry])
+        (done,) = admin.incremental_alter_configs([resource]).values()
+        done.result(DEADLINE_S)
+
+    def shows(key: str, value: str, *, is_default: bool) -> None:
+        """Brokers follow the metadata, each in its own time."""
+
+        def is_shown() -> bool:
+            (described,) = admin.describe_configs([ADMIN.ConfigResource("topic", topic)]).values()
+            entry = described.result(DEADLINE_S)[key]
+            return (entry.value, entry.is_default) == (value, is_default)
+
+        until(is_shown, f"{key}={value}")
+
+    change("cleanup.policy", "compact", "APPEND")
+    shows("cleanup.policy", "delete,compact", is_default=False)
+    change("delete.retention.ms", None, "DELETE")
+    shows("delete.retention.ms", "86400000", is_default=True)
+    with pytest.raises(KafkaException, match="not an integer"):
+        change("retention.ms", "soon", "SET")
+    whole = ADMIN.ConfigResource("topic", topic, set_config={"retention.ms": "5000"})
+    with pytest.warns(DeprecationWarning, match="incremental"):
+        (replaced,) = admin.alter_configs([whole]).values()
+    replaced.result(DEADLINE_S)
+    shows("retention.ms", "5000", is_default=False)
+    shows("cleanup.policy", "delete", is_default=True)
 
 
 def test_administration(servers: str) -> None:

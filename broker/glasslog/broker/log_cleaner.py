@@ -45,17 +45,17 @@ class CleanerStatus:
 
 
 class Throttle:
-    """Spreads bytes over time, ``bytes_per_second`` at most."""
+    """Spreads bytes over time, ``bytes_per_second`` at most, which may change meanwhile."""
 
     def __init__(self, clock: Clock, *, bytes_per_second: float) -> None:
         self._clock = clock
-        self._bytes_per_second = bytes_per_second
+        self.bytes_per_second = bytes_per_second
         self._free_at_ms = 0.0
 
     def delay_ms(self, size_bytes: int) -> float:
         """How long to wait after ``size_bytes`` were read or written."""
         now_ms = self._clock.now_ms()
-        self._free_at_ms = max(self._free_at_ms, now_ms) + size_bytes * 1000 / self._bytes_per_second
+        self._free_at_ms = max(self._free_at_ms, now_ms) + size_bytes * 1000 / self.bytes_per_second
         return self._free_at_ms - now_ms
 
 
@@ -67,12 +67,11 @@ class LogCleaner:
     ) -> None:
         self._replicas = replicas
         self._runtime = replicas.runtime
-        self._config = replicas.config
         self._logs = logs
         self._claims = claims
         self._removal = removal
         self._throttle = Throttle(
-            self._runtime.clock, bytes_per_second=self._config.log_cleaner_io_max_bytes_per_second
+            self._runtime.clock, bytes_per_second=replicas.config.log_cleaner_io_max_bytes_per_second
         )
         self.status = CleanerStatus()
 
@@ -81,7 +80,7 @@ class LogCleaner:
         while True:
             while await self.clean_dirtiest():
                 pass
-            await asyncio.sleep(self._config.log_cleaner_backoff_ms / 1000)
+            await asyncio.sleep(self._replicas.config.log_cleaner_backoff_ms / 1000)
 
     # --- which ---
 
@@ -130,8 +129,8 @@ class LogCleaner:
         )
         cleaning = Cleaning(
             task,
-            map_bytes=self._config.log_cleaner_dedupe_buffer_size,
-            buffer_bytes=self._config.log_cleaner_io_buffer_size,
+            map_bytes=self._replicas.config.log_cleaner_dedupe_buffer_size,
+            buffer_bytes=self._replicas.config.log_cleaner_io_buffer_size,
         )
         await self._drive(claim, cleaning.run())
         log.cleaner_offset = cleaning.cleaned_to
@@ -146,6 +145,8 @@ class LogCleaner:
                     await self._put_in_place(claim, step)
                 else:
                     claim.check()
+                    config = self._replicas.config
+                    self._throttle.bytes_per_second = config.log_cleaner_io_max_bytes_per_second
                     await asyncio.sleep(self._throttle.delay_ms(step.size_bytes) / 1000)
                     claim.check()
         finally:

@@ -46,6 +46,7 @@ from glasslog.broker.requests import (
     ProduceRequest,
 )
 from glasslog.broker.stored_logs import BrokenLog, StoredLog
+from glasslog.common.dynamic_config import with_overrides
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, Offset, TopicPartition
 from glasslog.common.node_config import NEVER_MS, NodeConfig
@@ -292,6 +293,7 @@ class ReplicaManager:
     def apply_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
         """Take in ``image``, which ``delta`` made; in the order of the metadata log."""
         self._replicas.image = image
+        has_new_defaults = self._take_broker_config(delta, image)
         if not self._is_caught_up:
             self._maybe_catch_up(image)
             return
@@ -300,11 +302,21 @@ class ReplicaManager:
                 self._remove(removed, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "its topic was deleted")
         for changed in delta.changed_partitions:
             self._apply(changed, image)
-        for kind, name in delta.changed_configs:
-            if kind is ResourceType.TOPIC and image.topic(name) is not None:
-                self._apply_config(name, image)
+        topics = [name for kind, name in delta.changed_configs if kind is ResourceType.TOPIC]
+        for name in image.topic_ids if has_new_defaults else topics:
+            self._apply_config(name, image)
         if delta.changed_brokers:
             self._expand_isrs()
+
+    def _take_broker_config(self, delta: MetadataDelta, image: MetadataImage) -> bool:
+        """Whether settings of this broker, which are its topics' defaults, were changed while it runs."""
+        own = {(ResourceType.BROKER, ""), (ResourceType.BROKER, str(self._node_id))}
+        if own.isdisjoint(delta.changed_configs):
+            return False
+        made = with_overrides(self._config, image.broker_config(None), image.broker_config(self._node_id))
+        has_changed = made != self._replicas.config
+        self._replicas.config = made
+        return has_changed
 
     def _maybe_catch_up(self, image: MetadataImage) -> None:
         """The first metadata that knows this incarnation is applied as a whole."""
@@ -323,7 +335,7 @@ class ReplicaManager:
         if self._node_id not in placed.replicas:
             self._remove(placed, ErrorCode.NOT_LEADER_OR_FOLLOWER, "it was moved to other brokers")
             return
-        settings = topic_config(self._config, image.topic_config(placed.topic))
+        settings = topic_config(self._replicas.config, image.topic_config(placed.topic))
         partition = self._find_or_make(placed, settings)
         if not partition.is_online:
             return
@@ -432,7 +444,7 @@ class ReplicaManager:
         self._logs.retire(partition.name)
 
     def _apply_config(self, topic: str, image: MetadataImage) -> None:
-        settings = topic_config(self._config, image.topic_config(topic))
+        settings = topic_config(self._replicas.config, image.topic_config(topic))
         known = image.topic(topic)
         for placed in () if known is None else known.partitions:
             name = TopicPartition(topic, placed.partition)

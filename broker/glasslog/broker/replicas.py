@@ -34,6 +34,7 @@ OnSynced = Callable[[ErrorCode], None]
 class Replicas:
     """Every partition of this broker by name and by topic id. Lives on the event loop.
 
+    ``config`` are the node's settings as they are now: what may change while it runs must be read anew.
     ``propose`` takes an ISR change to the controller; ``sync_soon`` calls back when all that a log holds now
     is durable; ``on_log_start`` hears where a follower's log begins; ``on_disk_failure`` of a disk that
     refused; ``on_fatal`` of a broken invariant met where no task would die of it: it must stop the node.

@@ -10,12 +10,15 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 
 from glasslog.broker.alter_partition import AlterPartitionManager
+from glasslog.broker.config_admin import ConfigAdmin
+from glasslog.broker.config_view import ConfigView
 from glasslog.broker.controller_channel import ControllerChannel
 from glasslog.broker.coordinators import CoordinatorFinder
 from glasslog.broker.directory_reports import DirectoryReports
 from glasslog.broker.endpoints import GRPC, broker_listeners, endpoints_to_register
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import GroupLimits
+from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
@@ -378,6 +381,8 @@ class BrokerServer:
             coordinator=coordinator,
             producer_ids=producer_ids,
             admin=admin,
+            config_admin=ConfigAdmin(self._controllers, observer, self._runtime.clock),
+            config_view=ConfigView(observer, config),
             auto_topics=AutoTopics(observer, admin, enabled=config.auto_create_topics_enable),
             finder=CoordinatorFinder(
                 observer,
@@ -402,6 +407,7 @@ class BrokerServer:
             ),
             offsets=OffsetHandlers(parts.replicas, parts.producer_ids),
             groups=GroupHandlers(parts.finder, parts.coordinator, listener=listener),
+            configs=ConfigHandlers(parts.config_admin, parts.config_view),
         )
 
 

@@ -11,6 +11,7 @@ from typing import Self, TypeVar, Unpack
 
 from glasslog.client.backoff import Backoff
 from glasslog.client.cluster import BrokerView
+from glasslog.client.configs import ConfigCalls, ConfigEdit, ConfigResource, ConfigValue
 from glasslog.client.connections import error_of
 from glasslog.client.consumer_protocol import decode_assignment
 from glasslog.client.coordinator import CoordinatorClient
@@ -153,6 +154,9 @@ class Admin:
         self._session = Session(runtime, self._options, "admin")
         self._lookup = OffsetLookup(self._session)
         self._deletion = RecordDeletion(self._session)
+        self._configs = ConfigCalls(
+            self._ask_any, self._ask_broker, timeout_ms=self._options.request_timeout_ms
+        )
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -275,6 +279,25 @@ class Admin:
         found = await self._session.metadata.await_topic(topic, self._options.default_api_timeout_ms)
         return [TopicPartition(topic, partition.partition) for partition in found.partitions]
 
+    # --- settings ---------------------------------------------------------------------------------------
+
+    async def alter_configs(
+        self, edits: Mapping[ConfigResource, Sequence[ConfigEdit]], *, validate_only: bool = False
+    ) -> None:
+        """Change settings of topics and brokers; each resource whole or not at all. They act at once.
+
+        Raises the first refusal: UNKNOWN_TOPIC_OR_PARTITION, BROKER_ID_NOT_REGISTERED, INVALID_CONFIG for a
+        topic's and INVALID_REQUEST for a broker's setting; the other resources are changed.
+        """
+        await self._configs.alter(edits, validate_only=validate_only)
+
+    async def describe_configs(self, resource: ConfigResource, keys: Iterable[str] = ()) -> list[ConfigValue]:
+        """The settings of a topic or broker, these or all; of broker ``""`` what was set on every broker.
+
+        Raises UNKNOWN_TOPIC_OR_PARTITION, BROKER_NOT_AVAILABLE.
+        """
+        return await self._configs.describe(resource, keys)
+
     # --- groups -----------------------------------------------------------------------------------------
 
     async def list_groups(self) -> list[GroupListing]:
@@ -384,6 +407,19 @@ class Admin:
             ),
             code_of,
             method,
+        )
+
+    async def _ask_broker(self, broker_id: int, method: str, request: Message, reply: type[Reply]) -> Reply:
+        cluster = await self.describe_cluster()
+        address = next((each.address for each in cluster.brokers if each.node_id == broker_id), None)
+        if address is None:
+            raise GlasslogError(ErrorCode.BROKER_NOT_AVAILABLE, f"broker {broker_id} is not there")
+        return await self._retry(
+            lambda: self._session.connections.unary(
+                address, method, request, reply, timeout_ms=self._options.request_timeout_ms
+            ),
+            _no_error,
+            f"{method} of broker {broker_id}",
         )
 
     async def _retry(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from glasslog.common.config import INT_MAX, LONG_MAX, describe, parse, setting, to_text
+from glasslog.common.errors import ConfigError
 from glasslog.common.node_config import COMPRESSION_TYPES, DAY_MS, HOUR_MS, TIMESTAMP_TYPES, NodeConfig
 
 
@@ -148,6 +149,7 @@ class TopicConfig:
 
 
 TOPIC_KEYS = {row.setting.key for row in describe(TopicConfig)}
+_LISTS = {row.setting.key: row.default or "" for row in describe(TopicConfig) if row.type_name == "list"}
 
 _BROKER_DEFAULTS: Mapping[str, str] = {
     "min.insync.replicas": "min_insync_replicas",
@@ -187,5 +189,12 @@ def topic_config(node: NodeConfig, overrides: Mapping[str, str]) -> TopicConfig:
 
 
 def check_topic_overrides(overrides: Mapping[str, str]) -> None:
-    """Raise ``ConfigError`` for the first unknown key or bad value."""
-    parse(TopicConfig, overrides, where="topic")
+    """Raise ``ConfigError`` for the first unknown key or bad value, or for two that contradict each other."""
+    parsed = parse(TopicConfig, overrides, where="topic")
+    if parsed.min_compaction_lag_ms > parsed.max_compaction_lag_ms:
+        raise ConfigError("topic: min.compaction.lag.ms is above max.compaction.lag.ms")
+
+
+def list_default(topic_key: str) -> str | None:
+    """The default of a topic's setting that holds several values; ``None`` for any other setting."""
+    return _LISTS.get(topic_key)

@@ -121,6 +121,10 @@ class MetadataImage:
         """The settings made on the topic itself, without defaults."""
         return self.configs.get((ResourceType.TOPIC, name), _NOTHING)
 
+    def broker_config(self, broker_id: NodeId | None) -> Mapping[str, str]:
+        """The settings made on one broker while it runs; ``None``: on every broker."""
+        return self.configs.get((ResourceType.BROKER, "" if broker_id is None else str(broker_id)), _NOTHING)
+
     def broker_epoch(self, broker_id: NodeId) -> BrokerEpoch | None:
         broker = self.brokers.get(broker_id)
         return None if broker is None else broker.broker_epoch

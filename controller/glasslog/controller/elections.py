@@ -10,7 +10,8 @@ from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.metadata.image import MetadataImage, PartitionImage
 from glasslog.metadata.records import PartitionChange
 
-_UNCLEAN_KEY = "unclean.leader.election.enable"
+UNCLEAN_KEY = "unclean.leader.election.enable"
+"""The setting, by the same name on topics and brokers, that rather loses records than waits."""
 
 IsActive = Callable[[NodeId], bool]
 
@@ -99,6 +100,28 @@ def with_broker(
     return tuple(found)
 
 
+def elect_leaderless(
+    image: MetadataImage, topics: frozenset[str] | None, *, unclean_by_default: bool
+) -> tuple[PartitionChange, ...]:
+    """Elect where nobody leads and somebody can, in ``topics`` or, with ``None``, everywhere.
+
+    Linear in the partitions' number.
+    """
+    found = []
+    for partition in _partitions(image):
+        if partition.has_leader or (topics is not None and partition.topic not in topics):
+            continue
+
+        def is_active(broker_id: NodeId, partition: PartitionImage = partition) -> bool:
+            return is_online(image, partition, broker_id)
+
+        unclean = may_elect_unclean(image, partition, unclean_by_default)
+        change = changed(partition, isr=partition.isr, is_active=is_active, unclean=unclean)
+        if change is not None:
+            found.append(change)
+    return tuple(found)
+
+
 def changed(
     partition: PartitionImage, *, isr: tuple[NodeId, ...], is_active: IsActive, unclean: bool
 ) -> PartitionChange | None:
@@ -139,8 +162,10 @@ def _elect(partition: PartitionImage, isr: tuple[NodeId, ...], is_active: IsActi
 
 
 def may_elect_unclean(image: MetadataImage, partition: PartitionImage, default: bool) -> bool:
-    """Whether the topic, or else the cluster, would rather lose records than wait."""
-    text = image.topic_config(partition.topic).get(_UNCLEAN_KEY)
+    """Whether the topic, or else what is set on every broker, or else the node, bears the loss of records."""
+    text = image.topic_config(partition.topic).get(UNCLEAN_KEY)
+    if text is None:
+        text = image.broker_config(None).get(UNCLEAN_KEY)
     return default if text is None else text.strip().lower() == "true"
 
 

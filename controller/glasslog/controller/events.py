@@ -9,9 +9,11 @@ from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.metadata.image import MetadataImage, PartitionImage
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
+    ConfigChange,
     MetadataRecord,
     PartitionChange,
     RegisterBroker,
+    ResourceType,
     TopicCreated,
     TopicRemoved,
     UnregisterBroker,
@@ -53,6 +55,8 @@ def _line(before: MetadataImage, after: MetadataImage, record: MetadataRecord) -
         case TopicRemoved():
             topic = before.topics.get(record.topic_id)
             return f"topic {topic.name} deleted" if topic is not None else None
+        case ConfigChange():
+            return _config_line(record)
         case PartitionChange():
             return _partition_line(
                 before.partition_by_id(record.topic_id, record.partition),
@@ -100,3 +104,11 @@ def _node(node_id: NodeId) -> str:
 
 def _nodes(node_ids: Sequence[NodeId]) -> str:
     return "{" + ",".join(str(node_id) for node_id in node_ids) + "}"
+
+
+def _config_line(record: ConfigChange) -> str:
+    if record.resource_type is ResourceType.TOPIC:
+        whose = f"topic {record.resource_name}"
+    else:
+        whose = f"broker {record.resource_name}" if record.resource_name else "every broker"
+    return f"{whose}: {record.key} " + ("as by default" if record.value is None else f"= {record.value}")

@@ -22,6 +22,7 @@ from glasslog.common.ids import (
     ProducerId,
     TopicId,
 )
+from glasslog.controller.admin_requests import AlterConfigsRequest, AlterConfigsResponse
 from glasslog.metadata.records import Endpoint
 
 BROKER_DEFAULT = -1
@@ -277,6 +278,7 @@ Request = (
     | AllocateProducerIdsRequest
     | CreateTopicsRequest
     | DeleteTopicsRequest
+    | AlterConfigsRequest
 )
 Response = (
     RegisterBrokerResponse
@@ -287,4 +289,5 @@ Response = (
     | AllocateProducerIdsResponse
     | CreateTopicsResponse
     | DeleteTopicsResponse
+    | AlterConfigsResponse
 )

@@ -12,6 +12,7 @@ from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import BrokerEpoch, NodeId
 from glasslog.common.runtime.protocols import Peer, Random, Services, Stream
 from glasslog.controller import wire
+from glasslog.controller.admin_service import AdminService
 from glasslog.controller.driver import Controller
 from glasslog.controller.requests import (
     AllocateProducerIdsResponse,
@@ -49,6 +50,7 @@ class ControllerService:
             "CreateTopics": self._create_topics,
             "DeleteTopics": self._delete_topics,
             "DescribeController": self._describe_controller,
+            **AdminService(self._controller).handlers(),
         }
         return Services(
             unary={f"/{SERVICE}/{method}": handler for method, handler in unary.items()},

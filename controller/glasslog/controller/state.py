@@ -12,6 +12,8 @@ from typing import assert_never
 
 from glasslog.common.errors import InvariantViolation, require
 from glasslog.common.ids import NO_NODE, NodeId, Offset
+from glasslog.controller.admin_requests import AlterConfigsRequest
+from glasslog.controller.configs import alter_configs
 from glasslog.controller.decision import Context, ControllerSettings, Decision
 from glasslog.controller.directories import assign_replicas
 from glasslog.controller.heartbeats import Heartbeats
@@ -120,6 +122,8 @@ class ControllerState:
                 return create_topics(context, request)
             case DeleteTopicsRequest():
                 return delete_topics(context, request)
+            case AlterConfigsRequest():
+                return alter_configs(context, request)
             case _:
                 assert_never(request)
 

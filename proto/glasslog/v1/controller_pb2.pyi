@@ -8,6 +8,7 @@ from glasslog.v1 import metadata_pb2 as _metadata_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -659,6 +660,162 @@ class DeleteTopicsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteTopicsResponse: _TypeAlias = DeleteTopicsResponse  # noqa: Y015
+
+@_typing.final
+class AlterConfigsRequest(_message.Message):
+    """Changes of settings that take effect at once (KIP-339)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Operation:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[AlterConfigsRequest._Operation.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OPERATION_SET: AlterConfigsRequest._Operation.ValueType  # 0
+        OPERATION_DELETE: AlterConfigsRequest._Operation.ValueType  # 1
+        """back to the default"""
+        OPERATION_APPEND: AlterConfigsRequest._Operation.ValueType  # 2
+        """to a list, what it has not yet"""
+        OPERATION_SUBTRACT: AlterConfigsRequest._Operation.ValueType  # 3
+        """from a list"""
+
+    class Operation(_Operation, metaclass=_OperationEnumTypeWrapper): ...
+    OPERATION_SET: AlterConfigsRequest.Operation.ValueType  # 0
+    OPERATION_DELETE: AlterConfigsRequest.Operation.ValueType  # 1
+    """back to the default"""
+    OPERATION_APPEND: AlterConfigsRequest.Operation.ValueType  # 2
+    """to a list, what it has not yet"""
+    OPERATION_SUBTRACT: AlterConfigsRequest.Operation.ValueType  # 3
+    """from a list"""
+
+    @_typing.final
+    class Change(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        OPERATION_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        operation: Global___AlterConfigsRequest.Operation.ValueType
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            operation: Global___AlterConfigsRequest.Operation.ValueType = ...,
+            value: _builtins.str | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "key", b"key", "operation", b"operation", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+        _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+    @_typing.final
+    class Resource(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TYPE_FIELD_NUMBER: _builtins.int
+        NAME_FIELD_NUMBER: _builtins.int
+        CHANGES_FIELD_NUMBER: _builtins.int
+        REPLACE_ALL_FIELD_NUMBER: _builtins.int
+        type: _builtins.int
+        """2 topic, 4 broker"""
+        name: _builtins.str
+        """a topic; a broker's id, empty: every broker"""
+        replace_all: _builtins.bool
+        """settings that are not named return to their defaults"""
+        @_builtins.property
+        def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlterConfigsRequest.Change]: ...
+        def __init__(
+            self,
+            *,
+            type: _builtins.int = ...,
+            name: _builtins.str = ...,
+            changes: _abc.Iterable[Global___AlterConfigsRequest.Change] | None = ...,
+            replace_all: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "name", b"name", "replace_all", b"replace_all", "type", b"type"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    timeout_ms: _builtins.int
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlterConfigsRequest.Resource]: ...
+    def __init__(
+        self,
+        *,
+        resources: _abc.Iterable[Global___AlterConfigsRequest.Resource] | None = ...,
+        validate_only: _builtins.bool = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources", "timeout_ms", b"timeout_ms", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlterConfigsRequest: _TypeAlias = AlterConfigsRequest  # noqa: Y015
+
+@_typing.final
+class AlterConfigsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Resource(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TYPE_FIELD_NUMBER: _builtins.int
+        NAME_FIELD_NUMBER: _builtins.int
+        ERROR_CODE_FIELD_NUMBER: _builtins.int
+        ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+        type: _builtins.int
+        name: _builtins.str
+        error_code: _builtins.int
+        error_message: _builtins.str
+        def __init__(
+            self,
+            *,
+            type: _builtins.int = ...,
+            name: _builtins.str = ...,
+            error_code: _builtins.int = ...,
+            error_message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "error_message", b"error_message", "name", b"name", "type", b"type"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    METADATA_OFFSET_FIELD_NUMBER: _builtins.int
+    metadata_offset: _builtins.int
+    """metadata up to here shows what was changed"""
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlterConfigsResponse.Resource]: ...
+    def __init__(
+        self,
+        *,
+        resources: _abc.Iterable[Global___AlterConfigsResponse.Resource] | None = ...,
+        metadata_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata_offset", b"metadata_offset", "resources", b"resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlterConfigsResponse: _TypeAlias = AlterConfigsResponse  # noqa: Y015
 
 @_typing.final
 class DescribeControllerRequest(_message.Message):

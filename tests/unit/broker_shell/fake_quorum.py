@@ -170,6 +170,7 @@ class FakeQuorum:
         serve("AllocateProducerIds", pb.AllocateProducerIdsRequest, self._allocate)
         serve("CreateTopics", pb.CreateTopicsRequest, self._create_topics)
         serve("DeleteTopics", pb.DeleteTopicsRequest, self._delete_topics)
+        serve("AlterConfigs", pb.AlterConfigsRequest, self._alter_configs)
 
         async def hold_session(stream: Stream, peer: Peer) -> None:
             await self._hold_session(node_id, stream)
@@ -302,6 +303,13 @@ class FakeQuorum:
                 continue
             topic_id = self.create_topic(topic.name, [min(self._epochs, default=-1)] * count)
             answer.topics.add(name=topic.name, topic_id=topic_id, partitions=count, replication_factor=1)
+        return answer
+
+    async def _alter_configs(self, message: pb.AlterConfigsRequest) -> pb.AlterConfigsResponse:
+        """Accepts all and changes nothing."""
+        answer = pb.AlterConfigsResponse(metadata_offset=self.end_offset - 1)
+        for resource in message.resources:
+            answer.resources.add(type=resource.type, name=resource.name)
         return answer
 
     async def _delete_topics(self, message: pb.DeleteTopicsRequest) -> pb.DeleteTopicsResponse:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
@@ -20,6 +21,7 @@ class BrokerHandlers:
     metadata: MetadataHandlers
     offsets: OffsetHandlers
     groups: GroupHandlers
+    configs: ConfigHandlers
 
 
 def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_flight: int) -> Services:
@@ -29,6 +31,7 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
             BROKER_SERVICE + name: handler
             for table in (
                 _topic_table(handlers.metadata, on_fatal),
+                _config_table(handlers.configs, on_fatal),
                 _offset_table(handlers.offsets, on_fatal),
                 _group_table(handlers.groups, on_fatal),
             )
@@ -48,6 +51,13 @@ def _topic_table(topics: MetadataHandlers, on_fatal: OnFatal) -> dict[str, Unary
         "DescribeTopics": unary(pb.DescribeTopicsRequest, topics.describe_topics, on_fatal),
         "CreateTopics": unary(controller_pb2.CreateTopicsRequest, topics.create_topics, on_fatal),
         "DeleteTopics": unary(controller_pb2.DeleteTopicsRequest, topics.delete_topics, on_fatal),
+    }
+
+
+def _config_table(configs: ConfigHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {
+        "AlterConfigs": unary(controller_pb2.AlterConfigsRequest, configs.alter_configs, on_fatal),
+        "DescribeConfigs": unary(pb.DescribeConfigsRequest, configs.describe_configs, on_fatal),
     }
 
 

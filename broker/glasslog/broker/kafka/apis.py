@@ -6,6 +6,7 @@ Refuses to know what any of them does.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from glasslog.broker.config_admin import ConfigAdmin
 from glasslog.broker.config_view import ConfigView
 from glasslog.broker.coordinators import CoordinatorFinder
 from glasslog.broker.group.coordinator import GroupCoordinator
@@ -38,6 +39,8 @@ class ClientParts:
     coordinator: GroupCoordinator
     producer_ids: ProducerIds
     admin: TopicAdmin
+    config_admin: ConfigAdmin
+    config_view: ConfigView
     auto_topics: AutoTopics
     finder: CoordinatorFinder
 
@@ -45,7 +48,6 @@ class ClientParts:
 def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
     """What the listener of that name is given, Produce and Fetch apart."""
     metadata, config = parts.metadata, parts.config
-    configs = ConfigView(metadata, config)
     return (
         *MetadataApis(
             metadata,
@@ -57,8 +59,8 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         *OffsetApis(parts.replicas, parts.coordinator, lambda: metadata.image).apis(),
         *MemberApis(parts.finder, parts.coordinator).apis(),
         *GroupApis(parts.coordinator).apis(),
-        *TopicApis(metadata, parts.admin, configs).apis(),
+        *TopicApis(metadata, parts.admin, parts.config_view).apis(),
         *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),
         *LogDirApis(parts.replicas.log_sizes).apis(),
-        *ConfigApis(metadata, configs, node_id=parts.node_id).apis(),
+        *ConfigApis(parts.config_admin, parts.config_view).apis(),
     )

@@ -1,32 +1,37 @@
-"""DescribeConfigs of the Kafka listener. Refuses to know where settings are from.
+"""DescribeConfigs, AlterConfigs and IncrementalAlterConfigs of the Kafka listener.
 
-Source: Kafka's ``ConfigHelper.handleDescribeConfigsRequest``.
+Translates to and from the values of settings; refuses to know where they are from and who decides.
+Source: Kafka's ``ConfigHelper.handleDescribeConfigsRequest`` and ``ConfigAdminManager``.
 """
 
 from collections.abc import Sequence
 
+from glasslog.broker.config_admin import ConfigAdmin, ConfigEdit, ResourceEdits
 from glasslog.broker.config_view import ConfigEntry, ConfigView
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.messages import configs as wire
-from glasslog.broker.kafka.serving import Caller, at_once
-from glasslog.broker.metadata_observer import MetadataView
-from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import NodeId
-from glasslog.common.topic_names import name_problem
-from glasslog.metadata.records import ResourceType
+from glasslog.broker.kafka.serving import Caller, at_once, in_a_task
+from glasslog.common.errors import GlasslogError
+
+_SET = 0
 
 
 class ConfigApis:
-    """See the module. ``node_id`` is this broker: only it can tell its own settings."""
+    """See the module."""
 
-    def __init__(self, metadata: MetadataView, configs: ConfigView, *, node_id: NodeId) -> None:
-        self._metadata = metadata
+    def __init__(self, admin: ConfigAdmin, configs: ConfigView) -> None:
+        self._admin = admin
         self._configs = configs
-        self._node_id = node_id
 
     def apis(self) -> Sequence[Api]:
         """What the listener is given."""
-        return (at_once(wire.DESCRIBE_CONFIGS, self.describe),)
+        return (
+            at_once(wire.DESCRIBE_CONFIGS, self.describe),
+            in_a_task(wire.ALTER_CONFIGS, self.alter),
+            in_a_task(wire.INCREMENTAL_ALTER_CONFIGS, self.alter_incrementally),
+        )
+
+    # --- reading ---
 
     def describe(self, request: wire.DescribeConfigsRequest, caller: Caller) -> wire.DescribeConfigsResponse:
         return wire.DescribeConfigsResponse(
@@ -36,12 +41,12 @@ class ConfigApis:
     def _result(
         self, resource: wire.DescribeConfigsResource, request: wire.DescribeConfigsRequest
     ) -> wire.DescribeConfigsResult:
-        found = self._entries(resource.resource_type, resource.resource_name)
-        if isinstance(found, tuple):
-            error, message = found
+        try:
+            found = self._configs.of_resource(resource.resource_type, resource.resource_name)
+        except GlasslogError as error:
             return wire.DescribeConfigsResult(
-                error_code=error,
-                error_message=message,
+                error_code=error.code,
+                error_message=str(error),
                 resource_type=resource.resource_type,
                 resource_name=resource.resource_name,
             )
@@ -53,21 +58,63 @@ class ConfigApis:
             configs=tuple(_entry(each, request) for each in found if wanted is None or each.name in wanted),
         )
 
-    def _entries(self, kind: int, name: str) -> list[ConfigEntry] | tuple[ErrorCode, str]:
-        if kind == ResourceType.TOPIC:
-            if (problem := name_problem(name)) is not None and problem:
-                return ErrorCode.INVALID_TOPIC_EXCEPTION, problem
-            if self._metadata.image.topic(name) is None:
-                return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {name!r} does not exist"
-            return list(self._configs.of_topic(name))
-        if kind == ResourceType.BROKER:
-            if not name:
-                # What was set for every broker: nothing can be.
-                return []
-            if name != str(self._node_id):
-                return ErrorCode.INVALID_REQUEST, f"broker {name!r} is not {self._node_id}, which was asked"
-            return list(self._configs.of_broker())
-        return ErrorCode.INVALID_REQUEST, f"resource type {kind} has no settings here; allowed: 2, 4"
+    # --- changing ---
+
+    async def alter(self, request: wire.AlterConfigsRequest, caller: Caller) -> wire.AlterConfigsResponse:
+        """The older way: what is not named returns to its default."""
+        edits = [
+            ResourceEdits(
+                resource_type=resource.resource_type,
+                name=resource.resource_name,
+                edits=tuple(
+                    ConfigEdit(key=each.name, operation=_SET, value=each.value) for each in resource.configs
+                ),
+                replace_all=True,
+            )
+            for resource in request.resources
+        ]
+        return wire.AlterConfigsResponse(responses=await self._alter(edits, request.validate_only))
+
+    async def alter_incrementally(
+        self, request: wire.IncrementalAlterConfigsRequest, caller: Caller
+    ) -> wire.IncrementalAlterConfigsResponse:
+        edits = [
+            ResourceEdits(
+                resource_type=resource.resource_type,
+                name=resource.resource_name,
+                edits=tuple(
+                    ConfigEdit(key=each.name, operation=each.config_operation, value=each.value)
+                    for each in resource.configs
+                ),
+            )
+            for resource in request.resources
+        ]
+        return wire.IncrementalAlterConfigsResponse(responses=await self._alter(edits, request.validate_only))
+
+    async def _alter(
+        self, edits: Sequence[ResourceEdits], validate_only: bool
+    ) -> tuple[wire.AlterConfigsResourceResponse, ...]:
+        try:
+            outcomes = await self._admin.alter(edits, validate_only=validate_only)
+        except GlasslogError as error:
+            return tuple(
+                wire.AlterConfigsResourceResponse(
+                    error_code=error.code,
+                    error_message=str(error),
+                    resource_type=each.resource_type,
+                    resource_name=each.name,
+                )
+                for each in edits
+            )
+        return tuple(
+            wire.AlterConfigsResourceResponse(
+                error_code=each.error,
+                error_message=each.error_message or None,
+                resource_type=each.resource_type,
+                resource_name=each.name,
+            )
+            for each in outcomes
+        )
 
 
 def _entry(each: ConfigEntry, request: wire.DescribeConfigsRequest) -> wire.DescribeConfigsResourceResult:

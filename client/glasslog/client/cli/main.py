@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "produce": _Entry("glasslog.client.cli.produce", "produce", "Write lines to a topic."),
     "consume": _Entry("glasslog.client.cli.consume", "consume", "Read a topic."),
     "group": _Entry("glasslog.client.cli.group", "group", "List and describe consumer groups."),
+    "config": _Entry("glasslog.client.cli.config", "config", "Settings of topics and brokers."),
     "cluster": _Entry("glasslog.client.cli.cluster", "cluster", "Describe the cluster."),
     "log": _Entry("glasslog.client.cli.log.commands", "log", "Look into segments, indexes, checkpoints."),
     "demo": _Entry(

@@ -112,6 +112,26 @@ def describe(names: tuple[str, ...], bootstrap: str | None, output_format: Forma
         print_table(_COLUMNS, [_row(each.name, partition, starts, ends) for partition in each.partitions])
 
 
+@topic.command("alter")
+@click.argument("name")
+@click.option("--config", "assignments", multiple=True, metavar="KEY=VALUE", help="Set it; repeatable.")
+@click.option("--delete-config", "deleted", multiple=True, metavar="KEY", help="Return it to the default.")
+@bootstrap_option
+def alter_topic(
+    name: str, assignments: tuple[str, ...], deleted: tuple[str, ...], bootstrap: str | None
+) -> None:
+    """Change settings of topic NAME; they act at once."""
+    from glasslog.client.cli.config import alter
+    from glasslog.client.configs import ConfigEdit, ConfigOperation, ConfigResource, ResourceType
+
+    edits = [
+        ConfigEdit(key=key, value=value)
+        for key, value in parse_assignments(assignments, where="--config").items()
+    ]
+    edits += [ConfigEdit(key=key, operation=ConfigOperation.DELETE) for key in deleted]
+    alter(bootstrap, ConfigResource(ResourceType.TOPIC, name), edits, validate_only=False)
+
+
 @topic.command("delete")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @bootstrap_option

@@ -1,4 +1,4 @@
-"""Settings: DescribeConfigs.
+"""Settings: DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
 
 Names and versions are those of Kafka's definitions of these messages. Refuses to know what they do.
 """
@@ -85,4 +85,103 @@ DESCRIBE_CONFIGS = ApiLayout(
     flexible_from=4,
     request=DescribeConfigsRequest,
     response=DescribeConfigsResponse,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterableConfig:
+    """One of ``AlterConfigsResource.configs``."""
+
+    name: str = wire(STRING)
+    value: str | None = wire(STRING, null_since=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterConfigsResource:
+    """One of ``AlterConfigsRequest.resources``."""
+
+    resource_type: int = wire(INT8_FIELD)
+    resource_name: str = wire(STRING)
+    configs: tuple[AlterableConfig, ...] = wire(array(AlterableConfig))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterConfigsRequest:
+    """AlterConfigs request, versions 0 to 2."""
+
+    resources: tuple[AlterConfigsResource, ...] = wire(array(AlterConfigsResource))
+    validate_only: bool = wire(BOOLEAN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterConfigsResourceResponse:
+    """One of ``AlterConfigsResponse.responses``, and of ``IncrementalAlterConfigsResponse.responses``."""
+
+    error_code: int = wire(INT16_FIELD)
+    error_message: str | None = wire(STRING, null_since=0)
+    resource_type: int = wire(INT8_FIELD)
+    resource_name: str = wire(STRING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterConfigsResponse:
+    """AlterConfigs response, versions 0 to 2."""
+
+    throttle_time_ms: int = wire(INT32_FIELD)
+    responses: tuple[AlterConfigsResourceResponse, ...] = wire(array(AlterConfigsResourceResponse))
+
+
+ALTER_CONFIGS = ApiLayout(
+    key=33,
+    name="AlterConfigs",
+    min_version=0,
+    max_version=2,
+    flexible_from=2,
+    request=AlterConfigsRequest,
+    response=AlterConfigsResponse,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncrementalAlterableConfig:
+    """One of ``IncrementalAlterConfigsResource.configs``."""
+
+    name: str = wire(STRING)
+    config_operation: int = wire(INT8_FIELD)
+    value: str | None = wire(STRING, null_since=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncrementalAlterConfigsResource:
+    """One of ``IncrementalAlterConfigsRequest.resources``."""
+
+    resource_type: int = wire(INT8_FIELD)
+    resource_name: str = wire(STRING)
+    configs: tuple[IncrementalAlterableConfig, ...] = wire(array(IncrementalAlterableConfig))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncrementalAlterConfigsRequest:
+    """IncrementalAlterConfigs request, versions 0 and 1."""
+
+    resources: tuple[IncrementalAlterConfigsResource, ...] = wire(array(IncrementalAlterConfigsResource))
+    validate_only: bool = wire(BOOLEAN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncrementalAlterConfigsResponse:
+    """IncrementalAlterConfigs response, versions 0 and 1."""
+
+    throttle_time_ms: int = wire(INT32_FIELD)
+    responses: tuple[AlterConfigsResourceResponse, ...] = wire(array(AlterConfigsResourceResponse))
+
+
+INCREMENTAL_ALTER_CONFIGS = ApiLayout(
+    key=44,
+    name="IncrementalAlterConfigs",
+    min_version=0,
+    max_version=1,
+    flexible_from=1,
+    request=IncrementalAlterConfigsRequest,
+    response=IncrementalAlterConfigsResponse,
 )

@@ -1,0 +1,68 @@
+"""What administrators ask of the active controller, and its answers, as values of our own.
+
+Beside ``requests``, which has what brokers ask for themselves.  Refuses to know how they travel
+(``admin_wire``) and how they are decided.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from glasslog.common.errors import ErrorCode
+from glasslog.common.ids import NO_OFFSET, Offset
+
+
+class ConfigOperation(IntEnum):
+    """What to do with a setting, with Kafka's numbers (``AlterConfigOp.OpType``, KIP-339)."""
+
+    SET = 0
+    DELETE = 1
+    APPEND = 2
+    SUBTRACT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigEdit:
+    """One edit of one setting; ``value`` goes with every operation but ``DELETE``. Numbers as they came."""
+
+    key: str
+    operation: int
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceEdits:
+    """Edits of a topic's or a broker's settings; broker ``""`` stands for every broker.
+
+    ``replace_all``: what is not named returns to its default (the older AlterConfigs).
+    """
+
+    resource_type: int
+    name: str
+    edits: tuple[ConfigEdit, ...]
+    replace_all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterConfigsRequest:
+    """Change settings of resources; with ``validate_only`` only say what would come of it."""
+
+    resources: tuple[ResourceEdits, ...]
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlteredResource:
+    """What came of one resource."""
+
+    resource_type: int
+    name: str
+    error_code: ErrorCode = ErrorCode.NONE
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterConfigsResponse:
+    """One result per resource, in order. Metadata up to ``metadata_offset`` shows what was changed."""
+
+    resources: tuple[AlteredResource, ...]
+    metadata_offset: Offset = NO_OFFSET

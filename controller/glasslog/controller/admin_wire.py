@@ -1,0 +1,52 @@
+"""What administrators ask: protobuf requests into values, answers into protobuf. Beside ``wire``.
+
+Refuses to know what is decided.
+"""
+
+from glasslog.controller.admin_requests import (
+    AlterConfigsRequest,
+    AlterConfigsResponse,
+    ConfigEdit,
+    ResourceEdits,
+)
+from glasslog.v1 import controller_pb2 as pb
+
+
+def alter_configs(message: pb.AlterConfigsRequest) -> AlterConfigsRequest:
+    """See ``AlterConfigsRequest``."""
+    return AlterConfigsRequest(
+        resources=tuple(
+            ResourceEdits(
+                resource_type=resource.type,
+                name=resource.name,
+                edits=tuple(_edit(change) for change in resource.changes),
+                replace_all=resource.replace_all,
+            )
+            for resource in message.resources
+        ),
+        validate_only=message.validate_only,
+    )
+
+
+def _edit(change: pb.AlterConfigsRequest.Change) -> ConfigEdit:
+    return ConfigEdit(
+        key=change.key,
+        operation=change.operation,
+        value=change.value if change.HasField("value") else None,
+    )
+
+
+def configs_altered(response: AlterConfigsResponse) -> pb.AlterConfigsResponse:
+    """See ``AlterConfigsResponse``."""
+    return pb.AlterConfigsResponse(
+        resources=[
+            pb.AlterConfigsResponse.Resource(
+                type=each.resource_type,
+                name=each.name,
+                error_code=each.error_code,
+                error_message=each.error_message,
+            )
+            for each in response.resources
+        ],
+        metadata_offset=response.metadata_offset,
+    )
