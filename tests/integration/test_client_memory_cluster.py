@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from glasslog.broker.group.hashing import partition_of_group
@@ -20,15 +21,56 @@ RECORDS = 3_000
 BOOTSTRAP = "broker-1:9192,broker-2:9192,broker-3:9192"
 
 
+class Owners:
+    """Who has which partition, by what the members are told: never two, unless one has lost it unawares."""
+
+    def __init__(self) -> None:
+        self.of: dict[TopicPartition, str] = {}
+
+    def told_by(self, name: str) -> "OwnersListener":
+        return OwnersListener(self, name)
+
+    async def until(self, members: int) -> None:
+        """As many have something to read."""
+        async with asyncio.timeout(30):
+            while len({*self.of.values()}) < members:  # noqa: ASYNC110 - simple beats quick here
+                await asyncio.sleep(0.05)
+
+
+class OwnersListener:
+    def __init__(self, owners: Owners, name: str) -> None:
+        self._owners = owners
+        self._name = name
+
+    async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        for partition in partitions:
+            owner = self._owners.of.setdefault(partition, self._name)
+            assert owner == self._name, f"{partition} is given to {self._name}, {owner} has it"
+
+    async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        for partition in partitions:
+            assert self._owners.of.pop(partition) == self._name
+
+    on_lost = on_revoked
+
+
 class Readers:
     """A group of consumers, and what they got: by partition and offset, with the number of deliveries."""
 
-    def __init__(self, cluster: MemoryCluster, count: int) -> None:
+    def __init__(
+        self,
+        cluster: MemoryCluster,
+        count: int,
+        strategy: Sequence[str] = ("range", "cooperative-sticky"),
+        name: str = "reader",
+    ) -> None:
         self._cluster = cluster
+        self._strategy = strategy
+        self.owners = Owners()
         self.values: dict[tuple[int, int], bytes] = {}
         self.deliveries: Counter[tuple[int, int]] = Counter()
         self.tasks = [
-            asyncio.create_task(self._read(f"reader-{n}"), name=f"reader-{n}") for n in range(count)
+            asyncio.create_task(self._read(f"{name}-{n}"), name=f"{name}-{n}") for n in range(count)
         ]
 
     async def _read(self, name: str) -> None:
@@ -39,6 +81,9 @@ class Readers:
             auto_offset_reset="earliest",
             auto_commit_interval_ms=200,
             heartbeat_interval_ms=300,
+            partition_assignment_strategy=self._strategy,
+            listener=self.owners.told_by(name),
+            client_rack="r1",
             runtime=self._cluster.world.runtime(name),
         ) as consumer:
             while True:
@@ -133,6 +178,35 @@ def test_a_group_outlives_its_coordinator() -> None:
                 assert sorted(assigned) == [TopicPartition(TOPIC, n) for n in range(PARTITIONS)]
             await readers.close()
             check(readers, 1_000)
+
+    run_virtual(main, timeout_ms=300_000)
+
+
+@pytest.mark.parametrize("strategy", ["roundrobin", "sticky", "cooperative-sticky"])
+def test_members_come_and_go_and_nothing_is_read_by_two(strategy: str) -> None:
+    """Two join, then a third, the coordinator dies, one leaves; every record is read."""
+
+    async def main() -> None:
+        async with MemoryCluster(seed=3) as cluster:
+            runtime = cluster.world.runtime("writer")
+            await create(runtime)
+            readers = Readers(cluster, 2, [strategy])
+            async with Producer(BOOTSTRAP, runtime=runtime) as producer:
+                await write(producer, range(300))
+                await readers.until(300)
+                late = Readers(cluster, 1, [strategy], "late")
+                late.owners, late.values = readers.owners, readers.values
+                await readers.owners.until(3)
+                await cluster.kill(cluster.leader_of("__consumer_offsets", _coordinating_partition(cluster)))
+                await write(producer, range(300, 600))
+                await producer.flush()
+                await late.close()
+                await write(producer, range(600, 900))
+                await producer.flush()
+            await readers.until(900)
+            assert len(readers.owners.of) == PARTITIONS
+            await readers.close()
+            check(readers, 900)
 
     run_virtual(main, timeout_ms=300_000)
 

@@ -7,7 +7,8 @@ group protocol.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, Unpack
 
@@ -89,6 +90,12 @@ class Consumer:
         )
         self._listener = listener
         self._joining: asyncio.Task[None] | None = None
+        self._may_read_on = False
+        """While joining: what is held stays this member's until the group has decided (KIP-429)."""
+
+        self._decided: tuple[TopicPartition, ...] | None = None
+        """What the group decided, until a poll acts on it."""
+
         self._join_error: Exception | None = None
         self._auto_commit = bool(group_id) and self._options.enable_auto_commit
         self._committed_upto: dict[TopicPartition, int] = {}
@@ -107,7 +114,7 @@ class Consumer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # What was being dealt with when the block failed has not been dealt with.
-        await self._stop(lambda state: state.position if error is None else state.processed)
+        await self._stop(_position if error is None else _processed)
 
     async def start(self) -> None:
         """Find the cluster. Raises ``GlasslogError`` naming the addresses when no broker can be reached."""
@@ -119,7 +126,7 @@ class Consumer:
 
     async def close(self) -> None:
         """Commit what was handed out (with automatic commits), leave the group, stop. Idempotent."""
-        await self._stop(lambda state: state.position)
+        await self._stop(_position)
 
     # --- what to read -----------------------------------------------------------------------------------
 
@@ -148,7 +155,7 @@ class Consumer:
         """Give up everything and leave the group."""
         if self._membership is not None and self._subscription.topics:
             await self._end_joining()
-            await self._give_up(lambda state: state.position)
+            await self._give_up(self.assignment, _position)
             await self._membership.leave("unsubscribed")
             self._membership.subscribe(())
         self._subscription.topics = ()
@@ -242,7 +249,7 @@ class Consumer:
                 await self._rejoin_if_needed(self._membership, deadline_ms)
                 self._auto_commit_if_due(self._membership)
             # Records of partitions that are being given up would be another member's too.
-            found = find() if self._joining is None else None
+            found = find() if self._joining is None or self._may_read_on else None
             if found is not None:
                 self._fetcher.wake()
                 return found
@@ -267,7 +274,7 @@ class Consumer:
     def _is_interrupted(self) -> bool:
         """Whether a poll has to see to something before the next record."""
         joining = self._membership is not None and self._membership.needs_join
-        return joining or self._session.failure is not None
+        return joining or self._decided is not None or self._session.failure is not None
 
     # --- positions --------------------------------------------------------------------------------------
 
@@ -321,7 +328,7 @@ class Consumer:
         """
         membership = self._need_group()
         if offsets is None:
-            wanted = self._positions(lambda state: state.position)
+            wanted = self._positions(_position)
         else:
             wanted = {
                 partition: offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(offset)
@@ -378,7 +385,7 @@ class Consumer:
         if not self._auto_commit or now_ms < self._next_commit_ms or self._committing is not None:
             return
         self._next_commit_ms = now_ms + self._options.auto_commit_interval_ms
-        news = self._uncommitted(lambda state: state.processed)
+        news = self._uncommitted(_processed)
         if news:
             work = self._commit_in_background(membership, news)
             self._committing = self._session.scope.spawn(work, "consumer automatic commit")
@@ -415,9 +422,14 @@ class Consumer:
 
     async def _rejoin_if_needed(self, membership: Membership, deadline_ms: int) -> None:
         """Take part in a rebalance. It goes on in the background when the poll's time is over."""
-        if self._joining is None and membership.needs_join:
-            self._joining = self._session.scope.spawn(self._rejoin(membership), "consumer join")
-        if self._joining is not None:
+        if self._joining is None:
+            if self._decided is not None:
+                decided, self._decided = self._decided, None
+                self._start_joining(partial(self._settle, membership, decided), may_read_on=False)
+            elif membership.needs_join:
+                may_read_on = membership.is_cooperative and not membership.lost and bool(self.assignment)
+                self._start_joining(partial(self._rejoin, membership), may_read_on=may_read_on)
+        if self._joining is not None and not self._may_read_on:
             left_ms = max(0, deadline_ms - self._clock.now_ms())
             await asyncio.wait({self._joining}, timeout=left_ms / 1_000)
         error, self._join_error = self._join_error, None
@@ -425,47 +437,77 @@ class Consumer:
             membership.needs_join = True
             raise error
 
-    async def _rejoin(self, membership: Membership) -> None:
+    def _start_joining(self, work: Callable[[], Awaitable[None]], *, may_read_on: bool) -> None:
+        self._may_read_on = may_read_on
+        self._joining = self._session.scope.spawn(self._joined(work), "consumer join")
+
+    async def _joined(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._give_up(lambda state: state.processed)
-            partitions = await membership.join(())
-            self._take_over(partitions)
-            if self._listener is not None:
-                await self._listener.on_assigned(self.assignment)
+            await work()
         except Exception as error:
             # Also what a user's listener raised: the next poll raises it.
             self._join_error = error
         finally:
-            self._joining = None
+            self._joining, self._may_read_on = None, False
             self._fetcher.arrived.set()
+
+    async def _rejoin(self, membership: Membership) -> None:
+        """Join with what may be kept, and have the group's decision acted upon: by a poll if some is kept."""
+        keeps = membership.is_cooperative and not membership.lost
+        topics = self._subscription.topics
+        kept = [each for each in self.assignment if keeps and each.topic in topics]
+        await self._give_up(_without(self.assignment, kept), _processed)
+        decided = await membership.join(kept)
+        if decided is not None and kept:
+            self._decided = decided
+        elif decided is not None:
+            await self._take_given(decided, decided)
+
+    async def _settle(self, membership: Membership, decided: tuple[TopicPartition, ...]) -> None:
+        """Give up what is somebody else's now, and say so by joining again; take what is new."""
+        if membership.lost:
+            return
+        owned = self.assignment
+        gone = _without(owned, decided)
+        await self._give_up(gone, _processed)
+        if gone:
+            membership.needs_join = True
+        await self._take_given(decided, _without(decided, owned))
+
+    async def _take_given(self, partitions: Iterable[TopicPartition], new: Iterable[TopicPartition]) -> None:
+        self._take_over(partitions)
+        if self._listener is not None:
+            await self._listener.on_assigned(tuple(sorted(new)))
 
     async def _end_joining(self) -> None:
         if self._joining is not None:
             self._joining.cancel()
             await asyncio.wait({self._joining})
             # A task that had not begun yet could not say so itself.
-            self._joining = None
+            self._joining, self._may_read_on = None, False
+        self._decided = None
 
-    async def _give_up(self, offset_of: OffsetOf) -> None:
-        """Commit and let go of all partitions."""
-        owned, membership = self.assignment, self._membership
-        if owned and membership is not None:
+    async def _give_up(self, partitions: Sequence[TopicPartition], offset_of: OffsetOf) -> None:
+        """Commit for these partitions and let go of them."""
+        membership = self._membership
+        if partitions and membership is not None:
             if membership.lost:
                 if self._listener is not None:
-                    await self._listener.on_lost(owned)
+                    await self._listener.on_lost(partitions)
             else:
                 if self._auto_commit:
                     await self._commit_quietly(membership, self._uncommitted(offset_of))
                 if self._listener is not None:
-                    await self._listener.on_revoked(owned)
-        self._take_over(())
+                    await self._listener.on_revoked(partitions)
+        self._take_over(_without(self.assignment, partitions))
 
     def _take_over(self, partitions: Iterable[TopicPartition]) -> None:
         partitions = tuple(partitions)
         self._session.metadata.add_topics(partition.topic for partition in partitions)
         self._subscription.assign(partitions, has_group=self._membership is not None)
         self._iterated = None
-        self._committed_upto.clear()
+        for gone in _without(self._committed_upto, partitions):
+            del self._committed_upto[gone]
         self._fetcher.wake()
         self._fetcher.arrived.set()
 
@@ -475,8 +517,21 @@ class Consumer:
         try:
             await self._end_joining()
             if self._membership is not None and self._session.failure is None:
-                await self._give_up(offset_of)
+                await self._give_up(self.assignment, offset_of)
                 if self._subscription.topics:
                     await self._membership.leave("the consumer was closed")
         finally:
             await self._session.close()
+
+
+def _position(state: PartitionState) -> int:
+    return state.position
+
+
+def _processed(state: PartitionState) -> int:
+    return state.processed
+
+
+def _without(some: Iterable[TopicPartition], others: Iterable[TopicPartition]) -> list[TopicPartition]:
+    excluded = frozenset(others)
+    return [each for each in some if each not in excluded]

@@ -1,8 +1,9 @@
 """The bytes that group members exchange through the coordinator: Kafka's ConsumerProtocol.
 
-Written as subscription version 1 and assignment version 0, read in every version, since later ones only
+Written as subscription version 3 and assignment version 0, read in every version, since later ones only
 append fields.  So that members of other clients can be in the same group.  Refuses to know who assigns
-what. Source: Kafka's ``ConsumerProtocolSubscription.json`` and ``ConsumerProtocolAssignment.json``.
+what. Source: Kafka's ``ConsumerProtocolSubscription.json`` and ``ConsumerProtocolAssignment.json``, for the
+user data of its ``StickyAssignor`` the schema in there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,21 +16,32 @@ from glasslog.common.ids import TopicPartition
 
 _INT16 = Struct(">h")
 _INT32 = Struct(">i")
-_SUBSCRIPTION_VERSION = 1
+_SUBSCRIPTION_VERSION = 3
+_NO_GENERATION = -1
 _ASSIGNMENT_VERSION = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """What a member wants, and what it holds at the moment."""
+    """What a member wants, what it holds at the moment since ``generation_id``, and its rack (or empty)."""
 
     topics: tuple[str, ...]
     owned: tuple[TopicPartition, ...] = ()
     user_data: bytes = b""
+    generation_id: int = _NO_GENERATION
+    rack: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a member had in a generation, as the sticky assignor's user data tells."""
+
+    partitions: tuple[TopicPartition, ...] = ()
+    generation_id: int = _NO_GENERATION
 
 
 def encode_subscription(subscription: Subscription) -> bytes:
-    """Version 1."""
+    """Version 3."""
     return b"".join(
         (
             _INT16.pack(_SUBSCRIPTION_VERSION),
@@ -37,6 +49,8 @@ def encode_subscription(subscription: Subscription) -> bytes:
             *map(_text, sorted(subscription.topics)),
             _blob(subscription.user_data),
             _partitions(subscription.owned),
+            _INT32.pack(subscription.generation_id),
+            _text(subscription.rack) if subscription.rack else _INT16.pack(-1),
         )
     )
 
@@ -48,7 +62,26 @@ def decode_subscription(data: bytes) -> Subscription:
     topics = tuple(reader.text() for _ in range(reader.count()))
     user_data = reader.blob()
     owned = reader.partitions() if version >= 1 else ()
-    return Subscription(topics=topics, owned=owned, user_data=user_data)
+    generation_id = reader.int32() if version >= 2 else _NO_GENERATION
+    rack = reader.nullable_text() if version >= 3 else ""
+    return Subscription(
+        topics=topics, owned=owned, user_data=user_data, generation_id=generation_id, rack=rack
+    )
+
+
+def encode_held(held: Held) -> bytes:
+    """The sticky assignor's user data, version 1."""
+    return _partitions(held.partitions) + _INT32.pack(held.generation_id)
+
+
+def decode_held(data: bytes) -> Held:
+    """Nothing for no bytes; version 0 names no generation. Raises as ``decode_subscription``."""
+    if not data:
+        return Held()
+    reader = _Reader(data)
+    partitions = reader.partitions()
+    generation_id = _NO_GENERATION if reader.is_at_end else reader.int32()
+    return Held(partitions=partitions, generation_id=generation_id)
 
 
 def encode_assignment(partitions: Sequence[TopicPartition]) -> bytes:
@@ -103,10 +136,21 @@ class _Reader:
         return count
 
     def text(self) -> str:
+        return self._decoded(self.int16())
+
+    def _decoded(self, length: int) -> str:
         try:
-            return self._take(self.int16()).decode()
+            return self._take(length).decode()
         except UnicodeDecodeError as error:
             raise _malformed(str(error)) from None
+
+    def nullable_text(self) -> str:
+        length = self.int16()
+        return "" if length == -1 else self._decoded(length)
+
+    @property
+    def is_at_end(self) -> bool:
+        return self._position == len(self._data)
 
     def blob(self) -> bytes:
         length = self.int32()

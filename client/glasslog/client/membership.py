@@ -6,15 +6,20 @@ user polls. Sources: Kafka's ``AbstractCoordinator`` and ``ConsumerCoordinator``
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from glasslog.client.assignors import Assignor, Member, assignors_named
+from glasslog.client.assignors.members import NO_GENERATION, NO_RACKS, Assignor, Member, Racks
+from glasslog.client.assignors.registry import assignors_named
+from glasslog.client.cluster import TopicView
 from glasslog.client.consumer_protocol import (
+    Held,
     Subscription,
     decode_assignment,
+    decode_held,
     decode_subscription,
     encode_assignment,
+    encode_held,
     encode_subscription,
 )
 from glasslog.client.coordinator import CoordinatorClient
@@ -39,7 +44,6 @@ from glasslog.v1.broker_pb2 import (
 )
 
 _PROTOCOL_TYPE = "consumer"
-_NO_GENERATION = -1
 _JOIN_SLACK_MS = 5_000
 _ATTEMPT_MS = 5_000
 _LEAVE_TIMEOUT_MS = 1_000
@@ -55,12 +59,23 @@ class Outside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rejoining:
+    """On the way from a generation to the next, with what was held in it (KIP-429): commits still count."""
+
+    generation_id: int
+
+
+Layout = tuple[tuple[int, ...], ...]
+"""By partition the brokers that have replicas; nothing about these where racks are of no interest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """In a generation. ``watched`` are the partition counts that the group's leader has dealt out."""
+    """In a generation. ``watched`` are the topics as the group's leader found them when it dealt them out."""
 
     generation_id: int
     protocol_name: str
-    watched: Mapping[str, int]
+    watched: Mapping[str, Layout]
 
 
 class Membership:
@@ -73,7 +88,8 @@ class Membership:
         self._assignors = assignors_named(options.partition_assignment_strategy)
         self._coordinator = CoordinatorClient(session, options.group_id)
         self._member_id = ""
-        self._state: Outside | Joined = Outside()
+        self._state: Outside | Rejoining | Joined = Outside()
+        self._held = Held()
         self._topics: tuple[str, ...] = ()
         self._committing = asyncio.Lock()
         self.needs_join = False
@@ -89,7 +105,12 @@ class Membership:
     @property
     def generation_id(self) -> int:
         """-1 outside."""
-        return self._state.generation_id if isinstance(self._state, Joined) else _NO_GENERATION
+        return NO_GENERATION if isinstance(self._state, Outside) else self._state.generation_id
+
+    @property
+    def is_cooperative(self) -> bool:
+        """Whether partitions are kept while the group rebalances: only if every assignor does so."""
+        return all(assignor.is_cooperative for assignor in self._assignors)
 
     def start(self) -> None:
         self._session.metadata.on_change(self._notice_new_partitions)
@@ -102,12 +123,15 @@ class Membership:
 
     # --- joining ----------------------------------------------------------------------------------------
 
-    async def join(self, owned: Sequence[TopicPartition]) -> tuple[TopicPartition, ...]:
+    async def join(self, owned: Sequence[TopicPartition]) -> tuple[TopicPartition, ...] | None:
         """Be in the next generation; returns the partitions given to this member.
 
-        Takes as long as the other members need. Raises what the group refuses this member for.
+        Takes as long as the other members need. ``None``: ``owned``, which a cooperative member holds on to,
+        is ``lost``; join again without.  Raises what the group refuses this member for.
         """
-        self._state = Outside()
+        generation_id = self.generation_id
+        keeps = bool(owned) and generation_id != NO_GENERATION
+        self._state = Rejoining(generation_id=generation_id) if keeps else Outside()
         self.lost = False
         while True:
             self.needs_join = False
@@ -115,10 +139,23 @@ class Membership:
             given = None if joined is None else await self._sync_once(joined)
             if given is not None:
                 return given
+            if owned and isinstance(self._state, Outside):
+                self.lost = self.needs_join = True
+                return None
             await asyncio.sleep(self._options.retry_backoff_ms / 1_000)
 
+    def _metadata(self, assignor: Assignor, owned: Sequence[TopicPartition]) -> bytes:
+        return encode_subscription(
+            Subscription(
+                topics=self._topics,
+                owned=tuple(owned),
+                user_data=encode_held(self._held) if assignor.is_told_by_user_data else b"",
+                generation_id=self.generation_id,
+                rack=self._options.client_rack,
+            )
+        )
+
     async def _join_once(self, owned: Sequence[TopicPartition]) -> JoinGroupResponse | None:
-        metadata = encode_subscription(Subscription(topics=self._topics, owned=tuple(owned)))
         limit_ms = self._options.max_poll_interval_ms + _JOIN_SLACK_MS
         request = JoinGroupRequest(
             group_id=self._options.group_id,
@@ -128,7 +165,7 @@ class Membership:
             group_instance_id=self._options.group_instance_id,
             protocol_type=_PROTOCOL_TYPE,
             protocols=[
-                JoinGroupRequest.Protocol(name=assignor.name, metadata=metadata)
+                JoinGroupRequest.Protocol(name=assignor.name, metadata=self._metadata(assignor, owned))
                 for assignor in self._assignors
             ],
             client_id=self._options.client_id,
@@ -149,6 +186,7 @@ class Membership:
                 self._member_id = reply.member_id
             case ErrorCode.UNKNOWN_MEMBER_ID | ErrorCode.ILLEGAL_GENERATION:
                 self._member_id = ""
+                self._state = Outside()
             case ErrorCode.REBALANCE_IN_PROGRESS:
                 pass
             case _:
@@ -158,7 +196,7 @@ class Membership:
         return None
 
     async def _sync_once(self, joined: JoinGroupResponse) -> tuple[TopicPartition, ...] | None:
-        watched: Mapping[str, int] = {}
+        watched: Mapping[str, Layout] = {}
         assignments: list[SyncGroupRequest.Assignment] = []
         if joined.leader == joined.member_id and not joined.skip_assignment:
             watched, assignments = await self._divide(joined)
@@ -187,10 +225,15 @@ class Membership:
                 self._state = Joined(
                     generation_id=joined.generation_id, protocol_name=joined.protocol_name, watched=watched
                 )
-                return decode_assignment(reply.assignment)
+                given = decode_assignment(reply.assignment)
+                self._held = Held(partitions=given, generation_id=joined.generation_id)
+                return given
             case ErrorCode.UNKNOWN_MEMBER_ID:
                 self._member_id = ""
-            case ErrorCode.REBALANCE_IN_PROGRESS | ErrorCode.ILLEGAL_GENERATION:
+                self._state = Outside()
+            case ErrorCode.ILLEGAL_GENERATION:
+                self._state = Outside()
+            case ErrorCode.REBALANCE_IN_PROGRESS:
                 pass
             case _:
                 raise GlasslogError(
@@ -200,27 +243,40 @@ class Membership:
 
     async def _divide(
         self, joined: JoinGroupResponse
-    ) -> tuple[Mapping[str, int], list[SyncGroupRequest.Assignment]]:
+    ) -> tuple[Mapping[str, Layout], list[SyncGroupRequest.Assignment]]:
         """This member leads: deal the partitions of all subscribed topics out."""
-        members = [_member_of(member) for member in joined.members]
+        assignor = self._assignor(joined.protocol_name)
+        members = [_member_of(member, assignor) for member in joined.members]
         topics = sorted({topic for member in members for topic in member.topics})
         metadata = self._session.metadata
         if any(metadata.view.topic(topic) is None for topic in topics):
             metadata.add_topics(topics)
             await metadata.refresh()
-        counts = self._partition_counts(topics)
-        assignor = self._assignor(joined.protocol_name)
-        assigned = assignor.assign(members, {topic: count for topic, count in counts.items() if count})
-        return counts, [
+        watched = self._layouts(topics)
+        counts = {topic: len(layout) for topic, layout in watched.items() if layout}
+        racks = self._racks(counts) if any(member.rack for member in members) else NO_RACKS
+        assigned = assignor.assign(members, counts, racks)
+        return watched, [
             SyncGroupRequest.Assignment(member_id=member_id, assignment=encode_assignment(partitions))
             for member_id, partitions in assigned.items()
         ]
 
-    def _partition_counts(self, topics: Sequence[str]) -> dict[str, int]:
-        """Zero for a topic that does not exist (yet)."""
+    def _layouts(self, topics: Iterable[str]) -> dict[str, Layout]:
+        """Empty for a topic that does not exist (yet)."""
+        view, tells_racks = self._session.metadata.view, bool(self._options.client_rack)
+        return {name: _layout(view.topic(name), with_replicas=tells_racks) for name in topics}
+
+    def _racks(self, topics: Iterable[str]) -> Racks:
+        """Brokers that are down are nowhere: their racks come back with the next rebalance."""
         view = self._session.metadata.view
-        found = {topic: view.topic(topic) for topic in topics}
-        return {name: 0 if topic is None else len(topic.partitions) for name, topic in found.items()}
+        racks: dict[TopicPartition, tuple[str, ...]] = {}
+        for name in topics:
+            topic = view.topic(name)
+            for partition in topic.partitions if topic is not None else ():
+                brokers = (view.brokers.get(replica) for replica in partition.replicas)
+                found = {broker.rack for broker in brokers if broker is not None and broker.rack}
+                racks[TopicPartition(name, partition.partition)] = tuple(sorted(found))
+        return racks
 
     def _assignor(self, name: str) -> Assignor:
         for assignor in self._assignors:
@@ -234,8 +290,8 @@ class Membership:
     def _notice_new_partitions(self) -> None:
         """The leader has what it dealt out dealt again when a topic grows, appears or goes."""
         if isinstance(self._state, Joined) and self._state.watched:
-            counts = self._partition_counts(list(self._state.watched))
-            if counts != self._state.watched and not self.needs_join:
+            layouts = self._layouts(self._state.watched)
+            if layouts != self._state.watched and not self.needs_join:
                 self.needs_join = True
                 self._on_change()
 
@@ -293,7 +349,7 @@ class Membership:
         self._on_change()
 
     def _look_for_missing_topics(self, state: Joined) -> None:
-        if any(not count for count in state.watched.values()):
+        if not all(state.watched.values()):
             self._session.metadata.request_update()
 
     async def leave(self, reason: str) -> None:
@@ -332,7 +388,7 @@ class Membership:
             request = OffsetCommitRequest(
                 group_id=self._options.group_id,
                 generation_id=self.generation_id,
-                member_id=self._member_id if isinstance(self._state, Joined) else "",
+                member_id="" if isinstance(self._state, Outside) else self._member_id,
                 group_instance_id=self._options.group_instance_id,
                 partitions=[
                     OffsetCommitRequest.Partition(
@@ -356,7 +412,10 @@ class Membership:
             )
         if code is ErrorCode.NONE:
             return
-        if self._state is state:
+        if isinstance(state, Rejoining):
+            # What becomes of this member the answer to its join will tell.
+            code = ErrorCode.REBALANCE_IN_PROGRESS if code in _EXPELLED else code
+        elif self._state is state:
             self._note(code)
         raise GlasslogError(code, _commit_failure(self._options.group_id, code))
 
@@ -391,14 +450,25 @@ class Membership:
         }
 
 
-def _member_of(member: JoinGroupResponse.Member) -> Member:
+def _member_of(member: JoinGroupResponse.Member, assignor: Assignor) -> Member:
     subscription = decode_subscription(member.metadata)
+    held = Held(partitions=subscription.owned, generation_id=subscription.generation_id)
+    if assignor.is_told_by_user_data:
+        held = decode_held(subscription.user_data)
     return Member(
         member_id=member.member_id,
         topics=subscription.topics,
         group_instance_id=member.group_instance_id,
-        owned=subscription.owned,
+        owned=held.partitions,
+        generation_id=held.generation_id,
+        rack=subscription.rack,
     )
+
+
+def _layout(topic: TopicView | None, *, with_replicas: bool) -> Layout:
+    if topic is None:
+        return ()
+    return tuple(partition.replicas if with_replicas else () for partition in topic.partitions)
 
 
 def _first_commit_error(reply: OffsetCommitResponse) -> int:

@@ -110,7 +110,9 @@ class ConsumerOptions(ClientOptions):
     )
     max_poll_records: int = setting("max_poll_records", "records of one poll", default=500, minimum=1)
     partition_assignment_strategy: tuple[str, ...] = setting(
-        "partition_assignment_strategy", "assignors by preference", default=("range",)
+        "partition_assignment_strategy",
+        "assignors by preference: range, roundrobin, sticky, cooperative-sticky",
+        default=("range", "cooperative-sticky"),
     )
     fetch_min_bytes: int = setting("fetch_min_bytes", "bytes worth an answer", default=1, minimum=0)
     fetch_max_wait_ms: int = setting("fetch_max_wait_ms", "wait for them", default=500, minimum=0)

@@ -295,7 +295,7 @@ class FakeBroker:
         answer = pb.JoinGroupResponse(
             generation_id=group.generation,
             protocol_type="consumer",
-            protocol_name="range",
+            protocol_name=request.protocols[0].name,
             leader=leader,
             member_id=request.member_id,
         )

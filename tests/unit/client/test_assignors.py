@@ -3,12 +3,17 @@
 import contextlib
 
 import pytest
-from glasslog.client.assignors import Member, RangeAssignor, assignors_named
+from glasslog.client.assignors.members import Member
+from glasslog.client.assignors.ranges import RangeAssignor
+from glasslog.client.assignors.registry import assignors_named
 from glasslog.client.consumer_protocol import (
+    Held,
     Subscription,
     decode_assignment,
+    decode_held,
     decode_subscription,
     encode_assignment,
+    encode_held,
     encode_subscription,
 )
 from glasslog.common.errors import ConfigError, GlasslogError
@@ -59,7 +64,7 @@ def test_range_is_contiguous_and_static_members_come_first() -> None:
 
 
 def test_an_unknown_assignor_is_named() -> None:
-    with pytest.raises(ConfigError, match="'rainge': there is only range"):
+    with pytest.raises(ConfigError, match="'rainge': there are cooperative-sticky, range"):
         assignors_named(["rainge"])
 
 
@@ -94,8 +99,21 @@ def test_subscriptions_of_other_clients_are_understood(version: int) -> None:
     owned = (TopicPartition("t", 0), TopicPartition("t", 1)) if version else ()
     expected = Subscription(topics=("a", "b"), owned=owned, user_data=b"u")
     assert decode_subscription(FOREIGN[version]) == expected
-    if version == 1:
-        assert encode_subscription(expected) == FOREIGN[1]
+    if version == 3:
+        assert encode_subscription(expected) == FOREIGN[3]
+
+
+def test_a_rack_and_a_generation_are_told() -> None:
+    told = Subscription(topics=("a",), generation_id=7, rack="rack-b")
+    assert decode_subscription(encode_subscription(told)) == told
+
+
+def test_what_a_sticky_member_had_is_told_as_kafka_does() -> None:
+    held = Held(partitions=(TopicPartition("t", 0), TopicPartition("t", 1)), generation_id=5)
+    assert encode_held(held) == OWNED + b"\x00\x00\x00\x05"
+    assert decode_held(encode_held(held)) == held
+    assert decode_held(OWNED) == Held(partitions=held.partitions)
+    assert decode_held(b"") == Held()
 
 
 def test_no_bytes_are_no_partitions() -> None:
@@ -104,7 +122,7 @@ def test_no_bytes_are_no_partitions() -> None:
 
 @given(st.binary(max_size=40))
 def test_nonsense_is_refused_cleanly(data: bytes) -> None:
-    for decode in (decode_subscription, decode_assignment):
+    for decode in (decode_subscription, decode_assignment, decode_held):
         with contextlib.suppress(GlasslogError):
             decode(data)
 
