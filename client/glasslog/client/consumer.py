@@ -262,7 +262,7 @@ class Consumer:
         if self._membership is not None:
             # To wait here is to poll: the membership hears of it between heartbeats.
             longest_ms = min(longest_ms, self._options.heartbeat_interval_ms)
-        if self._auto_commit:
+        if self._auto_commit and self._committing is None:
             longest_ms = min(longest_ms, max(1, self._next_commit_ms - self._clock.now_ms()))
         timer = asyncio.get_running_loop().call_later(longest_ms / 1_000, self._fetcher.arrived.set)
         try:
@@ -404,6 +404,8 @@ class Consumer:
             await self._commit_quietly(membership, positions)
         finally:
             self._committing = None
+            # A poll that waits may find that the next one is due already.
+            self._fetcher.arrived.set()
 
     async def _commit_quietly(
         self,

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from glasslog.client.consumer import Consumer
+from glasslog.client.subscription import SubscriptionState
+from glasslog.client.types import FetchedRecords
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
@@ -233,6 +235,43 @@ def test_closing_does_not_queue_behind_an_automatic_commit() -> None:
             await consumer.poll(timeout_ms=10)
             started = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - started < 12
+
+    play(scene)
+
+
+def test_a_waiting_poll_does_not_spin_while_a_commit_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coordinator was away for some seconds. The next automatic commit was due, could not begin while the
+    one before was under way, and a poll without records looked again every millisecond until it was over.
+    """
+    looks = 0
+    take = SubscriptionState.take
+
+    def counting(state: SubscriptionState, max_records: int) -> list[FetchedRecords]:
+        nonlocal looks
+        looks += 1
+        return take(state, max_records)
+
+    monkeypatch.setattr(SubscriptionState, "take", counting)
+
+    async def scene(broker: SlowBroker, make: Make) -> None:
+        nonlocal looks
+        put(broker, 0, range(10))
+        async with make("t", group_id="g", auto_commit_interval_ms=500) as consumer:
+            await read(consumer, 10)
+            broker.hold_commits = True
+            await asyncio.sleep(1)
+            await consumer.poll(timeout_ms=10)
+            put(broker, 0, range(10, 20))
+            await read(consumer, 10)
+            looks = 0
+            waiting = asyncio.create_task(consumer.poll(timeout_ms=10_000))
+            await asyncio.sleep(4)
+            assert looks < 100
+            # What has become due meanwhile is committed as soon as it can be.
+            broker.hold_commits = False
+            await asyncio.sleep(0.1)
+            assert [commit.partitions[0].offset for commit in broker.commits] == [10, 20]
+            await waiting
 
     play(scene)
 
