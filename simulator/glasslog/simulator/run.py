@@ -5,9 +5,10 @@ Refuses to know what counts as which anomaly (``checker``), what is drawn (``pla
 """
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from random import Random
 from types import TracebackType
 
@@ -36,6 +37,8 @@ _FINISH_WITHIN_MS = 70_000
 _VIRTUAL_LIMIT_MS = 400_000
 _SHOWN_ANOMALIES = 20
 _SHOWN_EVENTS = 40
+_COLLECT_AFTER = 100_000
+"""New objects between two looks for garbage: with Python's own 700 a seventh of a run went into that."""
 
 
 def run(
@@ -55,7 +58,7 @@ def run(
     failure = ""
     failed: FailedCheck = ""
     try:
-        with request.switch.bug() if request.switch else nullcontext():
+        with _seldom_collecting(), request.switch.bug() if request.switch else nullcontext():
             run_virtual(made.main, timeout_ms=_VIRTUAL_LIMIT_MS + request.faulty_ms)
         verdict = check(history.recorded(request.command(), made.virtual_ms))
         failure = "\n".join([*verdict.missing, *map(str, verdict.anomalies[:_SHOWN_ANOMALIES])])
@@ -79,6 +82,16 @@ def run(
         trace_hash=trace.hash,
         last_events=tuple(trace.last_telling(_SHOWN_EVENTS)),
     )
+
+
+@contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class _Run:

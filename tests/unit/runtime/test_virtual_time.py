@@ -5,7 +5,12 @@ from contextlib import suppress
 
 import pytest
 from glasslog.common.runtime.memory.basics import MemoryClock, SeededRandom
-from glasslog.common.runtime.memory.loop import Deadlock, VirtualTimeExceeded, run_virtual
+from glasslog.common.runtime.memory.loop import (
+    Deadlock,
+    VirtualTimeExceeded,
+    VirtualTimeLoop,
+    run_virtual,
+)
 
 _DAY_S = 86_400
 
@@ -45,6 +50,30 @@ def test_ready_callbacks_run_in_order_and_executor_work_inline() -> None:
         return order
 
     assert run_virtual(main) == ["first", "work", "last"]
+
+
+def test_timers_of_the_same_moment_run_in_the_order_in_which_they_were_set() -> None:
+    async def main() -> list[int]:
+        order: list[int] = []
+        loop = asyncio.get_running_loop()
+        for number in range(200):
+            timer = loop.call_at(loop.time() + 1, order.append, number)
+            if number % 3:
+                timer.cancel()
+        await asyncio.sleep(1)
+        return order
+
+    assert run_virtual(main) == list(range(0, 200, 3))
+
+
+def test_cancelled_timers_are_forgotten_long_before_they_are_due() -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        for _ in range(10_000):
+            loop.call_later(_DAY_S, lambda: None).cancel()
+        return len(loop._timers) if isinstance(loop, VirtualTimeLoop) else -1
+
+    assert 0 <= run_virtual(main) < 1_000
 
 
 def test_executor_errors_reach_the_caller() -> None:

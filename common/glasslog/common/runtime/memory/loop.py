@@ -11,10 +11,11 @@ import heapq
 import inspect
 import selectors
 from asyncio.events import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple, cast
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -30,6 +31,10 @@ _NANOSECONDS_PER_MS = 1_000_000
 _START_NS = 1_000 * _NANOSECONDS
 """Not zero: code that takes zero for "never" must not pass by luck."""
 
+_GRAIN_S = 1e-9
+"""Timers are due together that lie no further apart."""
+
+_FEWEST_CANCELLED = 100
 _ROUNDS_WITHOUT_TIME = 1_000_000
 _FINISH_LIMIT_MS = 600_000
 _PRUNE_EVERY_TASKS = 4_096
@@ -44,26 +49,71 @@ class VirtualTimeExceeded(Exception):  # noqa: N818 - the name of the situation
     """The run used up its virtual time, or span without time passing. The text lists the tasks."""
 
 
-class _WithContext(Protocol):
-    """What every handle has; from Python 3.12 on there is ``get_context`` to ask for it."""
+class _Handle(asyncio.Handle):
+    """As asyncio's, made at half the cost: it does not ask for the debug mode."""
 
+    __slots__ = ()
+    _callback: Callable[..., object]
     _context: Context
+    _loop: AbstractEventLoop
+    _repr: str | None
+    _source_traceback: None
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: Sequence[object],
+        loop: AbstractEventLoop,
+        context: Context | None = None,
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
 
 
-class _VirtualSelector(selectors.BaseSelector):
-    """Waits for no file: waiting means moving virtual time forward."""
+class _TimerHandle(_Handle, asyncio.TimerHandle):
+    """See ``_Handle``."""
 
-    def __init__(self, describe_tasks: Callable[[], str]) -> None:
-        self._describe_tasks = describe_tasks
+    __slots__ = ()
+    _when: float
+    _scheduled: bool
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: Sequence[object],
+        loop: AbstractEventLoop,
+        context: Context | None = None,
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+        self._when = when
+        self._scheduled = True
+
+
+_Timer = tuple[float, int, _TimerHandle]
+"""When, and for those of the same moment in which order."""
+
+
+class _NoSelector(selectors.BaseSelector):
+    """Takes the wake-up pipe that asyncio registers first, and no other file. Nobody ever waits for it."""
+
+    def __init__(self) -> None:
         self._keys: dict[int, selectors.SelectorKey] = {}
-        self._rounds_without_time = 0
-        self.now_ns = _START_NS
-        self.limit_ns: int | None = None
 
     def register(
         self, fileobj: "FileDescriptorLike", events: int, data: object = None
     ) -> selectors.SelectorKey:
-        # asyncio registers its own wake-up pipe first and nothing else may follow.
         if self._keys:
             raise RuntimeError("the virtual-time loop does no real I/O: use the runtime's transport")
         number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
@@ -78,27 +128,7 @@ class _VirtualSelector(selectors.BaseSelector):
         return {number: key for number, key in self._keys.items()}  # noqa: C416 - the key type widens
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise Deadlock(f"deadlock: every task waits and no timer is set; {self._describe_tasks()}")
-        if timeout <= 0:
-            self._count_round()
-            return []
-        self._rounds_without_time = 0
-        # Rounded up, so that a timer is never found to be a fraction of a nanosecond in the future.
-        self.now_ns += -int(-timeout * _NANOSECONDS // 1)
-        if self.limit_ns is not None and self.now_ns > self.limit_ns:
-            limit, self.limit_ns = self.limit_ns, None
-            span_ms = (limit - _START_NS) // _NANOSECONDS_PER_MS
-            raise VirtualTimeExceeded(f"not done after {span_ms} virtual ms; {self._describe_tasks()}")
         return []
-
-    def _count_round(self) -> None:
-        self._rounds_without_time += 1
-        if self._rounds_without_time > _ROUNDS_WITHOUT_TIME:
-            self._rounds_without_time = 0
-            raise VirtualTimeExceeded(
-                f"livelock: {_ROUNDS_WITHOUT_TIME} rounds without time passing; {self._describe_tasks()}"
-            )
 
 
 class _VirtualTask(asyncio.Task[T]):
@@ -120,18 +150,28 @@ class _VirtualTask(asyncio.Task[T]):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """See the module. ``run_virtual`` is the usual way in."""
+    """See the module. ``run_virtual`` is the usual way in.
 
-    _scheduled: list[asyncio.TimerHandle]
-    """The base class's heap of timers."""
+    What the base class does in a round is done here without looking for I/O; timers of the same moment
+    run in the order in which they were set.
+    """
+
+    _ready: deque[_Handle]
+    """The base class's queue of what runs next."""
 
     def __init__(self, *, limit_ms: int | None = None) -> None:
-        self._virtual = _VirtualSelector(self._describe_tasks)
-        super().__init__(self._virtual)
+        super().__init__(_NoSelector())
+        self._now_ns = _START_NS
+        self._now_s = _START_NS / _NANOSECONDS
+        self._limit_ns: int | None = None
+        self._rounds_without_time = 0
+        self._timers: list[_Timer] = []
+        self._timer_serial = 0
+        self._timers_cancelled = 0
         self._serial = 0
         self._tasks: dict[int, _VirtualTask[object]] = {}
         self._failures: list[Exception] = []
-        self._frozen: dict[str, list[asyncio.Handle]] = {}
+        self._frozen: dict[str, list[_Handle]] = {}
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._on_failure)
         if limit_ms is not None:
@@ -139,31 +179,60 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Virtual seconds."""
-        return self._virtual.now_ns / _NANOSECONDS
+        return self._now_s
 
     def now_ms(self) -> int:
         """Virtual time in whole milliseconds, free of rounding."""
-        return self._virtual.now_ns // _NANOSECONDS_PER_MS
+        return self._now_ns // _NANOSECONDS_PER_MS
 
-    # --- freezing hosts ---------------------------------------------------------------------------------
+    # --- rounds -----------------------------------------------------------------------------------------
 
-    def freeze(self, host: str) -> None:
-        """Let nothing of ``host`` run, timers included, until it thaws; as a stopped process."""
-        held = self._frozen.setdefault(host, [])
-        timers, self._scheduled = self._scheduled, []
-        for timer in timers:
-            (held if _host_of(timer) == host else self._scheduled).append(timer)
-        heapq.heapify(self._scheduled)
-
-    def thaw(self, host: str) -> None:
-        """What was held runs now, what is due later then."""
-        for handle in self._frozen.pop(host, []):
-            if handle.cancelled():
+    def _run_once(self) -> None:
+        ready, timers = self._ready, self._timers
+        if ready:
+            self._count_round()
+        else:
+            self._advance()
+        due_s = self._now_s + _GRAIN_S
+        while timers and timers[0][0] < due_s:
+            timer = heapq.heappop(timers)[2]
+            timer._scheduled = False
+            ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:
                 continue
-            if isinstance(handle, asyncio.TimerHandle):
-                heapq.heappush(self._scheduled, handle)
-            else:
-                super().call_soon(handle._run)
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.call_exception_handler({"message": f"exception in {handle!r}", "exception": error})
+
+    def _advance(self) -> None:
+        """Nothing is ready: let time jump to the next timer."""
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+            self._timers_cancelled -= 1
+        if not timers:
+            raise Deadlock(f"deadlock: every task waits and no timer is set; {self._describe_tasks()}")
+        self._rounds_without_time = 0
+        # Rounded up, so that a timer is never found to be a fraction of a nanosecond in the future.
+        self._now_ns += max(0, -int((self._now_s - timers[0][0]) * _NANOSECONDS // 1))
+        self._now_s = self._now_ns / _NANOSECONDS
+        if self._limit_ns is not None and self._now_ns > self._limit_ns:
+            limit, self._limit_ns = self._limit_ns, None
+            span_ms = (limit - _START_NS) // _NANOSECONDS_PER_MS
+            raise VirtualTimeExceeded(f"not done after {span_ms} virtual ms; {self._describe_tasks()}")
+
+    def _count_round(self) -> None:
+        self._rounds_without_time += 1
+        if self._rounds_without_time > _ROUNDS_WITHOUT_TIME:
+            self._rounds_without_time = 0
+            raise VirtualTimeExceeded(
+                f"livelock: {_ROUNDS_WITHOUT_TIME} rounds without time passing; {self._describe_tasks()}"
+            )
 
     def call_soon(
         self,
@@ -171,14 +240,22 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         *args: *Arguments,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        if self._frozen:
-            context = context or copy_context()
-            held = self._frozen.get(context.get(HOST, ""))
-            if held is not None:
-                handle = asyncio.Handle(callback, args, self, context)
-                held.append(handle)
-                return handle
-        return super().call_soon(callback, *args, context=context)
+        self._check_open()
+        handle = _Handle(callback, args, self, context)
+        if self._frozen and (held := self._frozen.get(_host_of(handle))) is not None:
+            held.append(handle)
+        else:
+            self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now_s + delay, callback, *args, context=context)
 
     def call_at(
         self,
@@ -187,12 +264,50 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         *args: *Arguments,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = super().call_at(when, callback, *args, context=context)
-        if self._frozen and (host := _host_of(timer)) in self._frozen:
-            self._scheduled.remove(timer)
-            heapq.heapify(self._scheduled)
-            self._frozen[host].append(timer)
+        self._check_open()
+        timer = _TimerHandle(when, callback, args, self, context)
+        if self._frozen and (held := self._frozen.get(_host_of(timer))) is not None:
+            held.append(timer)
+        else:
+            self._set_timer(timer)
         return timer
+
+    def _set_timer(self, timer: _TimerHandle) -> None:
+        self._timer_serial += 1
+        heapq.heappush(self._timers, (timer._when, self._timer_serial, timer))
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Called by a timer when it is cancelled: not too many such are kept."""
+        self._timers_cancelled += 1
+        if self._timers_cancelled > _FEWEST_CANCELLED and 2 * self._timers_cancelled > len(self._timers):
+            self._timers[:] = [
+                each for each in self._timers if each[2] is not handle and not each[2]._cancelled
+            ]
+            heapq.heapify(self._timers)
+            self._timers_cancelled = 0
+
+    def _check_open(self) -> None:
+        if self.is_closed():
+            raise RuntimeError("the event loop is closed")
+
+    # --- freezing hosts ---------------------------------------------------------------------------------
+
+    def freeze(self, host: str) -> None:
+        """Let nothing of ``host`` run, timers included, until it thaws; as a stopped process."""
+        held = self._frozen.setdefault(host, [])
+        timers = sorted(self._timers)
+        held += [timer for _, _, timer in timers if _host_of(timer) == host]
+        self._timers[:] = [each for each in timers if _host_of(each[2]) != host]
+
+    def thaw(self, host: str) -> None:
+        """What was held runs now, what is due later then."""
+        for handle in self._frozen.pop(host, []):
+            if handle.cancelled():
+                continue
+            if isinstance(handle, _TimerHandle):
+                self._set_timer(handle)
+            else:
+                self._ready.append(handle)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Arguments], T], *args: *Arguments
@@ -231,7 +346,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return failures
 
     def _limit(self, limit_ms: int) -> None:
-        self._virtual.limit_ns = self._virtual.now_ns + limit_ms * _NANOSECONDS_PER_MS
+        self._limit_ns = self._now_ns + limit_ms * _NANOSECONDS_PER_MS
 
     def _make_task(
         self,
@@ -312,8 +427,8 @@ async def _wait_for(tasks: list[_VirtualTask[object]]) -> None:
         await asyncio.wait(tasks)
 
 
-def _host_of(handle: asyncio.Handle) -> str:
-    return cast(_WithContext, handle)._context.get(HOST, "")
+def _host_of(handle: _Handle) -> str:
+    return handle._context.get(HOST, "")
 
 
 def _matters(task: asyncio.Task[object]) -> bool:
