@@ -251,6 +251,28 @@ def test_settings_are_changed(servers: str) -> None:
     shows("cleanup.policy", "delete", is_default=True)
 
 
+def test_partitions_are_added_and_clients_notice(servers: str) -> None:
+    topic = created(servers, "enlarged", partitions=2)
+    consumer = reader(servers, "enlarged-group", **{"topic.metadata.refresh.interval.ms": 200})
+    consumer.subscribe([topic])
+    admin = AdminClient({"bootstrap.servers": servers})
+
+    def assigned(count: int) -> bool:
+        consumer.poll(0.1)
+        return len(consumer.assignment()) == count
+
+    until(lambda: assigned(2), "both partitions are assigned")
+    (added,) = admin.create_partitions([ADMIN.NewPartitions(topic, 4, [[2, 1, 3], [3, 1, 2]])]).values()
+    added.result(DEADLINE_S)
+    until(lambda: assigned(4), "all four are")
+    consumer.close()
+    partitions = admin.list_topics(topic, timeout=DEADLINE_S).topics[topic].partitions
+    assert [partitions[number].replicas for number in (2, 3)] == [[2, 1, 3], [3, 1, 2]]
+    (refused,) = admin.create_partitions([ADMIN.NewPartitions(topic, 3)]).values()
+    with pytest.raises(KafkaException, match="has 4 partitions; 3 would not be more"):
+        refused.result(DEADLINE_S)
+
+
 def test_administration(servers: str) -> None:
     topic = created(servers, "administered", partitions=2, min_insync_replicas="2")
     admin = AdminClient({"bootstrap.servers": servers})

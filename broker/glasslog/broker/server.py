@@ -23,6 +23,7 @@ from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
+from glasslog.broker.grpc.partitions import PartitionHandlers
 from glasslog.broker.grpc.service import BrokerHandlers, broker_services
 from glasslog.broker.kafka.apis import ClientParts, client_apis
 from glasslog.broker.kafka.listener import KafkaListener, ListenerLimits, OpenConnections
@@ -30,6 +31,7 @@ from glasslog.broker.lifecycle import BrokerIdentity, BrokerMembership
 from glasslog.broker.lifecycle_core import LifecycleSettings, Running, Starting
 from glasslog.broker.metadata_observer import MetadataObserver
 from glasslog.broker.offsets_storage import OffsetsLeadership, ReplicatedOffsetsStorage
+from glasslog.broker.partition_admin import PartitionAdmin
 from glasslog.broker.producer_ids import ProducerIds
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.status import BrokerStatus
@@ -381,6 +383,7 @@ class BrokerServer:
             coordinator=coordinator,
             producer_ids=producer_ids,
             admin=admin,
+            partition_admin=PartitionAdmin(self._controllers, observer, self._runtime.clock),
             config_admin=ConfigAdmin(self._controllers, observer, self._runtime.clock),
             config_view=ConfigView(observer, config),
             auto_topics=AutoTopics(observer, admin, enabled=config.auto_create_topics_enable),
@@ -407,6 +410,7 @@ class BrokerServer:
             ),
             offsets=OffsetHandlers(parts.replicas, parts.producer_ids),
             groups=GroupHandlers(parts.finder, parts.coordinator, listener=listener),
+            partitions=PartitionHandlers(parts.partition_admin),
             configs=ConfigHandlers(parts.config_admin, parts.config_view),
         )
 

@@ -38,6 +38,8 @@ from glasslog.v1.broker_pb2 import (
     OffsetFetchResponse,
 )
 from glasslog.v1.controller_pb2 import (
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
     CreateTopicsRequest,
     CreateTopicsResponse,
     DeleteTopicsRequest,
@@ -71,6 +73,14 @@ class CreatedTopic:
     topic_id: bytes
     partitions: int
     replication_factor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MorePartitions:
+    """``count`` partitions in all; ``assignment`` are the replicas of the new ones, else they are chosen."""
+
+    count: int
+    assignment: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +217,35 @@ class Admin:
         for result in response.topics:
             _raise_for(result.error_code, f"topic {result.name!r}", result.error_message)
         return created
+
+    async def create_partitions(
+        self, topics: Mapping[str, MorePartitions], *, validate_only: bool = False
+    ) -> None:
+        """Give topics more partitions; returns when every one has a leader that brokers know of.
+
+        Raises the first refusal: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS when it would not be more,
+        INVALID_REPLICA_ASSIGNMENT, INVALID_REPLICATION_FACTOR; the other topics are changed.
+        """
+        request = CreatePartitionsRequest(
+            topics=[
+                CreatePartitionsRequest.Topic(
+                    name=name,
+                    count=more.count,
+                    assignments=[
+                        CreatePartitionsRequest.Replicas(broker_ids=replicas) for replicas in more.assignment
+                    ],
+                )
+                for name, more in topics.items()
+            ],
+            timeout_ms=self._options.request_timeout_ms,
+            validate_only=validate_only,
+        )
+        response = await self._ask_any("CreatePartitions", request, CreatePartitionsResponse, _no_error)
+        if not validate_only:
+            done = [result.name for result in response.topics if not result.error_code]
+            await self._await_leaders({name: topics[name].count for name in done})
+        for result in response.topics:
+            _raise_for(result.error_code, f"topic {result.name!r}", result.error_message)
 
     async def delete_topics(self, names: Iterable[str]) -> None:
         """Delete topics. Raises UNKNOWN_TOPIC_OR_PARTITION; those before it are deleted."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import NO_OFFSET, Offset
+from glasslog.common.ids import NO_OFFSET, NodeId, Offset
 
 
 class ConfigOperation(IntEnum):
@@ -65,4 +65,43 @@ class AlterConfigsResponse:
     """One result per resource, in order. Metadata up to ``metadata_offset`` shows what was changed."""
 
     resources: tuple[AlteredResource, ...]
+    metadata_offset: Offset = NO_OFFSET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MorePartitions:
+    """A topic that shall have ``count`` partitions in all.
+
+    ``assignments`` are the replicas of the new ones, in order; without any they are chosen, by
+    ``placement_seed``, which the shell drew.
+    """
+
+    name: str
+    count: int
+    assignments: tuple[tuple[NodeId, ...], ...] = ()
+    placement_seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePartitionsRequest:
+    """Topics get more partitions; with ``validate_only`` only say what would come of it."""
+
+    topics: tuple[MorePartitions, ...]
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnlargedTopic:
+    """What came of one topic."""
+
+    name: str
+    error_code: ErrorCode = ErrorCode.NONE
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePartitionsResponse:
+    """One result per topic, in order. Metadata up to ``metadata_offset`` shows what was changed."""
+
+    topics: tuple[EnlargedTopic, ...]
     metadata_offset: Offset = NO_OFFSET

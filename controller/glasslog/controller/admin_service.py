@@ -3,11 +3,11 @@
 One handler per method: parse, submit, encode.  Refuses to know what is decided.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from glasslog.common.runtime.protocols import Peer, UnaryHandler
 from glasslog.controller import admin_wire
-from glasslog.controller.admin_requests import AlterConfigsResponse
+from glasslog.controller.admin_requests import AlterConfigsResponse, CreatePartitionsResponse
 from glasslog.controller.driver import Controller
 from glasslog.controller.wire import parse
 from glasslog.v1 import controller_pb2 as pb
@@ -16,15 +16,24 @@ from glasslog.v1 import controller_pb2 as pb
 class AdminService:
     """See the module."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, *, new_seed: Callable[[], int]) -> None:
         self._controller = controller
+        self._new_seed = new_seed
 
     def handlers(self) -> Mapping[str, UnaryHandler]:
         """By method."""
-        return {"AlterConfigs": self._alter_configs}
+        return {"AlterConfigs": self._alter_configs, "CreatePartitions": self._create_partitions}
 
     async def _alter_configs(self, data: bytes, peer: Peer) -> bytes:
         message = parse(pb.AlterConfigsRequest, data)
         request = admin_wire.alter_configs(message)
         response = await self._controller.submit(request, AlterConfigsResponse, timeout_ms=message.timeout_ms)
         return admin_wire.configs_altered(response).SerializeToString()
+
+    async def _create_partitions(self, data: bytes, peer: Peer) -> bytes:
+        message = parse(pb.CreatePartitionsRequest, data)
+        request = admin_wire.create_partitions(message, new_seed=self._new_seed)
+        response = await self._controller.submit(
+            request, CreatePartitionsResponse, timeout_ms=message.timeout_ms
+        )
+        return admin_wire.partitions_created(response).SerializeToString()

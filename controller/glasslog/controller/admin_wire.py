@@ -3,10 +3,16 @@
 Refuses to know what is decided.
 """
 
+from collections.abc import Callable
+
+from glasslog.common.ids import NodeId
 from glasslog.controller.admin_requests import (
     AlterConfigsRequest,
     AlterConfigsResponse,
     ConfigEdit,
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+    MorePartitions,
     ResourceEdits,
 )
 from glasslog.v1 import controller_pb2 as pb
@@ -47,6 +53,39 @@ def configs_altered(response: AlterConfigsResponse) -> pb.AlterConfigsResponse:
                 error_message=each.error_message,
             )
             for each in response.resources
+        ],
+        metadata_offset=response.metadata_offset,
+    )
+
+
+def create_partitions(
+    message: pb.CreatePartitionsRequest, *, new_seed: Callable[[], int]
+) -> CreatePartitionsRequest:
+    """See ``CreatePartitionsRequest``; what must be random is drawn here, once per topic."""
+    return CreatePartitionsRequest(
+        topics=tuple(
+            MorePartitions(
+                name=topic.name,
+                count=topic.count,
+                assignments=tuple(
+                    tuple(NodeId(broker_id) for broker_id in each.broker_ids) for each in topic.assignments
+                ),
+                placement_seed=new_seed(),
+            )
+            for topic in message.topics
+        ),
+        validate_only=message.validate_only,
+    )
+
+
+def partitions_created(response: CreatePartitionsResponse) -> pb.CreatePartitionsResponse:
+    """See ``CreatePartitionsResponse``."""
+    return pb.CreatePartitionsResponse(
+        topics=[
+            pb.CreatePartitionsResponse.Topic(
+                name=each.name, error_code=each.error_code, error_message=each.error_message
+            )
+            for each in response.topics
         ],
         metadata_offset=response.metadata_offset,
     )

@@ -1,6 +1,7 @@
 """Where the replicas of new partitions go.
 
-A pure function of the brokers, their racks and a seed; it refuses to know topics, and what is placed already.
+A pure function of the brokers, their racks, a seed and what the topic's other partitions have already; it
+refuses to know other topics.
 
 How it places. Racks and, within each, brokers stand in a ring, turned by the seed. Each replica goes to the
 rack that holds the fewest of this partition's, then to the one that is least loaded for its size, then to
@@ -20,9 +21,12 @@ When all racks have equally many brokers (or there are no racks), also
 
 When racks are unequal, distinct racks come first: a small rack's brokers take more if there are no more
 racks than replicas. Within a rack, the brokers' numbers of replicas still differ by at most one.
+
+When a topic has partitions already, the guarantees hold for replicas of old and new together as far as they
+held for the old ones; leaders are evened out, without a bound.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import lcm
 from typing import TypeVar
@@ -34,10 +38,16 @@ T = TypeVar("T")
 
 
 def place(
-    racks: Mapping[NodeId, str], *, partitions: int, replication_factor: int, seed: int
+    racks: Mapping[NodeId, str],
+    *,
+    partitions: int,
+    replication_factor: int,
+    seed: int,
+    existing: Sequence[Sequence[NodeId]] = (),
 ) -> tuple[tuple[NodeId, ...], ...]:
-    """Replicas per partition, the preferred leader first. ``racks`` has every usable broker.
+    """Replicas per new partition, the preferred leader first. ``racks`` has every usable broker.
 
+    ``existing`` are the replicas of the topic's other partitions.
     Needs ``1 <= replication_factor <= len(racks)``.
     """
     require(
@@ -45,6 +55,7 @@ def place(
         f"placement of {replication_factor} replicas on {len(racks)} brokers",
     )
     ring = _Ring(racks, seed)
+    ring.count(existing)
     return tuple(ring.next_partition(replication_factor) for _ in range(partitions))
 
 
@@ -96,6 +107,18 @@ class _Ring:
         ]
         self._size = len(racks)
         self._placed = 0
+
+    def count(self, existing: Sequence[Sequence[NodeId]]) -> None:
+        """Take in what partitions have that were placed before; brokers that are not here do not count."""
+        by_id = {broker.broker_id: (rack, broker) for rack in self._racks for broker in rack.brokers}
+        for replicas in existing:
+            self._placed += 1
+            for broker_id in replicas:
+                if broker_id in by_id:
+                    rack, broker = by_id[broker_id]
+                    rack.replicas += 1
+                    broker.replicas += 1
+                    broker.leaders += broker_id == replicas[0]
 
     def next_partition(self, replication_factor: int) -> tuple[NodeId, ...]:
         slots = _Slots(per_rack=[0] * len(self._racks))

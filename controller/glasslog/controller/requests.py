@@ -22,7 +22,12 @@ from glasslog.common.ids import (
     ProducerId,
     TopicId,
 )
-from glasslog.controller.admin_requests import AlterConfigsRequest, AlterConfigsResponse
+from glasslog.controller.admin_requests import (
+    AlterConfigsRequest,
+    AlterConfigsResponse,
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+)
 from glasslog.metadata.records import Endpoint
 
 BROKER_DEFAULT = -1
@@ -279,6 +284,7 @@ Request = (
     | CreateTopicsRequest
     | DeleteTopicsRequest
     | AlterConfigsRequest
+    | CreatePartitionsRequest
 )
 Response = (
     RegisterBrokerResponse
@@ -290,4 +296,5 @@ Response = (
     | CreateTopicsResponse
     | DeleteTopicsResponse
     | AlterConfigsResponse
+    | CreatePartitionsResponse
 )

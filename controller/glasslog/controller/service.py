@@ -50,7 +50,7 @@ class ControllerService:
             "CreateTopics": self._create_topics,
             "DeleteTopics": self._delete_topics,
             "DescribeController": self._describe_controller,
-            **AdminService(self._controller).handlers(),
+            **AdminService(self._controller, new_seed=self._new_seed).handlers(),
         }
         return Services(
             unary={f"/{SERVICE}/{method}": handler for method, handler in unary.items()},

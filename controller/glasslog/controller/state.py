@@ -12,12 +12,13 @@ from typing import assert_never
 
 from glasslog.common.errors import InvariantViolation, require
 from glasslog.common.ids import NO_NODE, NodeId, Offset
-from glasslog.controller.admin_requests import AlterConfigsRequest
+from glasslog.controller.admin_requests import AlterConfigsRequest, CreatePartitionsRequest
 from glasslog.controller.configs import alter_configs
 from glasslog.controller.decision import Context, ControllerSettings, Decision
 from glasslog.controller.directories import assign_replicas
 from glasslog.controller.heartbeats import Heartbeats
 from glasslog.controller.isr import alter_partition
+from glasslog.controller.partitions import create_partitions
 from glasslog.controller.producer_ids import allocate_producer_ids
 from glasslog.controller.registration import broker_heartbeat, fence_brokers, register_broker
 from glasslog.controller.requests import (
@@ -124,6 +125,8 @@ class ControllerState:
                 return delete_topics(context, request)
             case AlterConfigsRequest():
                 return alter_configs(context, request)
+            case CreatePartitionsRequest():
+                return create_partitions(context, request)
             case _:
                 assert_never(request)
 

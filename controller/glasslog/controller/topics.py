@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from glasslog.common.errors import ConfigError, ErrorCode, GlasslogError, require
-from glasslog.common.ids import METADATA_TOPIC_ID, NO_NODE, ZERO_TOPIC_ID, LeaderEpoch, NodeId, PartitionEpoch
+from glasslog.common.ids import METADATA_TOPIC_ID, ZERO_TOPIC_ID, NodeId
 from glasslog.common.topic_config import check_topic_overrides
 from glasslog.common.topic_names import INTERNAL_TOPICS, can_collide, collision_key, name_problem
+from glasslog.controller.assignments import bad_assignment, check_replicas, new_partition
 from glasslog.controller.decision import Context, Decision
 from glasslog.controller.placement import place
 from glasslog.controller.requests import (
@@ -27,10 +28,8 @@ from glasslog.controller.requests import (
 )
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.records import (
-    UNASSIGNED_DIRECTORY,
     ConfigChange,
     MetadataRecord,
-    PartitionCreated,
     ResourceType,
     TopicCreated,
     TopicRemoved,
@@ -150,11 +149,11 @@ def _explicit(image: MetadataImage, topic: NewTopic) -> Assignment:
     by_partition = dict(topic.assignments)
     count = len(topic.assignments)
     if sorted(by_partition) != list(range(count)):
-        raise _bad_assignment(topic, f"must name partitions 0 to {count - 1}, each once")
+        raise bad_assignment(topic.name, f"must name partitions 0 to {count - 1}, each once")
     assignment = tuple(by_partition[partition] for partition in range(count))
     factor = len(assignment[0])
     for partition, replicas in enumerate(assignment):
-        _check_replicas(image, topic, partition, replicas, factor)
+        check_replicas(image, topic.name, partition, replicas, replication_factor=factor)
     # Zero is what a caller leaves who has nothing to say beside an assignment.
     if topic.partitions not in (BROKER_DEFAULT, 0, count):
         raise GlasslogError(
@@ -167,28 +166,6 @@ def _explicit(image: MetadataImage, topic: NewTopic) -> Assignment:
             f"topic {topic.name!r} asks for {topic.replication_factor} replicas and assigns {factor}",
         )
     return assignment
-
-
-def _check_replicas(
-    image: MetadataImage, topic: NewTopic, partition: int, replicas: tuple[NodeId, ...], factor: int
-) -> None:
-    if not replicas or len(set(replicas)) != len(replicas):
-        raise _bad_assignment(topic, f"needs different brokers for partition {partition}, not {[*replicas]}")
-    if len(replicas) != factor:
-        raise _bad_assignment(
-            topic, f"gives partition {partition} {len(replicas)} replicas and partition 0 {factor}"
-        )
-    unknown = [broker_id for broker_id in replicas if broker_id not in image.brokers]
-    if unknown:
-        raise _bad_assignment(topic, f"puts partition {partition} on {unknown}: not registered")
-    if not any(image.brokers[broker_id].active for broker_id in replicas):
-        raise _bad_assignment(topic, f"puts partition {partition} on {[*replicas]}: none of them is active")
-
-
-def _bad_assignment(topic: NewTopic, problem: str) -> GlasslogError:
-    return GlasslogError(
-        ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"the assignment of topic {topic.name!r} {problem}"
-    )
 
 
 # --- records and results of a creation ---
@@ -205,32 +182,10 @@ def _records(image: MetadataImage, topic: NewTopic, assignment: Assignment) -> l
         for key, value in sorted(topic.configs.items())
     )
     records.extend(
-        _partition(image, topic, partition, replicas) for partition, replicas in enumerate(assignment)
+        new_partition(image, topic.topic_id, partition, replicas)
+        for partition, replicas in enumerate(assignment)
     )
     return records
-
-
-def _partition(
-    image: MetadataImage, topic: NewTopic, partition: int, replicas: tuple[NodeId, ...]
-) -> PartitionCreated:
-    isr = tuple(broker_id for broker_id in replicas if image.brokers[broker_id].active)
-    return PartitionCreated(
-        topic_id=topic.topic_id,
-        partition=partition,
-        replicas=replicas,
-        isr=isr,
-        leader=next(iter(isr), NO_NODE),
-        leader_epoch=LeaderEpoch(0),
-        partition_epoch=PartitionEpoch(0),
-        directories=_only_directories(image, replicas),
-    )
-
-
-def _only_directories(image: MetadataImage, replicas: tuple[NodeId, ...]) -> tuple[bytes, ...]:
-    """Where a broker has no choice it need not be asked; the others say so when they have chosen."""
-    held = [image.brokers[broker_id].log_dir_ids for broker_id in replicas]
-    known = tuple(ids[0] if len(ids) == 1 else UNASSIGNED_DIRECTORY for ids in held)
-    return () if all(each == UNASSIGNED_DIRECTORY for each in known) else known
 
 
 def _created(topic: NewTopic, assignment: Assignment) -> CreatedTopic:

@@ -170,6 +170,7 @@ class FakeQuorum:
         serve("AllocateProducerIds", pb.AllocateProducerIdsRequest, self._allocate)
         serve("CreateTopics", pb.CreateTopicsRequest, self._create_topics)
         serve("DeleteTopics", pb.DeleteTopicsRequest, self._delete_topics)
+        serve("CreatePartitions", pb.CreatePartitionsRequest, self._create_partitions)
         serve("AlterConfigs", pb.AlterConfigsRequest, self._alter_configs)
 
         async def hold_session(stream: Stream, peer: Peer) -> None:
@@ -303,6 +304,13 @@ class FakeQuorum:
                 continue
             topic_id = self.create_topic(topic.name, [min(self._epochs, default=-1)] * count)
             answer.topics.add(name=topic.name, topic_id=topic_id, partitions=count, replication_factor=1)
+        return answer
+
+    async def _create_partitions(self, message: pb.CreatePartitionsRequest) -> pb.CreatePartitionsResponse:
+        """Accepts all and changes nothing."""
+        answer = pb.CreatePartitionsResponse(metadata_offset=self.end_offset - 1)
+        for topic in message.topics:
+            answer.topics.add(name=topic.name)
         return answer
 
     async def _alter_configs(self, message: pb.AlterConfigsRequest) -> pb.AlterConfigsResponse:

@@ -19,11 +19,12 @@ from glasslog.broker.kafka.messages import (
     members,
     metadata,
     offsets,
+    partitions,
     producers,
     topics,
 )
 
-MODULES = (configs, groups, log_dirs, members, metadata, offsets, producers, topics)
+MODULES = (configs, groups, log_dirs, members, metadata, offsets, partitions, producers, topics)
 LAYOUTS: dict[str, "ApiLayout[Any, Any]"] = {
     layout.name: layout
     for module in MODULES

@@ -7,6 +7,7 @@ from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
+from glasslog.broker.grpc.partitions import PartitionHandlers
 from glasslog.broker.grpc.serving import BROKER_SERVICE, OnFatal, stream, unary
 from glasslog.common.runtime.protocols import Services, StreamHandler, UnaryHandler
 from glasslog.v1 import broker_pb2 as pb
@@ -21,6 +22,7 @@ class BrokerHandlers:
     metadata: MetadataHandlers
     offsets: OffsetHandlers
     groups: GroupHandlers
+    partitions: PartitionHandlers
     configs: ConfigHandlers
 
 
@@ -31,6 +33,7 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
             BROKER_SERVICE + name: handler
             for table in (
                 _topic_table(handlers.metadata, on_fatal),
+                _partition_table(handlers.partitions, on_fatal),
                 _config_table(handlers.configs, on_fatal),
                 _offset_table(handlers.offsets, on_fatal),
                 _group_table(handlers.groups, on_fatal),
@@ -51,6 +54,14 @@ def _topic_table(topics: MetadataHandlers, on_fatal: OnFatal) -> dict[str, Unary
         "DescribeTopics": unary(pb.DescribeTopicsRequest, topics.describe_topics, on_fatal),
         "CreateTopics": unary(controller_pb2.CreateTopicsRequest, topics.create_topics, on_fatal),
         "DeleteTopics": unary(controller_pb2.DeleteTopicsRequest, topics.delete_topics, on_fatal),
+    }
+
+
+def _partition_table(partitions: PartitionHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {
+        "CreatePartitions": unary(
+            controller_pb2.CreatePartitionsRequest, partitions.create_partitions, on_fatal
+        ),
     }
 
 

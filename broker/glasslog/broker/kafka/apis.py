@@ -17,9 +17,11 @@ from glasslog.broker.kafka.log_dir_api import LogDirApis
 from glasslog.broker.kafka.member_api import MemberApis
 from glasslog.broker.kafka.metadata_api import MetadataApis
 from glasslog.broker.kafka.offset_api import OffsetApis
+from glasslog.broker.kafka.partition_api import PartitionApis
 from glasslog.broker.kafka.producer_api import ProducerApis
 from glasslog.broker.kafka.topic_api import TopicApis
 from glasslog.broker.metadata_observer import MetadataView
+from glasslog.broker.partition_admin import PartitionAdmin
 from glasslog.broker.producer_ids import ProducerIds
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.topic_admin import TopicAdmin
@@ -39,6 +41,7 @@ class ClientParts:
     coordinator: GroupCoordinator
     producer_ids: ProducerIds
     admin: TopicAdmin
+    partition_admin: PartitionAdmin
     config_admin: ConfigAdmin
     config_view: ConfigView
     auto_topics: AutoTopics
@@ -60,6 +63,7 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         *MemberApis(parts.finder, parts.coordinator).apis(),
         *GroupApis(parts.coordinator).apis(),
         *TopicApis(metadata, parts.admin, parts.config_view).apis(),
+        *PartitionApis(parts.partition_admin).apis(),
         *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),
         *LogDirApis(parts.replicas.log_sizes).apis(),
         *ConfigApis(parts.config_admin, parts.config_view).apis(),

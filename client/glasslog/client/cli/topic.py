@@ -132,6 +132,37 @@ def alter_topic(
     alter(bootstrap, ConfigResource(ResourceType.TOPIC, name), edits, validate_only=False)
 
 
+@topic.command("add-partitions")
+@click.argument("name")
+@click.option("--partitions", type=click.IntRange(1), required=True, help="How many there are to be in all.")
+@click.option(
+    "--replicas",
+    "places",
+    multiple=True,
+    metavar="ID,ID...",
+    help="Brokers of a new partition, the preferred leader first; once for each. Default: chosen.",
+)
+@click.option("--validate-only", is_flag=True, help="Only say whether it would be accepted.")
+@bootstrap_option
+def add_partitions(
+    name: str, partitions: int, places: tuple[str, ...], validate_only: bool, bootstrap: str | None
+) -> None:
+    """Give topic NAME more partitions. Keys that exist may go to other partitions from then on."""
+    from glasslog.client.admin import MorePartitions
+
+    more = MorePartitions(count=partitions, assignment=[_parse_brokers(place) for place in places])
+    run_admin(bootstrap, lambda admin: admin.create_partitions({name: more}, validate_only=validate_only))
+    does = "would have" if validate_only else "has"
+    print(f"Topic {name} {does} {partitions} partitions.")
+
+
+def _parse_brokers(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(f"{text!r} is not ID,ID...", param_hint="--replicas")
+    return [int(part) for part in parts]
+
+
 @topic.command("delete")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @bootstrap_option

@@ -1,0 +1,71 @@
+"""Changes of partitions: CreatePartitions.
+
+Names and versions are those of Kafka's definitions of these messages. Refuses to know what they do.
+"""
+
+from dataclasses import dataclass
+
+from glasslog.broker.kafka.layout import (
+    BOOLEAN,
+    INT16_FIELD,
+    INT32_FIELD,
+    STRING,
+    ApiLayout,
+    array,
+    wire,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePartitionsAssignment:
+    """One of ``CreatePartitionsTopic.assignments``."""
+
+    broker_ids: tuple[int, ...] = wire(array(INT32_FIELD))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePartitionsTopic:
+    """One of ``CreatePartitionsRequest.topics``."""
+
+    name: str = wire(STRING)
+    count: int = wire(INT32_FIELD)
+    assignments: tuple[CreatePartitionsAssignment, ...] | None = wire(
+        array(CreatePartitionsAssignment), null_since=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePartitionsRequest:
+    """CreatePartitions request, versions 0 to 3."""
+
+    topics: tuple[CreatePartitionsTopic, ...] = wire(array(CreatePartitionsTopic))
+    timeout_ms: int = wire(INT32_FIELD)
+    validate_only: bool = wire(BOOLEAN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePartitionsTopicResult:
+    """One of ``CreatePartitionsResponse.results``."""
+
+    name: str = wire(STRING)
+    error_code: int = wire(INT16_FIELD)
+    error_message: str | None = wire(STRING, null_since=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePartitionsResponse:
+    """CreatePartitions response, versions 0 to 3."""
+
+    throttle_time_ms: int = wire(INT32_FIELD)
+    results: tuple[CreatePartitionsTopicResult, ...] = wire(array(CreatePartitionsTopicResult))
+
+
+CREATE_PARTITIONS = ApiLayout(
+    key=37,
+    name="CreatePartitions",
+    min_version=0,
+    max_version=3,
+    flexible_from=2,
+    request=CreatePartitionsRequest,
+    response=CreatePartitionsResponse,
+)
