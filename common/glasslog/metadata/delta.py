@@ -263,6 +263,8 @@ class _TopicDelta:
             leader_epoch=record.leader_epoch,
             partition_epoch=record.partition_epoch,
             directories=record.directories,
+            adding_replicas=record.adding_replicas,
+            removing_replicas=record.removing_replicas,
         )
 
     def change(self, record: PartitionChange) -> None:
@@ -274,12 +276,15 @@ class _TopicDelta:
             )
             old = self._partitions[record.partition]
         epoch_bump = 0 if record.leader is None else 1
+        adding, removing = record.adding_replicas, record.removing_replicas
         self.changed[record.partition] = replace(
             old,
             leader=old.leader if record.leader is None else record.leader,
             isr=old.isr if record.isr is None else record.isr,
             replicas=old.replicas if record.replicas is None else record.replicas,
             directories=_next_directories(old, record),
+            adding_replicas=old.adding_replicas if adding is None else adding,
+            removing_replicas=old.removing_replicas if removing is None else removing,
             leader_epoch=LeaderEpoch(old.leader_epoch + epoch_bump),
             partition_epoch=PartitionEpoch(old.partition_epoch + 1),
         )

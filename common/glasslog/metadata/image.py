@@ -44,6 +44,11 @@ class BrokerImage:
         """Whether new leaderships and ISR memberships may go to it."""
         return not self.fenced and not self.in_controlled_shutdown
 
+    @property
+    def directory_of_new_replicas(self) -> bytes:
+        """Where a broker has no choice it need not be asked; the others say so when they have chosen."""
+        return self.log_dir_ids[0] if len(self.log_dir_ids) == 1 else UNASSIGNED_DIRECTORY
+
     def has_directory(self, directory_id: bytes) -> bool:
         """Whether a replica there can be used; one that nobody has placed yet can be."""
         return (
@@ -53,7 +58,11 @@ class BrokerImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionImage:
-    """Who holds a partition. ``replicas[0]`` is the preferred leader."""
+    """Who holds a partition. ``replicas[0]`` is the preferred leader.
+
+    While it is being moved ``replicas`` are both: those it comes from (all but ``adding_replicas``) and those
+    it goes to (all but ``removing_replicas``). One of an earlier, replaced move may be in both.
+    """
 
     topic_id: TopicId
     topic: str
@@ -64,10 +73,27 @@ class PartitionImage:
     leader_epoch: LeaderEpoch
     partition_epoch: PartitionEpoch
     directories: tuple[bytes, ...] = ()
+    adding_replicas: tuple[NodeId, ...] = ()
+    removing_replicas: tuple[NodeId, ...] = ()
 
     @property
     def has_leader(self) -> bool:
         return self.leader != NO_NODE
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a reassignment is under way."""
+        return bool(self.adding_replicas or self.removing_replicas)
+
+    @property
+    def original_replicas(self) -> tuple[NodeId, ...]:
+        """Who held it before the move: where a cancelled one returns to."""
+        return tuple(node for node in self.replicas if node not in self.adding_replicas)
+
+    @property
+    def target_replicas(self) -> tuple[NodeId, ...]:
+        """Who is to hold it after the move."""
+        return tuple(node for node in self.replicas if node not in self.removing_replicas)
 
     def directory_of(self, broker_id: NodeId) -> bytes:
         """In which of its directories a broker holds the partition; ``UNASSIGNED_DIRECTORY``: not known."""

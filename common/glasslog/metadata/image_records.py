@@ -89,4 +89,6 @@ def _partition_record(partition: PartitionImage) -> PartitionCreated:
         leader_epoch=partition.leader_epoch,
         partition_epoch=partition.partition_epoch,
         directories=partition.directories,
+        adding_replicas=partition.adding_replicas,
+        removing_replicas=partition.removing_replicas,
     )

@@ -90,6 +90,9 @@ class PartitionCreated:
     leader_epoch: LeaderEpoch
     partition_epoch: PartitionEpoch
     directories: tuple[bytes, ...] = ()
+    adding_replicas: tuple[NodeId, ...] = ()
+    removing_replicas: tuple[NodeId, ...] = ()
+    """Of ``replicas``, while the partition is being moved (KIP-455)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,8 @@ class PartitionChange:
     isr: tuple[NodeId, ...] | None = None
     replicas: tuple[NodeId, ...] | None = None
     directories: tuple[bytes, ...] | None = None
+    adding_replicas: tuple[NodeId, ...] | None = None
+    removing_replicas: tuple[NodeId, ...] | None = None
 
 
 class ResourceType(IntEnum):

@@ -117,6 +117,8 @@ def _partition_to_wire(record: PartitionCreated) -> pb.PartitionRecord:
         leader_epoch=record.leader_epoch,
         partition_epoch=record.partition_epoch,
         directories=record.directories,
+        adding_replicas=record.adding_replicas,
+        removing_replicas=record.removing_replicas,
     )
 
 
@@ -125,10 +127,16 @@ def _change_to_wire(record: PartitionChange) -> pb.PartitionChangeRecord:
         topic_id=record.topic_id,
         partition=record.partition,
         leader=record.leader,
-        isr=None if record.isr is None else pb.Int32List(values=record.isr),
-        replicas=None if record.replicas is None else pb.Int32List(values=record.replicas),
+        isr=_nodes_to_wire(record.isr),
+        replicas=_nodes_to_wire(record.replicas),
         directories=_directories_to_wire(record.directories),
+        adding_replicas=_nodes_to_wire(record.adding_replicas),
+        removing_replicas=_nodes_to_wire(record.removing_replicas),
     )
+
+
+def _nodes_to_wire(nodes: tuple[NodeId, ...] | None) -> pb.Int32List | None:
+    return None if nodes is None else pb.Int32List(values=nodes)
 
 
 def _directories_to_wire(directories: tuple[bytes, ...] | None) -> pb.DirectoryList | None:
@@ -218,6 +226,8 @@ def _partition_from_wire(message: pb.PartitionRecord) -> PartitionCreated:
         leader_epoch=LeaderEpoch(message.leader_epoch),
         partition_epoch=PartitionEpoch(message.partition_epoch),
         directories=tuple(message.directories),
+        adding_replicas=_nodes(message.adding_replicas),
+        removing_replicas=_nodes(message.removing_replicas),
     )
 
 
@@ -229,6 +239,12 @@ def _change_from_wire(message: pb.PartitionChangeRecord) -> PartitionChange:
         isr=_nodes(message.isr.values) if message.HasField("isr") else None,
         replicas=_nodes(message.replicas.values) if message.HasField("replicas") else None,
         directories=tuple(message.directories.ids) if message.HasField("directories") else None,
+        adding_replicas=_nodes(message.adding_replicas.values)
+        if message.HasField("adding_replicas")
+        else None,
+        removing_replicas=(
+            _nodes(message.removing_replicas.values) if message.HasField("removing_replicas") else None
+        ),
     )
 
 

@@ -55,7 +55,5 @@ def new_partition(
 
 
 def _only_directories(image: MetadataImage, replicas: tuple[NodeId, ...]) -> tuple[bytes, ...]:
-    """Where a broker has no choice it need not be asked; the others say so when they have chosen."""
-    held = [image.brokers[broker_id].log_dir_ids for broker_id in replicas]
-    known = tuple(ids[0] if len(ids) == 1 else UNASSIGNED_DIRECTORY for ids in held)
+    known = tuple(image.brokers[broker_id].directory_of_new_replicas for broker_id in replicas)
     return () if all(each == UNASSIGNED_DIRECTORY for each in known) else known

@@ -5,6 +5,8 @@ or was replaced by an empty one, takes its replicas out of ISRs and leaderships,
 the rest.  Refuses to know how a broker chooses a directory.  Source: KIP-858.
 """
 
+from dataclasses import replace
+
 from glasslog.common.errors import ErrorCode
 from glasslog.controller.decision import Context, Decision
 from glasslog.controller.elections import changed, is_online, may_elect_unclean, without_directories
@@ -105,12 +107,15 @@ def _replaced(
     if not others and not unclean:
         return ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE, None
     change = changed(
-        partition,
+        replace(partition, directories=directories),
         isr=others,
         is_active=lambda member: _is_online_after(image, partition, broker, member),
         unclean=unclean,
     )
-    return ErrorCode.NONE, moved if change is None else _with_directories(change, directories)
+    if change is None:
+        return ErrorCode.NONE, moved
+    ends_move = change.directories is not None
+    return ErrorCode.NONE, change if ends_move else replace(change, directories=directories)
 
 
 def _is_online_after(
@@ -119,13 +124,3 @@ def _is_online_after(
     if member == broker.broker_id:
         return broker.active
     return any(member == each and is_online(image, partition, each) for each in partition.replicas)
-
-
-def _with_directories(change: PartitionChange, directories: tuple[bytes, ...]) -> PartitionChange:
-    return PartitionChange(
-        topic_id=change.topic_id,
-        partition=change.partition,
-        leader=change.leader,
-        isr=change.isr,
-        directories=directories,
-    )

@@ -5,6 +5,8 @@ or returns. Source: Kafka's ``PartitionChangeBuilder``, without eligible leader 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
 
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.metadata.image import MetadataImage, PartitionImage
@@ -12,6 +14,8 @@ from glasslog.metadata.records import PartitionChange
 
 UNCLEAN_KEY = "unclean.leader.election.enable"
 """The setting, by the same name on topics and brokers, that rather loses records than waits."""
+
+T = TypeVar("T")
 
 IsActive = Callable[[NodeId], bool]
 
@@ -132,22 +136,66 @@ def changed(
     the assignment leads; either with the active members only. Otherwise, if ``unclean``, the first active
     replica leads, alone in the ISR; otherwise nobody.
     """
-    isr = isr or partition.isr
-    leader = _elect(partition, isr, is_active)
+    after = elected(replace(partition, isr=isr or partition.isr), is_active=is_active, unclean=unclean)
+    return difference(partition, finished(after, is_active=is_active))
+
+
+def elected(partition: PartitionImage, *, is_active: IsActive, unclean: bool) -> PartitionImage:
+    """With a leader that fits its ISR, as ``changed`` says; epochs are left alone."""
+    leader = _elect(partition, partition.isr, is_active)
     if leader != NO_NODE:
         # Members that died together with the last leader are kept while nobody leads, and no longer.
-        isr = tuple(filter(is_active, isr))
-    elif unclean:
-        leader = next(filter(is_active, partition.replicas), NO_NODE)
-        isr = isr if leader == NO_NODE else (leader,)
-    if leader == partition.leader and isr == partition.isr:
-        return None
-    return PartitionChange(
-        topic_id=partition.topic_id,
-        partition=partition.partition,
-        leader=None if leader == partition.leader else leader,
-        isr=None if isr == partition.isr else isr,
+        return replace(partition, leader=leader, isr=tuple(filter(is_active, partition.isr)))
+    if unclean:
+        # A replica that is just being added may be empty: it is the last choice.
+        choices = (*partition.original_replicas, *partition.adding_replicas)
+        leader = next(filter(is_active, choices), NO_NODE)
+    return replace(partition, leader=leader, isr=partition.isr if leader == NO_NODE else (leader,))
+
+
+def finished(partition: PartitionImage, *, is_active: IsActive) -> PartitionImage:
+    """Without the replicas that a reassignment removes, once all that shall stay are in the ISR."""
+    targets = partition.target_replicas
+    if not partition.is_moving or not all(target in partition.isr for target in targets):
+        return partition
+    after = replace(
+        with_replicas(partition, targets),
+        isr=tuple(member for member in partition.isr if member in targets),
+        adding_replicas=(),
+        removing_replicas=(),
     )
+    return replace(after, leader=_elect(after, after.isr, is_active))
+
+
+def with_replicas(partition: PartitionImage, replicas: tuple[NodeId, ...]) -> PartitionImage:
+    """Assigned to ``replicas``; those that stay keep their directories."""
+    directories = tuple(map(partition.directory_of, replicas)) if partition.directories else ()
+    return replace(partition, replicas=replicas, directories=directories)
+
+
+def difference(before: PartitionImage, after: PartitionImage) -> PartitionChange | None:
+    """The change from one to the other, ``None`` if there is none.
+
+    When a replica goes the leader epoch goes up, also under the same leader: should that replica come back
+    empty, nothing that the leader knew of its former log, and no fetch of that time, may count any more.
+    """
+    is_left = any(replica not in after.replicas for replica in before.replicas)
+    change = PartitionChange(
+        topic_id=before.topic_id,
+        partition=before.partition,
+        leader=None if after.leader == before.leader and not is_left else after.leader,
+        isr=_news(before.isr, after.isr),
+        replicas=_news(before.replicas, after.replicas),
+        directories=_news(before.directories, after.directories),
+        adding_replicas=_news(before.adding_replicas, after.adding_replicas),
+        removing_replicas=_news(before.removing_replicas, after.removing_replicas),
+    )
+    nothing = PartitionChange(topic_id=before.topic_id, partition=before.partition)
+    return None if change == nothing else change
+
+
+def _news(before: tuple[T, ...], after: tuple[T, ...]) -> tuple[T, ...] | None:
+    return None if before == after else after
 
 
 def leads_anything(image: MetadataImage, broker_id: NodeId) -> bool:

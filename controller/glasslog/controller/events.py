@@ -88,6 +88,8 @@ def _partition_line(before: PartitionImage | None, after: PartitionImage | None)
     if before is None or after is None:
         return None
     name = f"{after.topic}-{after.partition}"
+    if before.replicas != after.replicas or before.is_moving != after.is_moving:
+        return _move_line(name, before, after)
     if before.leader_epoch == after.leader_epoch:
         return f"{name}: ISR {_nodes(before.isr)} -> {_nodes(after.isr)}, leader {_node(after.leader)}"
     unclean = after.has_leader and after.leader not in before.isr
@@ -96,6 +98,14 @@ def _partition_line(before: PartitionImage | None, after: PartitionImage | None)
         f"{name}: leader {_node(before.leader)} -> {_node(after.leader)} "
         f"(epoch {after.leader_epoch}), ISR {_nodes(after.isr)}{warning}"
     )
+
+
+def _move_line(name: str, before: PartitionImage, after: PartitionImage) -> str:
+    leader = f"leader {_node(after.leader)} (epoch {after.leader_epoch})"
+    if after.is_moving:
+        moved = f"{_nodes(after.original_replicas)} -> {_nodes(after.target_replicas)}"
+        return f"{name}: moving {moved}, ISR {_nodes(after.isr)}, {leader}"
+    return f"{name}: now on {_nodes(after.replicas)}, ISR {_nodes(after.isr)}, {leader}"
 
 
 def _node(node_id: NodeId) -> str:

@@ -1,14 +1,17 @@
 """AlterPartition: a leader proposes its partitions' ISR, and only this changes an ISR that lives.
 
 Every proposal is checked against who leads now, and against the incarnation of each member, so that a delayed
-one can not bring back a broker that has since lost its disk. Refuses to know when a leader should propose.
-Source: KIP-497 and KIP-903, Kafka's ``ReplicationControlManager.alterPartition``.
+one can not bring back a broker that has since lost its disk. A reassignment whose targets are all in the ISR
+ends here. Refuses to know when a leader should propose.
+Source: KIP-497, KIP-455 and KIP-903, Kafka's ``ReplicationControlManager.alterPartition``.
 """
+
+from dataclasses import replace
 
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId, PartitionEpoch
 from glasslog.controller.decision import Context, Decision
-from glasslog.controller.elections import is_online
+from glasslog.controller.elections import difference, finished, is_online
 from glasslog.controller.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -57,8 +60,13 @@ def _decide(
     error = _what_is_asked(image, partition, proposal)
     if error is not ErrorCode.NONE:
         return _refused(proposal, error), None
-    record = PartitionChange(topic_id=proposal.topic_id, partition=proposal.partition, isr=isr)
-    return _accepted(partition, isr, PartitionEpoch(partition.partition_epoch + 1)), record
+    after = finished(
+        replace(partition, isr=isr), is_active=lambda member: is_online(image, partition, member)
+    )
+    record = difference(partition, after)
+    if record is not None and record.leader is not None:
+        return _refused(proposal, ErrorCode.NEW_LEADER_ELECTED), record
+    return _accepted(partition, after.isr, PartitionEpoch(partition.partition_epoch + 1)), record
 
 
 def _who_asks(partition: PartitionImage, leader: NodeId, proposal: IsrProposal) -> ErrorCode:

@@ -274,6 +274,40 @@ class AssignReplicasToDirsResponse:
     outcomes: tuple[AssignmentOutcome, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reassignment:
+    """Where a partition shall be: the preferred leader first. ``replicas`` ``None`` cancels a move."""
+
+    topic: str
+    partition: int
+    replicas: tuple[NodeId, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterPartitionReassignmentsRequest:
+    """Partitions to move, to move elsewhere, or to move no more (KIP-455)."""
+
+    reassignments: tuple[Reassignment, ...]
+    keep_replication_factor: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReassignmentOutcome:
+    """What came of one of them."""
+
+    topic: str
+    partition: int
+    error_code: ErrorCode = ErrorCode.NONE
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterPartitionReassignmentsResponse:
+    """One outcome per partition asked for, in order."""
+
+    outcomes: tuple[ReassignmentOutcome, ...]
+
+
 Request = (
     RegisterBrokerRequest
     | BrokerHeartbeatRequest
@@ -285,6 +319,7 @@ Request = (
     | DeleteTopicsRequest
     | AlterConfigsRequest
     | CreatePartitionsRequest
+    | AlterPartitionReassignmentsRequest
 )
 Response = (
     RegisterBrokerResponse
@@ -297,4 +332,5 @@ Response = (
     | DeleteTopicsResponse
     | AlterConfigsResponse
     | CreatePartitionsResponse
+    | AlterPartitionReassignmentsResponse
 )

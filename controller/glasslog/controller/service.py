@@ -16,6 +16,7 @@ from glasslog.controller.admin_service import AdminService
 from glasslog.controller.driver import Controller
 from glasslog.controller.requests import (
     AllocateProducerIdsResponse,
+    AlterPartitionReassignmentsResponse,
     AlterPartitionResponse,
     AssignReplicasToDirsResponse,
     BrokerHeartbeatResponse,
@@ -49,6 +50,7 @@ class ControllerService:
             "AllocateProducerIds": self._allocate_producer_ids,
             "CreateTopics": self._create_topics,
             "DeleteTopics": self._delete_topics,
+            "AlterPartitionReassignments": self._alter_reassignments,
             "DescribeController": self._describe_controller,
             **AdminService(self._controller, new_seed=self._new_seed).handlers(),
         }
@@ -111,6 +113,14 @@ class ControllerService:
         request = wire.delete_topics(message)
         response = await self._controller.submit(request, DeleteTopicsResponse, timeout_ms=message.timeout_ms)
         return wire.deleted(response).SerializeToString()
+
+    async def _alter_reassignments(self, data: bytes, peer: Peer) -> bytes:
+        message = wire.parse(pb.AlterPartitionReassignmentsRequest, data)
+        request = wire.reassign(message)
+        response = await self._controller.submit(
+            request, AlterPartitionReassignmentsResponse, timeout_ms=message.timeout_ms
+        )
+        return wire.reassigned(response).SerializeToString()
 
     def _new_seed(self) -> int:
         return self._random.randrange(_SEEDS)

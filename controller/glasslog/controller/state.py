@@ -20,9 +20,11 @@ from glasslog.controller.heartbeats import Heartbeats
 from glasslog.controller.isr import alter_partition
 from glasslog.controller.partitions import create_partitions
 from glasslog.controller.producer_ids import allocate_producer_ids
+from glasslog.controller.reassignment import alter_reassignments
 from glasslog.controller.registration import broker_heartbeat, fence_brokers, register_broker
 from glasslog.controller.requests import (
     AllocateProducerIdsRequest,
+    AlterPartitionReassignmentsRequest,
     AlterPartitionRequest,
     AssignReplicasToDirsRequest,
     BrokerHeartbeatRequest,
@@ -127,6 +129,8 @@ class ControllerState:
                 return alter_configs(context, request)
             case CreatePartitionsRequest():
                 return create_partitions(context, request)
+            case AlterPartitionReassignmentsRequest():
+                return alter_reassignments(context, request)
             case _:
                 assert_never(request)
 

@@ -12,6 +12,8 @@ from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, Offset, Partit
 from glasslog.controller.requests import (
     AllocateProducerIdsRequest,
     AllocateProducerIdsResponse,
+    AlterPartitionReassignmentsRequest,
+    AlterPartitionReassignmentsResponse,
     AlterPartitionRequest,
     AlterPartitionResponse,
     AssignReplicasToDirsRequest,
@@ -26,6 +28,7 @@ from glasslog.controller.requests import (
     IsrOutcome,
     IsrProposal,
     NewTopic,
+    Reassignment,
     RegisterBrokerRequest,
     RegisterBrokerResponse,
 )
@@ -143,6 +146,21 @@ def delete_topics(message: pb.DeleteTopicsRequest) -> DeleteTopicsRequest:
     return DeleteTopicsRequest(names=tuple(message.names))
 
 
+def reassign(message: pb.AlterPartitionReassignmentsRequest) -> AlterPartitionReassignmentsRequest:
+    """See ``AlterPartitionReassignmentsRequest``."""
+    return AlterPartitionReassignmentsRequest(
+        reassignments=tuple(
+            Reassignment(
+                topic=item.topic,
+                partition=item.partition,
+                replicas=None if item.cancel else _nodes(item.replicas),
+            )
+            for item in message.partitions
+        ),
+        keep_replication_factor=message.keep_replication_factor,
+    )
+
+
 # --- responses ---
 
 
@@ -231,5 +249,20 @@ def deleted(response: DeleteTopicsResponse) -> pb.DeleteTopicsResponse:
                 name=item.name, error_code=item.error_code, error_message=item.error_message
             )
             for item in response.topics
+        ]
+    )
+
+
+def reassigned(response: AlterPartitionReassignmentsResponse) -> pb.AlterPartitionReassignmentsResponse:
+    """See ``AlterPartitionReassignmentsResponse``."""
+    return pb.AlterPartitionReassignmentsResponse(
+        partitions=[
+            pb.AlterPartitionReassignmentsResponse.Partition(
+                topic=item.topic,
+                partition=item.partition,
+                error_code=item.error_code,
+                error_message=item.error_message,
+            )
+            for item in response.outcomes
         ]
     )

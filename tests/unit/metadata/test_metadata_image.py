@@ -203,6 +203,8 @@ records = st.one_of(
         leader=nodes,
         leader_epoch=epochs.map(LeaderEpoch),
         partition_epoch=epochs.map(PartitionEpoch),
+        adding_replicas=node_tuples,
+        removing_replicas=node_tuples,
     ),
     st.builds(
         PartitionChange,
@@ -211,6 +213,8 @@ records = st.one_of(
         leader=st.none() | nodes,
         isr=st.none() | node_tuples,
         replicas=st.none() | node_tuples,
+        adding_replicas=st.none() | node_tuples,
+        removing_replicas=st.none() | node_tuples,
     ),
     st.builds(
         ConfigChange,

@@ -88,6 +88,8 @@ def partition(topic: int, number: int) -> PartitionCreated:
         leader_epoch=LeaderEpoch(7),
         partition_epoch=PartitionEpoch(9),
         directories=(b"d" * 16, bytes(16)),
+        adding_replicas=(NodeId(1),),
+        removing_replicas=(NodeId(2),),
     )
 
 
