@@ -21,6 +21,7 @@ from glasslog.client import Consumer as OwnConsumer
 from glasslog.client import Producer as OwnProducer
 from glasslog.client.cli.local.cluster import LocalCluster
 from glasslog.client.types import ConsumerRecord
+from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition as OwnTopicPartition
 
 # Not all of what this module offers is typed or said to be exported.
@@ -423,6 +424,27 @@ def tool(*arguments: str, text: str = "") -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_kafka_python_moves_partitions(servers: str) -> None:
+    topic = created(servers, "moved-by-kafka-python", partitions=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        kafka: Any = importlib.import_module("kafka")
+    admin = kafka.KafkaAdminClient(bootstrap_servers=servers)
+    first, second, unknown = (
+        kafka.TopicPartition(*each) for each in ((topic, 0), (topic, 1), ("no-such", 0))
+    )
+    codes = admin.alter_partition_reassignments({first: [3, 1], second: None, unknown: [1]})
+    assert {name: error and error.errno for name, error in codes.items()} == {
+        first: None,
+        second: ErrorCode.NO_REASSIGNMENT_IN_PROGRESS,
+        unknown: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    }
+    until(lambda: admin.list_partition_reassignments() == {}, "the move to end")
+    metadata = AdminClient({"bootstrap.servers": servers}).list_topics(topic, DEADLINE_S)
+    assert metadata.topics[topic].partitions[0].replicas == [3, 1]
+    admin.close()
 
 
 @needs_kcat

@@ -379,6 +379,7 @@ class ReplicaManager:
             if state.on_metadata(
                 replicas=placed.replicas,
                 isr=placed.isr,
+                adding_replicas=placed.adding_replicas,
                 partition_epoch=placed.partition_epoch,
                 now_ms=now_ms,
             ):
@@ -394,6 +395,7 @@ class ReplicaManager:
             isr=placed.isr,
             leader_epoch=placed.leader_epoch,
             partition_epoch=placed.partition_epoch,
+            adding_replicas=placed.adding_replicas,
         )
         partition.become_leader(
             terms,

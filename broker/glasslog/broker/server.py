@@ -24,6 +24,7 @@ from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.partitions import PartitionHandlers
+from glasslog.broker.grpc.reassignments import ReassignmentHandlers
 from glasslog.broker.grpc.service import BrokerHandlers, broker_services
 from glasslog.broker.kafka.apis import ClientParts, client_apis
 from glasslog.broker.kafka.listener import KafkaListener, ListenerLimits, OpenConnections
@@ -33,6 +34,7 @@ from glasslog.broker.metadata_observer import MetadataObserver
 from glasslog.broker.offsets_storage import OffsetsLeadership, ReplicatedOffsetsStorage
 from glasslog.broker.partition_admin import PartitionAdmin
 from glasslog.broker.producer_ids import ProducerIds
+from glasslog.broker.reassignments import Reassignments
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.status import BrokerStatus
 from glasslog.broker.topic_admin import TopicAdmin
@@ -386,6 +388,7 @@ class BrokerServer:
             partition_admin=PartitionAdmin(self._controllers, observer, self._runtime.clock),
             config_admin=ConfigAdmin(self._controllers, observer, self._runtime.clock),
             config_view=ConfigView(observer, config),
+            reassignments=Reassignments(self._controllers, observer, self._runtime.clock),
             auto_topics=AutoTopics(observer, admin, enabled=config.auto_create_topics_enable),
             finder=CoordinatorFinder(
                 observer,
@@ -412,6 +415,7 @@ class BrokerServer:
             groups=GroupHandlers(parts.finder, parts.coordinator, listener=listener),
             partitions=PartitionHandlers(parts.partition_admin),
             configs=ConfigHandlers(parts.config_admin, parts.config_view),
+            reassignments=ReassignmentHandlers(parts.reassignments),
         )
 
 

@@ -19,6 +19,15 @@ from glasslog.client.deletions import RecordDeletion
 from glasslog.client.metadata import view_of
 from glasslog.client.offsets import OffsetLookup
 from glasslog.client.options import Bootstrap, ClientKeywords, admin_options
+from glasslog.client.reassignments import (
+    PartitionReassignment,
+    Targets,
+    alter_requests,
+    list_request,
+    listed,
+    refusals,
+    retry_code,
+)
 from glasslog.client.session import Session
 from glasslog.client.subscription import EARLIEST, LATEST
 from glasslog.client.types import OffsetAndMetadata
@@ -32,12 +41,14 @@ from glasslog.v1.broker_pb2 import (
     DescribeTopicsResponse,
     ListGroupsRequest,
     ListGroupsResponse,
+    ListPartitionReassignmentsResponse,
     MetadataRequest,
     MetadataResponse,
     OffsetFetchRequest,
     OffsetFetchResponse,
 )
 from glasslog.v1.controller_pb2 import (
+    AlterPartitionReassignmentsResponse,
     CreatePartitionsRequest,
     CreatePartitionsResponse,
     CreateTopicsRequest,
@@ -94,6 +105,8 @@ class PartitionDescription:
     replicas: tuple[NodeId, ...]
     isr: tuple[NodeId, ...]
     elr: tuple[NodeId, ...]
+    adding_replicas: tuple[NodeId, ...] = ()
+    removing_replicas: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +350,35 @@ class Admin:
         """
         return await self._configs.describe(resource, keys)
 
+    # --- moving partitions ------------------------------------------------------------------------------
+
+    async def alter_partition_reassignments(self, targets: Targets) -> dict[TopicPartition, GlasslogError]:
+        """Begin to move partitions, move them elsewhere, or (``None``) back; what was refused, and why.
+
+        A move is over when ``list_partition_reassignments`` has it no more. Refusals are
+        INVALID_REPLICA_ASSIGNMENT, NO_REASSIGNMENT_IN_PROGRESS, UNKNOWN_TOPIC_OR_PARTITION.  Raises what kept
+        them from being asked at all; then some may be on their way.
+        """
+        refused: dict[TopicPartition, GlasslogError] = {}
+        for request in alter_requests(targets, timeout_ms=self._options.request_timeout_ms):
+            answer = await self._ask_any(
+                "AlterPartitionReassignments", request, AlterPartitionReassignmentsResponse, retry_code
+            )
+            refused |= refusals(answer)
+        return refused
+
+    async def list_partition_reassignments(
+        self, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, PartitionReassignment]:
+        """What is being moved, of these partitions or of all."""
+        wanted = None if partitions is None else list(partitions)
+        if wanted == []:
+            return {}
+        answer = await self._ask_any(
+            "ListPartitionReassignments", list_request(wanted), ListPartitionReassignmentsResponse, _no_error
+        )
+        return listed(answer)
+
     # --- groups -----------------------------------------------------------------------------------------
 
     async def list_groups(self) -> list[GroupListing]:
@@ -519,6 +561,8 @@ def _topic_of(topic: DescribeTopicsResponse.Topic) -> TopicDescription:
                 replicas=tuple(map(NodeId, partition.replicas)),
                 isr=tuple(map(NodeId, partition.isr)),
                 elr=tuple(map(NodeId, partition.elr)),
+                adding_replicas=tuple(map(NodeId, partition.adding_replicas)),
+                removing_replicas=tuple(map(NodeId, partition.removing_replicas)),
             )
             for partition in partitions
         ),

@@ -172,6 +172,7 @@ class FakeQuorum:
         serve("DeleteTopics", pb.DeleteTopicsRequest, self._delete_topics)
         serve("CreatePartitions", pb.CreatePartitionsRequest, self._create_partitions)
         serve("AlterConfigs", pb.AlterConfigsRequest, self._alter_configs)
+        serve("AlterPartitionReassignments", pb.AlterPartitionReassignmentsRequest, self._reassign)
 
         async def hold_session(stream: Stream, peer: Peer) -> None:
             await self._hold_session(node_id, stream)
@@ -318,6 +319,16 @@ class FakeQuorum:
         answer = pb.AlterConfigsResponse(metadata_offset=self.end_offset - 1)
         for resource in message.resources:
             answer.resources.add(type=resource.type, name=resource.name)
+        return answer
+
+    async def _reassign(
+        self, message: pb.AlterPartitionReassignmentsRequest
+    ) -> pb.AlterPartitionReassignmentsResponse:
+        """Nothing can be moved here."""
+        answer = pb.AlterPartitionReassignmentsResponse()
+        for item in message.partitions:
+            code = ErrorCode.INVALID_REPLICA_ASSIGNMENT
+            answer.partitions.add(topic=item.topic, partition=item.partition, error_code=code)
         return answer
 
     async def _delete_topics(self, message: pb.DeleteTopicsRequest) -> pb.DeleteTopicsResponse:

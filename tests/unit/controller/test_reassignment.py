@@ -3,6 +3,7 @@
 import pytest
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_NODE, NodeId
+from glasslog.controller.decision import ControllerSettings
 from glasslog.controller.events import describe
 from glasslog.controller.requests import (
     AlterPartitionReassignmentsRequest,
@@ -17,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.unit.controller.controller_bench import CLUSTER, Bench, ControllerSettings
+from tests.unit.controller.controller_bench import CLUSTER, Bench
 
 
 @pytest.fixture

@@ -21,10 +21,22 @@ from glasslog.broker.kafka.messages import (
     offsets,
     partitions,
     producers,
+    reassignments,
     topics,
 )
 
-MODULES = (configs, groups, log_dirs, members, metadata, offsets, partitions, producers, topics)
+MODULES = (
+    configs,
+    groups,
+    log_dirs,
+    members,
+    metadata,
+    offsets,
+    partitions,
+    producers,
+    reassignments,
+    topics,
+)
 LAYOUTS: dict[str, "ApiLayout[Any, Any]"] = {
     layout.name: layout
     for module in MODULES

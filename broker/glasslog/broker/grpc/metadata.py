@@ -163,6 +163,8 @@ def _partition_descriptions(topic: TopicImage) -> list[pb.DescribeTopicsResponse
             partition_epoch=partition.partition_epoch,
             replicas=partition.replicas,
             isr=partition.isr,
+            adding_replicas=partition.adding_replicas,
+            removing_replicas=partition.removing_replicas,
         )
         for partition in topic.partitions
     ]

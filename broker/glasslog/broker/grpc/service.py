@@ -8,6 +8,7 @@ from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.partitions import PartitionHandlers
+from glasslog.broker.grpc.reassignments import ReassignmentHandlers
 from glasslog.broker.grpc.serving import BROKER_SERVICE, OnFatal, stream, unary
 from glasslog.common.runtime.protocols import Services, StreamHandler, UnaryHandler
 from glasslog.v1 import broker_pb2 as pb
@@ -24,6 +25,7 @@ class BrokerHandlers:
     groups: GroupHandlers
     partitions: PartitionHandlers
     configs: ConfigHandlers
+    reassignments: ReassignmentHandlers
 
 
 def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_flight: int) -> Services:
@@ -37,6 +39,7 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
                 _config_table(handlers.configs, on_fatal),
                 _offset_table(handlers.offsets, on_fatal),
                 _group_table(handlers.groups, on_fatal),
+                _reassignment_table(handlers.reassignments, on_fatal),
             )
             for name, handler in table.items()
         },
@@ -91,6 +94,17 @@ def _group_table(groups: GroupHandlers, on_fatal: OnFatal) -> dict[str, UnaryHan
         "OffsetFetch": unary(pb.OffsetFetchRequest, groups.offset_fetch, on_fatal),
         "ListGroups": unary(pb.ListGroupsRequest, groups.list_groups, on_fatal),
         "DescribeGroups": unary(pb.DescribeGroupsRequest, groups.describe_groups, on_fatal),
+    }
+
+
+def _reassignment_table(reassignments: ReassignmentHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {
+        "AlterPartitionReassignments": unary(
+            controller_pb2.AlterPartitionReassignmentsRequest, reassignments.alter, on_fatal
+        ),
+        "ListPartitionReassignments": unary(
+            pb.ListPartitionReassignmentsRequest, reassignments.list, on_fatal
+        ),
     }
 
 

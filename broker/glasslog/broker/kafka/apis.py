@@ -19,10 +19,12 @@ from glasslog.broker.kafka.metadata_api import MetadataApis
 from glasslog.broker.kafka.offset_api import OffsetApis
 from glasslog.broker.kafka.partition_api import PartitionApis
 from glasslog.broker.kafka.producer_api import ProducerApis
+from glasslog.broker.kafka.reassignment_api import ReassignmentApis
 from glasslog.broker.kafka.topic_api import TopicApis
 from glasslog.broker.metadata_observer import MetadataView
 from glasslog.broker.partition_admin import PartitionAdmin
 from glasslog.broker.producer_ids import ProducerIds
+from glasslog.broker.reassignments import Reassignments
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.topic_admin import TopicAdmin
 from glasslog.broker.topic_lookup import AutoTopics
@@ -44,6 +46,7 @@ class ClientParts:
     partition_admin: PartitionAdmin
     config_admin: ConfigAdmin
     config_view: ConfigView
+    reassignments: Reassignments
     auto_topics: AutoTopics
     finder: CoordinatorFinder
 
@@ -64,6 +67,7 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         *GroupApis(parts.coordinator).apis(),
         *TopicApis(metadata, parts.admin, parts.config_view).apis(),
         *PartitionApis(parts.partition_admin).apis(),
+        *ReassignmentApis(parts.reassignments).apis(),
         *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),
         *LogDirApis(parts.replicas.log_sizes).apis(),
         *ConfigApis(parts.config_admin, parts.config_view).apis(),

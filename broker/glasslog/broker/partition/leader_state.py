@@ -36,6 +36,7 @@ class LeaderTerms:
     isr: tuple[NodeId, ...]
     leader_epoch: LeaderEpoch
     partition_epoch: PartitionEpoch
+    adding_replicas: tuple[NodeId, ...] = ()
 
 
 class AfterOutcome(Enum):
@@ -82,6 +83,7 @@ class LeaderState:
         self.leader_epoch = terms.leader_epoch
         self.partition_epoch = terms.partition_epoch
         self.replicas = terms.replicas
+        self._adding = terms.adding_replicas
         self.epoch_start_offset = epoch_start_offset
         self.high_watermark = high_watermark
         self.min_insync_replicas = min_insync_replicas
@@ -126,7 +128,8 @@ class LeaderState:
 
     @property
     def is_under_replicated(self) -> bool:
-        return len(self._isr.committed) < len(self.replicas)
+        """Replicas that a reassignment is only adding are not missed yet."""
+        return len(self._isr.committed) < len(self.replicas) - len(self._adding)
 
     # --- followers ---
 
@@ -254,6 +257,7 @@ class LeaderState:
         *,
         replicas: Sequence[NodeId],
         isr: Sequence[NodeId],
+        adding_replicas: Sequence[NodeId] = (),
         partition_epoch: PartitionEpoch,
         now_ms: int,
     ) -> bool:
@@ -265,6 +269,7 @@ class LeaderState:
             return False
         self.partition_epoch = partition_epoch
         self.replicas = tuple(replicas)
+        self._adding = tuple(adding_replicas)
         self._set_isr(CommittedIsr(members=tuple(isr)))
         self._set_followers(now_ms)
         return True
