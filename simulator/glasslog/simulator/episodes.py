@@ -368,7 +368,7 @@ class Disturbance:
         self._network.drop_probability = 0.0
 
     async def _doubled_calls(self) -> None:
-        self._network.duplicate_probability = self._random.choice((0.05, 0.3, 1.0))
+        self._network.duplicate_probability = self._random.choice((0.05, 0.3, 0.6))
         self._note(f"calls are doubled with {self._network.duplicate_probability}")
         await self._pass(500, 5_000)
         self._network.duplicate_probability = 0.0

@@ -5,7 +5,6 @@ epochs with two leaders and watermarks that go back are found across deaths and 
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator
 from contextvars import Context
 from functools import partial
@@ -96,23 +95,23 @@ class Invariants:
             raise self._violation
 
     def _check_touched(self) -> None:
+        """Each replica that has changed, and who leads those that follow, once."""
         self._is_due = False
         touched, self._touched = self._touched, {}
+        due: dict[Partition, str] = {}
         for (node, _), partition in touched.items():
             if self._cluster.is_alive(node) and partition.is_online:
-                self._try(partial(self._check_changed, node, partition))
+                due[partition] = node
+                if not isinstance(partition.role, LeaderState):
+                    due |= self._led_by(partition)
+        for partition, node in due.items():
+            self._try(partial(self._check_replica, node, partition))
 
-    def _check_changed(self, node: str, partition: Partition) -> None:
-        self._check_replica(node, partition)
-        if isinstance(partition.role, LeaderState):
-            return
+    def _led_by(self, partition: Partition) -> dict[Partition, str]:
+        """The leader's replica of the epoch that ``partition`` is in, if it runs, with its node."""
         leader = self._leaders.get((partition.key, int(partition.leader_epoch)))
-        if leader is None or not self._cluster.is_alive(leader):
-            return
-        replicas = self._cluster.broker(leader).replicas
-        led = None if replicas is None else replicas.find(partition.name)
-        if led is not None and led.is_online and led.key == partition.key:
-            self._check_replica(leader, led)
+        found = None if leader is None else self._replica_on(leader, partition)
+        return {} if leader is None or found is None else {found: leader}
 
     def _try(self, check: Callable[[], None]) -> None:
         """What runs inside a node's own call must not raise into it."""
@@ -255,11 +254,10 @@ class Invariants:
         """
         if partition.log.config.is_compacted:
             return
+        entries = partition.log.epochs.entries
         for node in state.isr:
-            member = f"broker-{node}"
-            replicas = self._cluster.broker(member).replicas if self._cluster.is_alive(member) else None
-            replica = None if replicas is None else replicas.find(partition.name)
-            if replica is None or replica is partition or not replica.is_online:
+            replica = self._replica_on(f"broker-{node}", partition)
+            if replica is None or replica is partition or replica.log.epochs.entries == entries:
                 continue
             lower = max(replica.log_start_offset, partition.log_start_offset)
             upper = min(replica.log_end_offset, state.high_watermark)
@@ -267,10 +265,10 @@ class Invariants:
                 [entry for entry in each.log.epochs.entries if lower < entry[1] < upper]
                 for each in (partition, replica)
             )
-            if own != others and replica.key == partition.key:
+            if own != others:
                 raise Violated(
                     f"{partition.name} below {upper}: leader epochs began at {own} on {name}, "
-                    f"but at {others} on {member}"
+                    f"but at {others} on broker-{node}"
                 )
 
     def _check_in_sync(self, name: str, partition: Partition, state: LeaderState) -> None:
@@ -279,20 +277,22 @@ class Invariants:
             if follower.node_id not in state.isr:
                 continue
             member = f"broker-{follower.node_id}"
-            end = self._end_of(member, partition)
-            if end < state.high_watermark and self._is_known(name, member, follower):
+            replica = self._replica_on(member, partition)
+            if replica is None or replica.log_end_offset >= state.high_watermark:
+                continue
+            if self._is_known(name, member, follower):
                 raise Violated(
-                    f"{partition.name}: {member} is in the ISR {state.isr} of {name}, ends at {end}, "
-                    f"high watermark {state.high_watermark}"
+                    f"{partition.name}: {member} is in the ISR {state.isr} of {name}, ends at "
+                    f"{replica.log_end_offset}, high watermark {state.high_watermark}"
                 )
 
-    def _end_of(self, member: str, partition: Partition) -> float:
-        """Where that replica's log ends; infinite if it does not run or has failed."""
+    def _replica_on(self, member: str, partition: Partition) -> Partition | None:
+        """That broker's replica of the same partition; None if it does not run or has failed."""
         replicas = self._cluster.broker(member).replicas if self._cluster.is_alive(member) else None
         replica = None if replicas is None else replicas.find(partition.name)
         if replica is None or not replica.is_online or replica.key != partition.key:
-            return math.inf
-        return replica.log_end_offset
+            return None
+        return replica
 
     def _is_known(self, leader: str, member: str, follower: FollowerState) -> bool:
         """Not when a new registration took it out of the ISR before the leader heard of it."""

@@ -6,12 +6,12 @@ hold (``invariants``) and which faults there are.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 from glasslog.broker.partition.leader_state import LeaderState
-from glasslog.broker.partition.partition import Following, Partition
+from glasslog.broker.partition.partition import Following, Offline, Partition, Role
 from glasslog.broker.partition.reads import PartitionAsk
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.requests import Follower
@@ -30,7 +30,6 @@ Owner = TypeVar("Owner")
 _PARTITION_METHODS = (
     "append",
     "append_from_leader",
-    "on_follower_fetch",
     "advance_high_watermark",
     "become_leader",
     "become_follower",
@@ -58,7 +57,13 @@ class _Replica(NamedTuple):
     leader_epoch: int
     end_offset: int
     high_watermark: int
-    isr: tuple[int, ...]
+    isr: Sequence[int]
+
+
+_State = tuple[Role, int, int, Sequence[int]]
+"""A replica's role, log end offset, high watermark and, if it leads, ISR."""
+
+_KINDS: Mapping[type[Role], str] = {LeaderState: "leader", Following: "follower", Offline: "offline"}
 
 
 class Observation:
@@ -69,7 +74,8 @@ class Observation:
         self._cluster = cluster
         self._witness = witness
         self._replicas: dict[tuple[str, bytes, int], _Replica] = {}
-        self._fetched: dict[tuple[str, bytes, int, int], int] = {}
+        self._states: dict[Partition, _State] = {}
+        self._fetched: dict[tuple[Partition, int], int] = {}
         self._voters: dict[str, tuple[str, int]] = {}
         self._partition_epochs: dict[tuple[bytes, int], int] = {}
 
@@ -92,23 +98,25 @@ class Observation:
     # --- replicas ---------------------------------------------------------------------------------------
 
     def _on_partition(self, partition: Partition) -> None:
-        node = HOST.get()
         role = partition.role
-        match role:
-            case LeaderState():
-                what, isr = "leader", role.isr
-            case Following():
-                what, isr = "follower", ()
-            case _:
-                what, isr = "offline", ()
+        isr = role.isr if isinstance(role, LeaderState) else ()
         end = partition.log_end_offset if partition.is_online else -1
-        now = _Replica(what, role.leader_epoch, end, partition.high_watermark, isr)
+        state = (role, end, partition.high_watermark, isr)
+        # Most calls change nothing: that is found without making anything of it.
+        if self._states.get(partition) != state:
+            self._states[partition] = state
+            self._on_state(partition, state)
+
+    def _on_state(self, partition: Partition, state: _State) -> None:
+        node = HOST.get()
+        role, end, mark, isr = state
+        now = _Replica(_KINDS[type(role)], role.leader_epoch, end, mark, isr)
         key = (node, *partition.key)
         seen = self._replicas.get(key)
-        if seen == now:
-            return
-        self._replicas[key] = now
-        self._tell(node, str(partition.name), seen or _Replica("", -1, 0, 0, ()), now)
+        if seen != now:
+            self._replicas[key] = now
+            self._tell(node, str(partition.name), seen or _Replica("", -1, 0, 0, ()), now)
+        # Also when it is as another life left it: checks remember what ran then.
         self._witness.on_replica(node, partition)
 
     def _tell(self, node: str, name: str, seen: _Replica, now: _Replica) -> None:
@@ -132,18 +140,20 @@ class Observation:
         def on_follower_fetch(
             partition: Partition, follower: Follower, ask: PartitionAsk, *, now_ms: int
         ) -> bool:
-            node = HOST.get()
-            key = (node, *partition.key, int(follower.replica_id))
+            key = (partition, follower.replica_id)
             if self._fetched.get(key) != ask.fetch_offset:
                 self._fetched[key] = ask.fetch_offset
                 self._trace.add(
                     "fetch",
-                    node,
+                    HOST.get(),
                     partition=str(partition.name),
                     follower=follower.replica_id,
                     offset=ask.fetch_offset,
                 )
-            return original(partition, follower, ask, now_ms=now_ms)
+            try:
+                return original(partition, follower, ask, now_ms=now_ms)
+            finally:
+                self._on_partition(partition)
 
         return on_follower_fetch
 

@@ -125,7 +125,7 @@ def _load(random: Random, brokers: int) -> Load:
         careless_acks=random.choice((0, 1)),
         members=random.choice((1, 2, 3)),
         delivery_timeout_ms=random.choice((4_000, 10_000, 120_000)),
-        pause_ms=random.choice((20, 40, 100, 200)),
+        pause_ms=random.choice((30, 100, 200, 400)),
         churn_ms=random.choice((200, 1_000, 3_000)),
         linger_ms=random.choice((0, 5, 20, 100)),
         batch_size=random.choice((200, 16_384, 131_072)),

@@ -50,13 +50,15 @@ class Trace:
 
     def add(self, event: str, node: str = "", **fields: Field) -> None:
         """Something happened now, on ``node`` unless it is empty."""
-        entry: dict[str, Field] = {"at": round(self.now_s(), 6), "event": event}
-        if node:
-            entry["node"] = node
-        line = _encode(entry | fields)
-        self._hash.update(line.encode())
+        at = round(self.now_s(), 6)
+        self._hash.update(f"{at} {event} {node} {fields}".encode())
         self.counts[event] += 1
-        if event in TELLING:
+        is_telling = event in TELLING
+        if not is_telling and self._sink is None:
+            return
+        named = {"node": node} if node else {}
+        line = _encode({"at": at, "event": event, **named, **fields})
+        if is_telling:
             self._telling.append(line)
         if self._sink is not None:
             self._sink(line)

@@ -42,7 +42,7 @@ class SeededRandom:
         return self._random.randrange(stop)
 
     def uniform(self, low: float, high: float) -> float:
-        return self._random.uniform(low, high)
+        return low + (high - low) * self._random.random()
 
     def uuid(self) -> bytes:
         return self._random.randbytes(16)

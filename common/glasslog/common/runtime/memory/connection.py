@@ -198,6 +198,7 @@ class Connection:
             self._server_end.receive(item)
 
     def _at_client(self, item: Item) -> None:
-        self._cancel_connect_timer()
+        if self._connect_timer is not None:
+            self._cancel_connect_timer()
         if self._client_end is not None:
             self._client_end.receive(item)

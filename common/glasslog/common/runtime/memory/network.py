@@ -138,7 +138,10 @@ class MemoryNetwork:
 
     def host(self, name: str) -> Host:
         """The host of that name, made on first use."""
-        return self._hosts.setdefault(name, Host(name))
+        found = self._hosts.get(name)
+        if found is None:
+            found = self._hosts[name] = Host(name)
+        return found
 
     # --- faults -----------------------------------------------------------------------------------------
 
@@ -210,6 +213,8 @@ class MemoryNetwork:
 
     def blocked_since(self, source: str, target: str) -> float | None:
         """Virtual seconds since when nothing passes from ``source`` to ``target``, if so."""
+        if not self._cuts and not self._pauses:
+            return None
         times = [
             since
             for since in (
@@ -294,6 +299,7 @@ class Wire(Generic[T]):
         self._network = network
         self._source = source
         self._target = target
+        self._host = network.host(target)
         self._deliver = deliver
         self._queue: deque[tuple[float, T]] = deque()
         self._last_at = 0.0
@@ -303,7 +309,8 @@ class Wire(Generic[T]):
     def send(self, item: T) -> None:
         self._last_at = max(self._last_at, _now() + self._network.draw_delay_s(self._source, self._target))
         self._queue.append((self._last_at, item))
-        self._arm()
+        if self._timer is None:
+            self._arm()
 
     def release(self) -> None:
         """The block may be over: what was held travels now."""
@@ -333,7 +340,7 @@ class Wire(Generic[T]):
                 self._parked = True
                 self._network.park(self)
                 return
-            self._network.host(self._target).run(self._deliver, self._queue.popleft()[1])
+            self._host.run(self._deliver, self._queue.popleft()[1])
         self._arm()
 
 
