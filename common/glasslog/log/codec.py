@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from glasslog.common.runtime.extension import Compiled, find_extension
-from glasslog.log import pure_codec
+from glasslog.common.runtime.protocols import Buffer
+from glasslog.log import pure_codec, pure_walk
 from glasslog.log.batch import BatchHeader
 from glasslog.log.record_types import Headers, NewRecord, RecordKey, RecordTuple, Selection, Survey
+from glasslog.log.walk_types import Scan, ScanState, SoundPart
 
 _COMPILED_SOURCE = "glasslog.log.compiled_codec"
 
@@ -36,7 +38,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
-    """The functions of ``pure_codec``, or of its compiled twin."""
+    """The functions of ``pure_codec`` and ``pure_walk``, or of their compiled twin."""
 
     name: str
     encoder: Callable[..., Encoder]
@@ -44,6 +46,8 @@ class Codec:
     read_keys: Callable[[bytes, BatchHeader], list[RecordKey]]
     survey_records: Callable[[bytes, BatchHeader], Survey]
     select_records: Callable[[bytes, BatchHeader, bytes, int], Selection]
+    walk_sound: Callable[[Buffer, int, int, int, int], SoundPart]
+    scan_batches: Callable[[Buffer, int, int, int, int, ScanState], Scan]
 
 
 class _CodecModule(Protocol):
@@ -56,7 +60,14 @@ class _CodecModule(Protocol):
     select_records: Callable[[bytes, BatchHeader, bytes, int], Selection]
 
 
-def _codec_of(name: str, module: _CodecModule) -> Codec:
+class _WalkModule(Protocol):
+    """What ``pure_walk`` and the compiled module have."""
+
+    walk_sound: Callable[[Buffer, int, int, int, int], SoundPart]
+    scan_batches: Callable[[Buffer, int, int, int, int, ScanState], Scan]
+
+
+def _codec_of(name: str, module: _CodecModule, walk: _WalkModule) -> Codec:
     return Codec(
         name=name,
         encoder=module.RecordEncoder,
@@ -64,13 +75,19 @@ def _codec_of(name: str, module: _CodecModule) -> Codec:
         read_keys=module.read_keys,
         survey_records=module.survey_records,
         select_records=module.select_records,
+        walk_sound=walk.walk_sound,
+        scan_batches=walk.scan_batches,
     )
 
 
 _found = find_extension(_COMPILED_SOURCE)
 
-PURE = _codec_of("pure Python", cast(_CodecModule, pure_codec))
-COMPILED = _codec_of("compiled", cast(_CodecModule, _found.module)) if isinstance(_found, Compiled) else None
+PURE = _codec_of("pure Python", cast(_CodecModule, pure_codec), cast(_WalkModule, pure_walk))
+COMPILED = (
+    _codec_of("compiled", cast(_CodecModule, _found.module), cast(_WalkModule, _found.module))
+    if isinstance(_found, Compiled)
+    else None
+)
 CODEC = COMPILED or PURE
 DESCRIPTION = CODEC.name if isinstance(_found, Compiled) else f"{CODEC.name}: {_found.reason}"
 """The codec in use, as ``glasslog --version`` shows it."""

@@ -8,11 +8,15 @@ the encoder's memory is kept across a call that may run other Python code.
 """
 
 import cython
+from cython.cimports.cpython.buffer import PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cython.cimports.cpython.memoryview import PyMemoryView_FromMemory
 from cython.cimports.cpython.unicode import PyUnicode_DecodeUTF8
 from cython.cimports.libc.stdlib import free, realloc
 from cython.cimports.libc.string import memcpy
+from glasslog.log.checksum import crc32c
 from glasslog.log.record_types import Selection, Survey
+from glasslog.log.walk_types import Indexed, Scan, ScanState, SoundPart
 
 _HEADER_BYTES = cython.declare(cython.Py_ssize_t, 61)
 _NO_TIMESTAMP = cython.declare(cython.longlong, -1)
@@ -551,3 +555,181 @@ def _copy_from(memory: _Memory, reader: _Reader, base_timestamp: cython.longlong
     memcpy(target, reader.start + reader.timestamp_end, rest)
     memory.size = target + rest - memory.start
     return 0
+
+
+# --- walking along batches -------------------------------------------------------------------------
+
+
+_LENGTH_PREFIX_BYTES = cython.declare(cython.Py_ssize_t, 12)
+_CRC_FROM = cython.declare(cython.Py_ssize_t, 21)
+_MAGIC = cython.declare(cython.int, 2)
+_END = cython.declare(cython.int, 0)
+_HEADER = cython.declare(cython.int, 1)
+_CHECKSUM = cython.declare(cython.int, 2)
+_ORDER = cython.declare(cython.int, 3)
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _uint32(at: cython.p_uchar) -> cython.uint:
+    return (
+        cython.cast(cython.uint, at[0]) << 24
+        | cython.cast(cython.uint, at[1]) << 16
+        | cython.cast(cython.uint, at[2]) << 8
+        | at[3]
+    )
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _int32(at: cython.p_uchar) -> cython.int:
+    return cython.cast(cython.int, _uint32(at))
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(check=False)
+def _int64(at: cython.p_uchar) -> cython.longlong:
+    high: cython.ulonglong = _uint32(at)
+    return cython.cast(cython.longlong, high << 32 | _uint32(at + 4))
+
+
+@cython.final
+@cython.cclass
+class _Bytes:
+    """Somebody's bytes, held for as long as this lives."""
+
+    view: Py_buffer  # noqa: F821 - a type that Cython knows
+    start: cython.p_uchar
+    size: cython.Py_ssize_t
+
+    def __cinit__(self, data: object) -> None:
+        PyObject_GetBuffer(data, cython.address(self.view), PyBUF_SIMPLE)
+        self.start = cython.cast(cython.p_uchar, self.view.buf)
+        self.size = self.view.len
+
+    def __dealloc__(self) -> None:
+        PyBuffer_Release(cython.address(self.view))
+
+    @cython.cfunc
+    @cython.exceptval(-1)
+    def is_sound(self, position: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.int:
+        """Whether the checksum of the batch that ends there holds."""
+        at: cython.p_uchar = self.start + position
+        computed: cython.uint = crc32c(
+            PyMemoryView_FromMemory(
+                cython.cast(cython.p_char, at + _CRC_FROM), end - position - _CRC_FROM, PyBUF_READ
+            )
+        )
+        return computed == _uint32(at + 17)
+
+
+def walk_sound(
+    data: object,
+    limit_bytes: cython.longlong,
+    lowest_offset: cython.longlong,
+    upper_offset: cython.longlong,
+    end_offset: cython.longlong,
+) -> SoundPart:
+    """The sound batches at the beginning of ``data``, within ``limit_bytes`` and below ``upper_offset``."""
+    held: _Bytes = _Bytes(data)
+    at: cython.p_uchar
+    position: cython.Py_ssize_t = 0
+    before: cython.Py_ssize_t = 0
+    batch_end: cython.longlong
+    base_offset: cython.longlong
+    last_offset: cython.longlong
+    next_offset: cython.longlong = lowest_offset
+    length: cython.longlong
+    delta: cython.longlong
+    stop: cython.int = _END
+    limit_bytes = min(limit_bytes, held.size)
+    while position + _HEADER_BYTES <= held.size:
+        at = held.start + position
+        base_offset, length, delta = _int64(at), _int32(at + 8), _int32(at + 23)
+        if base_offset < next_offset:
+            stop = _ORDER
+            break
+        if (
+            at[16] != _MAGIC
+            or length < _HEADER_BYTES - _LENGTH_PREFIX_BYTES
+            or delta < 0
+            or base_offset >= end_offset
+            or delta >= end_offset - base_offset
+        ):
+            stop = _HEADER
+            break
+        last_offset = base_offset + delta
+        batch_end = position + _LENGTH_PREFIX_BYTES + length
+        if batch_end > limit_bytes or last_offset >= upper_offset:
+            break
+        if not held.is_sound(position, batch_end):
+            stop = _CHECKSUM
+            break
+        before, position, next_offset = position, batch_end, last_offset + 1
+    return SoundPart(position, next_offset, stop, before)
+
+
+def scan_batches(
+    data: object,
+    data_position: cython.longlong,
+    end: cython.longlong,
+    trusted_below: cython.longlong,
+    interval_bytes: cython.longlong,
+    state: object,
+) -> Scan:
+    """Check the batches in ``data``, which lies at ``data_position`` of a file of ``end`` bytes."""
+    held: _Bytes = _Bytes(data)
+    at: cython.p_uchar
+    available: cython.longlong = data_position + held.size
+    position: cython.longlong = state.position
+    next_offset: cython.longlong = state.next_offset
+    largest_timestamp: cython.longlong = state.largest_timestamp
+    largest_offset: cython.longlong = state.largest_offset
+    indexed_at: cython.longlong = state.indexed_at
+    epoch: cython.longlong = _INT64_MIN if state.epoch is None else state.epoch
+    batch_end: cython.longlong
+    base_offset: cython.longlong
+    length: cython.longlong
+    delta: cython.longlong
+    record_count: cython.longlong
+    stop: cython.int = _END
+    entries: list = []
+    notable: list = []
+    while position + _HEADER_BYTES <= available:
+        at = held.start + (position - data_position)
+        base_offset, length, delta = _int64(at), _int32(at + 8), _int32(at + 23)
+        record_count = _int32(at + 57)
+        batch_end = position + _LENGTH_PREFIX_BYTES + length
+        if (
+            at[16] != _MAGIC
+            or length < _HEADER_BYTES - _LENGTH_PREFIX_BYTES
+            or batch_end > end
+            or base_offset < next_offset
+            or delta >= _INT64_MAX - base_offset
+            or record_count < 0
+            or record_count > delta + 1
+        ):
+            stop = _HEADER
+            break
+        if base_offset + delta >= trusted_below:
+            if batch_end > available:
+                break
+            if not held.is_sound(position - data_position, batch_end - data_position):
+                stop = _CHECKSUM
+                break
+        next_offset = base_offset + delta + 1
+        if _int64(at + 35) > largest_timestamp:
+            largest_timestamp, largest_offset = _int64(at + 35), next_offset - 1
+        if position - indexed_at > interval_bytes:
+            entries.append(Indexed(next_offset - 1, position, largest_timestamp, largest_offset))
+            indexed_at = position
+        if _int64(at + 43) >= 0 or _int32(at + 12) != epoch:
+            notable.append(position)
+            epoch = _int32(at + 12)
+        position = batch_end
+    reached = (position, next_offset, largest_timestamp, largest_offset, indexed_at)
+    last_epoch = None if epoch == _INT64_MIN else epoch
+    return Scan(ScanState(*reached, last_epoch), entries, notable, stop)

@@ -9,11 +9,37 @@ relative to the segment's base, and the position where that batch begins.
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from glasslog.common.runtime.protocols import FileSystem
+from glasslog.log.batch import BatchHeader
 
 ENTRY_BYTES = 8
 _TYPE_CODE = "i"
+
+
+NO_OFFSET = -1
+
+
+class UnsoundEntry(Exception):  # noqa: N818 - never leaves the segment
+    """Where an index says that a batch begins, there is none that fits."""
+
+
+class IndexEntry(NamedTuple):
+    """A batch begins at ``position``, after ``after_offset``, and ends with ``last_offset`` if that is known.
+
+    Kafka before 4.0 may say the last offset of several batches, of which the first begins there: its indexes
+    are built anew where they do.
+    """
+
+    position: int
+    after_offset: int
+    last_offset: int
+
+    def fits(self, header: BatchHeader) -> bool:
+        """Whether ``header`` is that batch's."""
+        return self.after_offset < header.base_offset and header.last_offset == self.last_offset
 
 
 class OffsetIndex:
@@ -71,11 +97,19 @@ class OffsetIndex:
         above = bisect_right(self._offsets, offset - self._base_offset)
         return self._positions[above - 1] if above else 0
 
-    def boundary_below(self, *, position: int, offset: int) -> int:
-        """The last known boundary not after ``position`` whose batch lies wholly below ``offset``, else 0."""
-        above = bisect_right(self._positions, position)
-        above = min(above, bisect_left(self._offsets, offset - self._base_offset))
-        return self._positions[above - 1] if above else 0
+    def entries_before(self, offset: int) -> Sequence[IndexEntry]:
+        """From where to look for the batch that holds ``offset``: the nearest entry, and the one before."""
+        above = bisect_right(self._offsets, offset - self._base_offset)
+        return [self._entry(number) for number in range(above - 1, max(above - 3, -2), -1)]
+
+    def _entry(self, number: int) -> IndexEntry:
+        """``number`` -1: the segment's beginning."""
+        if number < 0:
+            return IndexEntry(0, self._base_offset - 1, NO_OFFSET)
+        after = self._offsets[number - 1] if number else -1
+        return IndexEntry(
+            self._positions[number], self._base_offset + after, self._base_offset + self._offsets[number]
+        )
 
     def truncate(self, position: int) -> None:
         """Forget batches at or after ``position``."""

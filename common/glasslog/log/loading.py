@@ -21,6 +21,7 @@ from glasslog.log.producer_snapshot import CorruptSnapshot, decode_snapshot, enc
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.segment import DELETED_SUFFIX, LOG_SUFFIX, SWAP_SUFFIX, Segment, file_name
 from glasslog.log.segment_indexes import INDEX_SUFFIXES
+from glasslog.log.segment_recovery import recover_segment
 
 SNAPSHOT_SUFFIX = ".snapshot"
 _LEFTOVER_SUFFIXES = (".cleaned", ".swap", ".deleted", ".tmp")
@@ -162,7 +163,7 @@ def _complete_swaps(folder: Folder, names: Sequence[str]) -> Sequence[str]:
     logs = [_parse_offset(folder.path, name) for name in names if name.endswith(LOG_SUFFIX)]
     for offset in [_parse_offset(folder.path, name) for name in names if name.endswith(swap)]:
         segment = folder.segment(offset, suffix=SWAP_SUFFIX)
-        found = segment.recover(trusted_below=0, on_batch=_ignore)
+        found = recover_segment(segment, trusted_below=0, on_batch=_ignore)
         segment.abandon()
         if found.problem is not None or not found.size_bytes:
             if offset in logs:
@@ -211,15 +212,21 @@ def _parse_offset(path: str, name: str) -> int:
 # --- segments ---------------------------------------------------------------------------------------------
 
 
-def open_clean(folder: Folder) -> list[Segment] | None:
-    """The segments after an orderly stop; None when the last one's tail is not sound after all."""
+def open_clean(folder: Folder, *, recovery_point: int) -> list[Segment] | None:
+    """The segments after an orderly stop; None when nobody can tell where the last one ends.
+
+    All up to ``recovery_point`` was synced then: damage before it is left for readers to meet.
+    """
     segments = [folder.segment(offset) for offset in folder.segment_offsets]
     measure_closed(segments)
+    last = segments[-1]
     try:
-        segments[-1].measure()
-        segments[-1].find_end()
+        last.measure()
+        last.find_end()
     except CorruptBatch:
-        return None
+        if recovery_point <= last.base_offset:
+            return None
+        last.next_offset = recovery_point
     return segments
 
 
@@ -298,7 +305,7 @@ class Recoverer:
 
     def _recover(self, segment: Segment) -> bool:
         """Check one segment; False when it was cut, so that nothing after it can be kept."""
-        found = segment.recover(trusted_below=self._recovery_point, on_batch=self._learn)
+        found = recover_segment(segment, trusted_below=self._recovery_point, on_batch=self._learn)
         self._scanned_bytes += found.size_bytes
         segment.next_offset = found.next_offset
         if found.problem is None:

@@ -57,7 +57,7 @@ def create_log(folder: Folder, limit: RecoveryLimit, log_start_offset: int) -> O
 
 def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_ms: int) -> OpenedLog:
     """What is in the folder, cut at the first bad batch after an unclean stop."""
-    segments = open_clean(folder) if clean_shutdown else None
+    segments = open_clean(folder, recovery_point=limit.recovery_point) if clean_shutdown else None
     epochs = load_epochs(folder)
     report, recovery_point = RecoveryReport(), limit.recovery_point
     index_from: int | None = None

@@ -6,32 +6,31 @@ holds none.  An operation that the OS refuses is a ``StorageError`` that names t
 Source: Kafka's ``LogSegment``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from struct import Struct
 from typing import NamedTuple
 
 from glasslog.common.errors import StorageError
 from glasslog.common.runtime.protocols import Buffer, File, FileSystem
 from glasslog.log.batch import (
-    ATTRIBUTES_POSITION,
-    HEADER,
     HEADER_BYTES,
     LENGTH_PREFIX_BYTES,
-    MAGIC,
     NO_TIMESTAMP,
     BatchHeader,
     CorruptBatch,
     check_header,
+    compute_crc,
     parse_header,
     validate_batch,
 )
-from glasslog.log.checksum import crc32c
-from glasslog.log.index import OffsetIndex
+from glasslog.log.codec import CODEC
+from glasslog.log.damage import DamagedLog
+from glasslog.log.index import IndexEntry, OffsetIndex, UnsoundEntry
 from glasslog.log.markers import EndTransactionMarker, decode_marker
 from glasslog.log.segment_indexes import INDEX_SUFFIX, INDEX_SUFFIXES, SegmentIndexes
 from glasslog.log.time_index import TimeIndex, TimestampOffset
 from glasslog.log.transaction_index import AbortedTransaction, TransactionIndex
+from glasslog.log.walk_types import SoundPart, Stop
 
 LOG_SUFFIX = ".log"
 CLEANED_SUFFIX = ".cleaned"
@@ -44,25 +43,16 @@ DELETED_SUFFIX = ".deleted"
 MAX_RELATIVE_OFFSET = (1 << 31) - 1
 MAX_SEGMENT_BYTES = (1 << 31) - 1
 
-_WALK = Struct(">qi11xi")
-"""Base offset, batch length and last offset delta: all that cutting at a batch boundary needs."""
-
 _SCAN_BYTES = 32 * 1024
-_VALIDATE_BYTES = 1024 * 1024
 _MAX_CURSORS = 16
 _WARM_BYTES = 1024 * 1024
 _HOT_TAIL_BYTES = 16 * 1024 * 1024
 """Of what this process wrote, the end that is taken to be in the page cache: to ask costs a third more."""
 
+REBUILD = -1
+"""The length of a ``ColdRead`` that waits for an index to be built anew."""
+
 _NEVER = 1 << 62
-
-
-class Recovery(NamedTuple):
-    """The sound part of a segment: its size, the offset after it, and why it ends (None: the file does)."""
-
-    size_bytes: int
-    next_offset: int
-    problem: str | None
 
 
 def file_name(offset: int, suffix: str) -> str:
@@ -80,6 +70,15 @@ class ColdRead(Exception):  # noqa: N818 - nothing is wrong: the disk has to be 
         self.position = position
 
 
+class _Wanted(NamedTuple):
+    """Where to read, and what of it."""
+
+    position: int
+    lowest_offset: int
+    upper_offset: int
+    cached_only: bool
+
+
 class Segment:
     """Batches from ``base_offset`` up to ``next_offset``, of which only the last segment's grows."""
 
@@ -87,13 +86,14 @@ class Segment:
         "_cursors",
         "_file",
         "_files",
+        "_index_is_rebuilt",
         "_index_is_warm",
-        "_indexes",
         "_pins",
         "_release_when_unpinned",
         "_written_from",
         "base_offset",
         "created_ms",
+        "indexes",
         "next_offset",
         "rolling_timestamp",
         "size_bytes",
@@ -109,19 +109,20 @@ class Segment:
         suffix: str = "",
     ) -> None:
         self._files = files
-        self._indexes = SegmentIndexes(
+        self.indexes = SegmentIndexes(
             files,
             f"{directory}/{file_name(base_offset, '')}",
             base_offset=base_offset,
             interval_bytes=index_interval_bytes,
         )
-        self._indexes.name_suffix = suffix
+        self.indexes.name_suffix = suffix
         self._file: File | None = None
         self._cursors: dict[int, int] = {}
         self._pins = 0
         self._release_when_unpinned = False
         self._written_from = _NEVER
         self._index_is_warm = False
+        self._index_is_rebuilt = False
         self.base_offset = base_offset
         self.next_offset = base_offset
         self.size_bytes = 0
@@ -134,11 +135,11 @@ class Segment:
 
     @property
     def path(self) -> str:
-        return self._indexes.path(LOG_SUFFIX)
+        return self.indexes.path(LOG_SUFFIX)
 
     @property
     def index_path(self) -> str:
-        return self._indexes.path(INDEX_SUFFIX)
+        return self.indexes.path(INDEX_SUFFIX)
 
     @property
     def is_open(self) -> bool:
@@ -148,13 +149,13 @@ class Segment:
         """Make the file, empty, without indexes. The caller syncs the folder."""
         try:
             for suffix in INDEX_SUFFIXES:
-                if self._files.exists(self._indexes.path(suffix)):
-                    self._files.remove(self._indexes.path(suffix))
+                if self._files.exists(self.indexes.path(suffix)):
+                    self._files.remove(self.indexes.path(suffix))
             self._file = self._files.open(self.path, create=True)
             self._file.truncate(0)
         except OSError as error:
             raise self._refused("created", error) from error
-        self._indexes.begin()
+        self.indexes.begin()
 
     def measure(self) -> None:
         """Learn the file's size from the OS."""
@@ -190,17 +191,17 @@ class Segment:
 
     def release(self) -> None:
         """Save the indexes and give the memory and the handle back; the next use takes them again."""
-        if self._indexes.is_loaded:
+        if self.indexes.is_loaded:
             self.save_index()
-        if self._indexes.is_loaded or self._file is not None:
+        if self.indexes.is_loaded or self._file is not None:
             self.abandon()
 
     def abandon(self) -> None:
         """Give the memory and the handle back without writing anything."""
-        self._indexes.forget()
+        self.indexes.forget()
         self._cursors.clear()
         self._written_from = _NEVER
-        self._index_is_warm = False
+        self._index_is_warm = self._index_is_rebuilt = False
         if self._pins:
             self._release_when_unpinned = True
             return
@@ -212,7 +213,7 @@ class Segment:
         The log's file is the last of them, so that its name tells of all.  The caller syncs the folder.
         Raises ``StorageError``; then the names are as they were, as far as the OS lets them.
         """
-        before = self._indexes.name_suffix
+        before = self.indexes.name_suffix
         renamed: list[tuple[str, str]] = []
         try:
             for path in filter(self._files.exists, self._paths()):
@@ -224,11 +225,11 @@ class Segment:
                 for path, target in reversed(renamed):
                     self._files.rename(target, path)
             raise self._refused("renamed", error) from error
-        self._indexes.name_suffix = suffix
+        self.indexes.name_suffix = suffix
 
     def _paths(self) -> list[str]:
         """The log's own is the last one."""
-        return [*map(self._indexes.path, INDEX_SUFFIXES), self.path]
+        return [*map(self.indexes.path, INDEX_SUFFIXES), self.path]
 
     def remove_files(self) -> None:
         """Delete the segment's files; the caller syncs the folder.
@@ -244,19 +245,19 @@ class Segment:
 
     def seal(self) -> None:
         """No batch will follow, for now: complete the indexes."""
-        self._indexes.seal()
+        self.indexes.seal()
 
     def save_index(self) -> None:
         """Write what is new in the indexes; ``sync_index`` makes it durable."""
-        self._indexes.save()
+        self.indexes.save()
 
     def save_transactions(self) -> bool:
         """Write what is new of the aborted transactions; False when there is nothing to sync."""
-        return self._indexes.save_transactions()
+        return self.indexes.save_transactions()
 
     def sync_index(self) -> None:
         """Make the saved indexes durable; may run in another thread, beside a removal."""
-        self._indexes.sync()
+        self.indexes.sync()
 
     def _handle(self) -> File:
         if self._file is None:
@@ -289,10 +290,12 @@ class Segment:
     def warm(self, length: int, position: int) -> None:
         """Bring a range, of ``length`` 0 the index, into the page cache; blocks, may run in another thread.
 
-        The segment is pinned meanwhile.
-
-        What the disk refuses is left for the reader to meet.
+        Of ``length`` ``REBUILD`` the index is built anew.  The segment is pinned meanwhile.  What the disk
+        refuses is left for the reader to meet.
         """
+        if length == REBUILD:
+            self._rebuild_indexes()
+            return
         with suppress(OSError):
             if not length:
                 self._index_is_warm = True
@@ -304,7 +307,7 @@ class Segment:
 
     def append(self, parts: Sequence[Buffer], size_bytes: int, headers: Sequence[BatchHeader]) -> None:
         """Write ``parts``, together the batches of ``headers``; nothing counts unless all is written."""
-        indexes = self._indexes
+        indexes = self.indexes
         if not indexes.is_ready:
             self._prepare_indexes()
         position = self.size_bytes
@@ -360,8 +363,8 @@ class Segment:
         if size_bytes == 0:
             self.rolling_timestamp = self.created_ms = None
         self._prepare_indexes()
-        self._indexes.transactions(self.next_offset)
-        self._indexes.truncate(position=size_bytes, offset=next_offset)
+        self.indexes.transactions(self.next_offset)
+        self.indexes.truncate(position=size_bytes, offset=next_offset)
         self.save_index()
         self.sync_index()
         try:
@@ -372,31 +375,42 @@ class Segment:
             raise self._refused("truncated", error) from error
         self.size_bytes = size_bytes
         self.next_offset = next_offset
-        self._indexes.largest = self._walk_largest()
+        self.indexes.largest = self._walk_largest()
 
     # --- scanning ---------------------------------------------------------------------------------------
 
-    def headers(self, position: int = 0, *, cached_only: bool = False) -> Iterator[tuple[BatchHeader, int]]:
+    def headers(
+        self, position: int = 0, *, first_offset: int | None = None, cached_only: bool = False
+    ) -> Iterator[tuple[BatchHeader, int]]:
         """Every batch's header and position from a boundary on; checksums are not read.
 
-        Raises ``CorruptBatch``, naming file and position, at bytes that are no header.
+        Raises ``DamagedLog`` at bytes that are no header; ``first_offset`` is what the first one is looked at
+        for.
         """
         chunk: Buffer = b""
         chunk_start = 0
+        offset = self.base_offset if first_offset is None else first_offset
         while position < self.size_bytes:
             if position + HEADER_BYTES > chunk_start + len(chunk):
                 chunk, chunk_start = self._pread(_SCAN_BYTES, position, cached_only=cached_only), position
-            header = self._sensible_header(chunk, position - chunk_start, position)
+            header = self._sensible_header(chunk, position - chunk_start, position, offset)
             yield header, position
             position += header.size_bytes
+            offset = header.next_offset
 
-    def _sensible_header(self, chunk: Buffer, chunk_position: int, position: int) -> BatchHeader:
+    def _sensible_header(self, chunk: Buffer, chunk_position: int, position: int, offset: int) -> BatchHeader:
         try:
             header = parse_header(chunk, chunk_position)
             check_header(header, position=position, available_bytes=self.size_bytes - position)
         except CorruptBatch as error:
-            raise CorruptBatch(f"{self.path}: {error}") from None
+            raise self.damaged(str(error), position=position, offset=offset) from None
         return header
+
+    def damaged(self, reason: str, *, position: int, offset: int) -> DamagedLog:
+        """What is to be raised of the bytes at ``position``."""
+        return DamagedLog(
+            reason, path=self.path, base_offset=self.base_offset, position=position, offset=offset
+        )
 
     def position_before(self, offset: int) -> int:
         """A batch boundary at or before the batch that holds ``offset``, as near as the index knows."""
@@ -408,96 +422,37 @@ class Segment:
         for header, _ in self.headers(self._loaded_index().last_position):
             self.next_offset = header.next_offset
 
-    def recover(self, *, trusted_below: int, on_batch: Callable[[BatchHeader], None]) -> Recovery:
-        """Check every batch in the file and index it again; nothing is cut.
-
-        Batches below offset ``trusted_below`` were synced: their headers are walked, their checksums are not
-        read.  ``on_batch`` is told of the sound batches, in order, that have a producer or another epoch than
-        the one before.
-        """
-        self.measure()
-        self._indexes.begin_anew()
-        indexes, unpack = self._indexes, HEADER.unpack_from
-        quiet_until, largest_timestamp, epoch = -1, NO_TIMESTAMP, None
-        position, next_offset, end = 0, self.base_offset, self.size_bytes
-        chunk, chunk_start, chunk_end = memoryview(b""), 0, 0
-        while position < end:
-            if position + HEADER_BYTES > chunk_end:
-                chunk, chunk_start, chunk_end = self._chunk(position, _VALIDATE_BYTES)
-                if position + HEADER_BYTES > chunk_end:
-                    break
-            fields = unpack(chunk, position - chunk_start)
-            base_offset, batch_length, batch_epoch, magic, crc, _, last_offset_delta = fields[:7]
-            _, max_timestamp, producer_id, _, _, record_count = fields[7:]
-            batch_end = position + LENGTH_PREFIX_BYTES + batch_length
-            batch_next = base_offset + last_offset_delta + 1
-            if (
-                magic != MAGIC
-                or batch_length < HEADER_BYTES - LENGTH_PREFIX_BYTES
-                or batch_end > end
-                or base_offset < next_offset
-                or not 0 <= record_count <= last_offset_delta + 1
-            ):
-                break
-            if batch_next > trusted_below:
-                if batch_end > chunk_end:
-                    chunk, chunk_start, chunk_end = self._chunk(
-                        position, max(_VALIDATE_BYTES, batch_end - position)
-                    )
-                checked = chunk[position + ATTRIBUTES_POSITION - chunk_start : batch_end - chunk_start]
-                if crc32c(checked) != crc:
-                    break
-            # Most batches have nothing to tell: small ones are walked twice as fast without the calls.
-            if position > quiet_until or max_timestamp > largest_timestamp:
-                indexes.note(tuple.__new__(BatchHeader, fields), position)
-                quiet_until, largest_timestamp = indexes.quiet_until, max(max_timestamp, largest_timestamp)
-            if producer_id >= 0 or batch_epoch != epoch:
-                on_batch(tuple.__new__(BatchHeader, fields))
-                epoch = batch_epoch
-            next_offset, position = batch_next, batch_end
-        self.seal()
-        problem = None if position >= end else self._problem_at(position, next_offset)
-        return Recovery(position, next_offset, problem)
-
-    def _chunk(self, position: int, length: int) -> tuple[memoryview, int, int]:
-        """Bytes from ``position`` on, where they begin and where they end."""
-        data = memoryview(self._pread(length, position))
-        return data, position, position + len(data)
-
-    def _problem_at(self, position: int, next_offset: int) -> str:
-        """What is wrong with the batch at ``position``, which ``recover`` stopped at."""
-        try:
-            header = self._sensible_header(self._pread(HEADER_BYTES, position), 0, position)
-            _check_order(header, next_offset=next_offset, path=self.path, position=position)
-        except CorruptBatch as error:
-            return str(error)
-        try:
-            validate_batch(self._pread(header.size_bytes, position))
-        except CorruptBatch as error:
-            return f"{self.path}: what begins at position {position} is damaged: {error}"
-        return f"{self.path}: the bytes at position {position} changed while they were read"
-
     # --- indexes ----------------------------------------------------------------------------------------
 
     def _loaded_index(self) -> OffsetIndex:
-        index = self._indexes.offsets(self.size_bytes)
+        index = self.indexes.offsets(self.size_bytes)
         while index is None:
             self._build_indexes()
-            index = self._indexes.offsets(self.size_bytes)
+            index = self.indexes.offsets(self.size_bytes)
         return index
 
     def _loaded_times(self) -> TimeIndex:
-        index = self._indexes.times(self.next_offset)
+        index = self.indexes.times(self.next_offset)
         while index is None:
             self._build_indexes()
-            index = self._indexes.times(self.next_offset)
+            index = self.indexes.times(self.next_offset)
         return index
 
     def _build_indexes(self) -> None:
-        self._indexes.begin_anew()
+        self.indexes.begin_anew()
         for header, position in self.headers():
-            self._indexes.note(header, position)
+            self.indexes.note(header, position)
         self.seal()
+
+    def _rebuild_indexes(self) -> None:
+        """As ``_build_indexes``, beside readers, of a segment that does not grow."""
+        fresh = self.indexes.fresh()
+        with suppress(DamagedLog, StorageError):
+            for header, position in self.headers():
+                fresh.note(header, position)
+        fresh.seal()
+        self.indexes.adopt(fresh)
+        self._index_is_rebuilt = True
 
     def _prepare_indexes(self) -> None:
         """Before batches are noted."""
@@ -507,15 +462,15 @@ class Segment:
 
     def largest_timestamp(self) -> TimestampOffset:
         """The largest timestamp here and its batch's last offset; -1 and the base offset where is none."""
-        largest = self._indexes.largest
+        largest = self.indexes.largest
         if largest is None and self.size_bytes:
-            largest = self._indexes.load_largest(self.next_offset)
+            largest = self.indexes.load_largest(self.next_offset)
             if largest is None:
                 self._build_indexes()
-                largest = self._indexes.largest
+                largest = self.indexes.largest
         if largest is None:
             largest = TimestampOffset(NO_TIMESTAMP, self.base_offset)
-        self._indexes.largest = largest
+        self.indexes.largest = largest
         return largest
 
     def first_timestamp(self) -> int:
@@ -543,7 +498,7 @@ class Segment:
     @property
     def index_bytes(self) -> int:
         """What the larger index file would have with one more entry, as far as they are loaded."""
-        return self._indexes.next_bytes
+        return self.indexes.next_bytes
 
     def add_aborted(self, transaction: AbortedTransaction) -> None:
         """Index a transaction whose marker lies here; only of a segment that is being written."""
@@ -554,11 +509,11 @@ class Segment:
     @property
     def transactions(self) -> TransactionIndex | None:
         """The aborted transactions that end here; None: their file is unsound, the batches have to tell."""
-        return self._indexes.transactions(self.next_offset)
+        return self.indexes.transactions(self.next_offset)
 
     @transactions.setter
     def transactions(self, index: TransactionIndex) -> None:
-        self._indexes.set_transactions(index)
+        self.indexes.set_transactions(index)
 
     def marker_at(self, header: BatchHeader, position: int) -> EndTransactionMarker | None:
         """What the control batch at ``position`` says; ``StorageError`` when that can not be read."""
@@ -573,76 +528,109 @@ class Segment:
 
     def _find(self, offset: int, *, cached_only: bool = False) -> tuple[int, BatchHeader | None]:
         """The first batch that ends at or after ``offset``: its position and header (None: there is none)."""
-        if cached_only and not (self._index_is_warm or self._indexes.knows_offsets):
+        if cached_only and not (self._index_is_warm or self.indexes.knows_offsets):
             raise ColdRead(self, length=0, position=0)
-        start = self._loaded_index().position_before(offset)
-        try:
-            return self._find_from(start, offset, cached_only=cached_only)
-        except CorruptBatch:
-            if start == 0:
-                raise
-        # The index may be what is damaged: only a walk from the beginning tells.
+        for entry in self._loaded_index().entries_before(offset):
+            try:
+                return self._find_from(entry, offset, cached_only=cached_only)
+            except UnsoundEntry:
+                # It may be the batch there that is damaged: the entry before it tells.
+                continue
+        if cached_only and not self._index_is_rebuilt:
+            raise ColdRead(self, length=REBUILD, position=0)
         self._build_indexes()
-        return self._find_from(0, offset)
+        return self._find_from(self._loaded_index().entries_before(offset)[0], offset)
 
     def _find_from(
-        self, start: int, offset: int, *, cached_only: bool = False
+        self, entry: IndexEntry, offset: int, *, cached_only: bool = False
     ) -> tuple[int, BatchHeader | None]:
-        for header, position in self.headers(start, cached_only=cached_only):
-            if position == start > 0 and header.base_offset > offset:
-                raise CorruptBatch(f"{self.index_path}: position {start} lies after offset {offset}")
-            if header.last_offset >= offset:
-                return position, header
+        before: tuple[BatchHeader, int] | None = None
+        try:
+            for header, position in self.headers(
+                entry.position, first_offset=entry.after_offset + 1, cached_only=cached_only
+            ):
+                if before is None and entry.position and not entry.fits(header):
+                    raise UnsoundEntry
+                lowest = entry.after_offset + 1 if before is None else before[0].next_offset
+                if header.base_offset < lowest:
+                    text = f"batch at position {position}: base offset {header.base_offset} is below {lowest}"
+                    raise self.damaged(text, position=position, offset=lowest)
+                if header.last_offset >= offset:
+                    if header.base_offset > offset and before is not None:
+                        self._check_gap(*before, cached_only=cached_only)
+                    return position, header
+                before = header, position
+        except DamagedLog:
+            if before is None and entry.position:
+                raise UnsoundEntry from None
+            raise
         return self.size_bytes, None
+
+    def _check_gap(self, header: BatchHeader, position: int, *, cached_only: bool) -> None:
+        """Compaction leaves gaps; but the batch before one may have lost sight of its end."""
+        try:
+            validate_batch(self._pread(header.size_bytes, position, cached_only=cached_only))
+        except CorruptBatch as error:
+            raise self.damaged(str(error), position=position, offset=header.base_offset) from None
 
     def read(
         self, offset: int, *, max_bytes: int, upper_offset: int, minimum_one: bool, cached_only: bool = False
     ) -> memoryview | None:
         """Whole batches from the one holding ``offset``, all below ``upper_offset``; None when past the end.
 
-        With ``minimum_one`` a first batch larger than ``max_bytes`` is returned all the same.  Raises
-        ``ColdRead`` with ``cached_only`` when it would have to wait for the disk.
+        Only such whose checksums hold: raises ``DamagedLog`` when the first one's does not.  With
+        ``minimum_one`` a first batch larger than ``max_bytes`` is returned all the same.  Raises ``ColdRead``
+        with ``cached_only`` when it would have to wait for the disk.
         """
-        position = self._cursors.get(offset, -1)
+        position, lowest = self._cursors.get(offset, -1), offset
         if position < 0:
             position, header = self._find(offset, cached_only=cached_only)
             if header is None:
                 return None
+            lowest = header.base_offset
         if position >= self.size_bytes:
             return None
-        length = min(max(max_bytes, HEADER_BYTES), self.size_bytes - position)
+        wanted = _Wanted(position, lowest, upper_offset, cached_only)
+        data, found = self._read_sound(wanted, max_bytes)
+        if minimum_one and not (found.size_bytes or found.stop):
+            size_bytes = self._sensible_header(data, 0, position, lowest).size_bytes
+            if size_bytes > max_bytes:
+                data, found = self._read_sound(wanted, size_bytes)
+        if found.stop == Stop.ORDER and found.size_bytes:
+            # This batch or the next one is damaged: it does not count either.
+            data, found = self._read_sound(wanted, found.last_position)
+            found = found if found.size_bytes else found._replace(stop=Stop.ORDER)
+        if found.stop and not found.size_bytes:
+            raise self._damaged_batch(data, found.stop, position, lowest)
+        if found.size_bytes:
+            self._remember(found.next_offset, position + found.size_bytes)
+        return memoryview(data)[: found.size_bytes]
+
+    def _read_sound(self, wanted: "_Wanted", limit_bytes: int) -> tuple[Buffer, SoundPart]:
+        position, lowest_offset, upper_offset, cached_only = wanted
+        # The header after them confirms where they end.
+        length = min(max(limit_bytes, 0) + HEADER_BYTES, self.size_bytes - position)
         data = self._pread(length, position, cached_only=cached_only)
-        end, next_offset = self._cut(data, position, upper_offset=upper_offset)
-        if not end and minimum_one:
-            length = self._sensible_header(data, 0, position).size_bytes
-            data = self._pread(length, position, cached_only=cached_only)
-            end, next_offset = self._cut(data, position, upper_offset=upper_offset)
-        if end > max_bytes and not minimum_one:
-            return memoryview(b"")
-        if end:
-            self._remember(next_offset, position + end)
-        return memoryview(data)[:end]
+        return data, CODEC.walk_sound(data, limit_bytes, lowest_offset, upper_offset, self.next_offset)
+
+    def _damaged_batch(self, data: Buffer, stop: int, position: int, offset: int) -> DamagedLog:
+        """Why the batch that ``data`` begins with can not be served."""
+        header = parse_header(data)
+        if stop == Stop.CHECKSUM:
+            computed = compute_crc(data, 0, header.size_bytes)
+            reason = f"checksum is {computed:#010x}, the header says {header.crc:#010x}"
+        else:
+            reason = f"its header does not fit here: {header}"
+        text = f"batch at position {position} (offset {offset}): {reason}"
+        return self.damaged(text, position=position, offset=offset)
+
+    def bytes_at(self, position: int, length: int) -> Buffer:
+        """What lies there, as far as the file goes; neither sound nor whole batches."""
+        return self._pread(length, position)
 
     def batch_at(self, position: int, size_bytes: int) -> Buffer:
         """The bytes of the batch at a known boundary."""
         return self._pread(size_bytes, position)
-
-    def _cut(self, data: Buffer, position: int, *, upper_offset: int) -> tuple[int, int]:
-        """Where the last whole batch below ``upper_offset`` ends in ``data``, and the offset after it."""
-        available = len(data)
-        if position + available == self.size_bytes and upper_offset >= self.next_offset:
-            return available, self.next_offset
-        known = self._loaded_index().boundary_below(position=position + available, offset=upper_offset)
-        end, next_offset = max(0, known - position), self.base_offset
-        while end + HEADER_BYTES <= available:
-            base_offset, batch_length, last_offset_delta = _WALK.unpack_from(data, end)
-            if batch_length < HEADER_BYTES - LENGTH_PREFIX_BYTES or last_offset_delta < 0:
-                raise CorruptBatch(f"{self.path}: batch at position {position + end} makes no sense")
-            next_end = end + batch_length + LENGTH_PREFIX_BYTES
-            if next_end > available or base_offset + last_offset_delta >= upper_offset:
-                return end, base_offset
-            end, next_offset = next_end, base_offset + last_offset_delta + 1
-        return end, next_offset
 
     def _remember(self, next_offset: int, position: int) -> None:
         """Readers go on where they stopped: keep that place, so that they need not search."""
@@ -652,14 +640,6 @@ class Segment:
             cursors[next_offset] = position
             if len(cursors) > _MAX_CURSORS:
                 del cursors[next(iter(cursors))]
-
-
-def _check_order(header: BatchHeader, *, next_offset: int, path: str, position: int) -> None:
-    if header.base_offset < next_offset:
-        raise CorruptBatch(
-            f"{path}: batch at position {position} begins at offset {header.base_offset}, "
-            f"the one before ends at {next_offset - 1}"
-        )
 
 
 def _reason(error: OSError) -> str:

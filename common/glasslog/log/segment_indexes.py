@@ -18,6 +18,7 @@ from glasslog.log.index import OffsetIndex
 from glasslog.log.time_index import ENTRY_BYTES as TIME_ENTRY_BYTES
 from glasslog.log.time_index import TimeIndex, TimestampOffset
 from glasslog.log.transaction_index import TransactionIndex
+from glasslog.log.walk_types import Indexed
 
 INDEX_SUFFIX = ".index"
 TIME_INDEX_SUFFIX = ".timeindex"
@@ -36,12 +37,12 @@ class SegmentIndexes:
     __slots__ = (
         "_base_offset",
         "_files",
-        "_interval_bytes",
         "_offsets",
         "_path",
         "_times",
         "_transactions",
         "_unsynced",
+        "interval_bytes",
         "largest",
         "name_suffix",
     )
@@ -51,7 +52,7 @@ class SegmentIndexes:
         self._path = path
         self.name_suffix = ""
         self._base_offset = base_offset
-        self._interval_bytes = interval_bytes
+        self.interval_bytes = interval_bytes
         self._offsets: OffsetIndex | None = None
         self._times: TimeIndex | None = None
         self._transactions: TransactionIndex | None = None
@@ -129,6 +130,20 @@ class SegmentIndexes:
         self._times = TimeIndex(self._base_offset)
         self.largest = TimestampOffset(NO_TIMESTAMP, self._base_offset)
 
+    def fresh(self) -> "SegmentIndexes":
+        """Of the same segment, to be told of every batch and then adopted."""
+        made = SegmentIndexes(
+            self._files, self._path, base_offset=self._base_offset, interval_bytes=self.interval_bytes
+        )
+        made.begin_anew()
+        return made
+
+    def adopt(self, fresh: "SegmentIndexes") -> None:
+        """Take what ``fresh`` knows of offsets and times; another thread may be reading."""
+        self._offsets, self._times = fresh._offsets, fresh._times
+        if self.largest is None or (fresh.largest is not None and fresh.largest > self.largest):
+            self.largest = fresh.largest
+
     def set_transactions(self, index: TransactionIndex) -> None:
         self._transactions = index
 
@@ -154,16 +169,17 @@ class SegmentIndexes:
         assert largest is not None
         if timestamp > largest.timestamp:
             self.largest = largest = TimestampOffset(timestamp, header.last_offset)
-        if position - offsets.last_position > self._interval_bytes:
+        if position - offsets.last_position > self.interval_bytes:
             assert self._times is not None
             offsets.append(header.last_offset, position)
             self._times.maybe_append(largest)
 
-    @property
-    def quiet_until(self) -> int:
-        """``note`` changes nothing for a batch that begins there or before and has no larger timestamp."""
+    def add(self, entry: Indexed) -> None:
+        """Take in what a walk has found to be worth an entry."""
         assert self._offsets is not None
-        return self._offsets.last_position + self._interval_bytes
+        assert self._times is not None
+        self._offsets.append(entry.last_offset, entry.position)
+        self._times.maybe_append(TimestampOffset(entry.largest_timestamp, entry.largest_offset))
 
     @property
     def next_bytes(self) -> int:

@@ -7,8 +7,8 @@ to look.  Source: Kafka's ``UnifiedLog.fetchOffsetByTimestamp`` and ``LogSegment
 
 from collections.abc import Sequence
 
-from glasslog.log.batch import BatchHeader
-from glasslog.log.records import decode_fast
+from glasslog.log.batch import BatchHeader, CorruptBatch
+from glasslog.log.records import RecordTuple, decode_fast
 from glasslog.log.segment import Segment
 
 
@@ -47,7 +47,7 @@ def _largest_of(segment: Segment, lowest_offset: int) -> int:
         if header.base_offset >= lowest_offset:
             largest = max(largest, header.max_timestamp)
         elif header.last_offset >= lowest_offset:
-            for offset, timestamp, *_ in decode_fast(segment.batch_at(position, header.size_bytes)):
+            for offset, timestamp, *_ in _records(segment, header, position):
                 if offset >= lowest_offset:
                     largest = max(largest, timestamp)
     return largest
@@ -65,7 +65,14 @@ def _find_in_segment(segment: Segment, timestamp: int, lowest_offset: int) -> tu
 def _find_in_batch(
     segment: Segment, header: BatchHeader, position: int, timestamp: int, lowest_offset: int
 ) -> tuple[int, int] | None:
-    for offset, record_timestamp, *_ in decode_fast(segment.batch_at(position, header.size_bytes)):
+    for offset, record_timestamp, *_ in _records(segment, header, position):
         if record_timestamp >= timestamp and offset >= lowest_offset:
             return offset, record_timestamp
     return None
+
+
+def _records(segment: Segment, header: BatchHeader, position: int) -> list[RecordTuple]:
+    try:
+        return decode_fast(segment.batch_at(position, header.size_bytes))
+    except CorruptBatch as error:
+        raise segment.damaged(str(error), position=position, offset=header.base_offset) from None

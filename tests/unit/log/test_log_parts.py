@@ -53,8 +53,10 @@ def test_index_finds_the_last_boundary_not_after_an_offset(steps: list[tuple[int
         index.append(offset, position)
         entries.append((offset, position))
     assert index.position_before(100 + asked) == max(p for o, p in entries if o <= 100 + asked)
-    assert index.boundary_below(position=asked, offset=150) == max(
-        p for o, p in entries if p <= asked and o < 150
+    nearest, *before = index.entries_before(100 + asked)
+    assert nearest.position == index.position_before(100 + asked)
+    assert [each.position for each in before] == (
+        [] if not nearest.position else [max(p for _, p in entries if p < nearest.position)]
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, StorageError
+from glasslog.common.errors import ErrorCode, InvariantViolation, StorageError
 from glasslog.common.ids import NodeId, Offset
 from glasslog.common.runtime.memory.files import MemoryFileSystem
 from glasslog.controller.raft import wire
@@ -195,8 +195,10 @@ def test_damage_below_the_recovery_point_is_not_cut_but_reported() -> None:
     files.flip_bit("folder/00000000000000000000.log", 100)
     reopened = DiskRaftLog(files, "folder", config)
     assert reopened.end_offset == 3
-    with pytest.raises(GlasslogError):
-        list(committed_batches(reopened.read(0, end_offset=3, max_bytes=1000)))
+    sound = committed_batches(reopened.read(0, end_offset=3, max_bytes=1000))
+    assert [end_offset for end_offset, _ in sound] == [1]
+    with pytest.raises(StorageError, match="position"):
+        reopened.read(1, end_offset=3, max_bytes=1000)
 
 
 def test_a_torn_tail_is_cut() -> None:

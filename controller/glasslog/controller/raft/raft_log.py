@@ -15,6 +15,7 @@ from glasslog.controller.raft.epochs import NO_SNAPSHOT, LogOutline
 from glasslog.controller.raft.snapshot_files import SnapshotFiles
 from glasslog.log.checkpoint import LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, read_offsets, write_offsets
 from glasslog.log.config import LogConfig
+from glasslog.log.damage import DamagedLog
 from glasslog.log.log import Log
 from glasslog.log.segment import Segment
 from glasslog.metadata.snapshot import Snapshot, SnapshotId
@@ -208,7 +209,10 @@ class DiskRaftLog:
         require(self.end_offset == end_offset, f"truncation to {end_offset} left {self.end_offset}")
 
     def read(self, start_offset: int, *, end_offset: int, max_bytes: int) -> bytes:
-        return bytes(self._log.read(start_offset, max_bytes=max_bytes, upper_offset=end_offset))
+        try:
+            return bytes(self._log.read(start_offset, max_bytes=max_bytes, upper_offset=end_offset))
+        except DamagedLog as error:
+            raise StorageError(str(error)) from error
 
     async def sync(self, blocking: Blocking) -> None:
         pending = self._log.begin_flush()

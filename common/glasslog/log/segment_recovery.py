@@ -1,0 +1,88 @@
+"""Recovery of one segment: checks every batch in its file, and indexes it again.
+
+This module knows how to go through a file in large pieces; it refuses to know what is done about the first
+batch that is not sound.  Source: Kafka's ``LogSegment.recover``.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from glasslog.log.batch import (
+    HEADER_BYTES,
+    NO_TIMESTAMP,
+    BatchHeader,
+    CorruptBatch,
+    check_header,
+    parse_header,
+    validate_batch,
+)
+from glasslog.log.codec import CODEC
+from glasslog.log.segment import Segment
+from glasslog.log.time_index import TimestampOffset
+from glasslog.log.walk_types import ScanState
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+class Recovery(NamedTuple):
+    """The sound part of a segment: its size, the offset after it, and why it ends (None: the file does)."""
+
+    size_bytes: int
+    next_offset: int
+    problem: str | None
+
+
+def recover_segment(
+    segment: Segment, *, trusted_below: int, on_batch: Callable[[BatchHeader], None]
+) -> Recovery:
+    """Check every batch in the file and index it again; nothing is cut.
+
+    Batches below offset ``trusted_below`` were synced: their headers are walked, their checksums are not
+    read.  ``on_batch`` is told of the sound batches, in order, that have a producer or another epoch than
+    the one before.
+    """
+    segment.measure()
+    indexes = segment.indexes
+    indexes.begin_anew()
+    state = ScanState(0, segment.base_offset, NO_TIMESTAMP, segment.base_offset, 0, None)
+    end, wanted = segment.size_bytes, _CHUNK_BYTES
+    while state.position < end:
+        start, chunk = state.position, segment.bytes_at(state.position, wanted)
+        scan = CODEC.scan_batches(chunk, start, end, trusted_below, indexes.interval_bytes, state)
+        state = scan.state
+        for entry in scan.entries:
+            indexes.add(entry)
+        for position in scan.notable:
+            on_batch(parse_header(chunk, position - start))
+        if scan.stop or end - state.position < HEADER_BYTES:
+            break
+        before, wanted = wanted, _CHUNK_BYTES
+        if state.position == start:
+            # A batch that is larger than a piece is read as a whole, once.
+            wanted = max(_CHUNK_BYTES, parse_header(chunk).size_bytes)
+            if wanted <= before:
+                break
+    indexes.largest = TimestampOffset(state.largest_timestamp, state.largest_offset)
+    segment.seal()
+    problem = None if state.position >= end else _problem_at(segment, state.position, state.next_offset)
+    return Recovery(state.position, state.next_offset, problem)
+
+
+def _problem_at(segment: Segment, position: int, next_offset: int) -> str:
+    """What is wrong with the batch at ``position``, where the walk ended."""
+    path, left = segment.path, segment.size_bytes - position
+    try:
+        header = parse_header(segment.bytes_at(position, HEADER_BYTES))
+        check_header(header, position=position, available_bytes=left)
+    except CorruptBatch as error:
+        return f"{path}: {error}"
+    if header.base_offset < next_offset:
+        return (
+            f"{path}: batch at position {position} begins at offset {header.base_offset}, "
+            f"the one before ends at {next_offset - 1}"
+        )
+    try:
+        validate_batch(segment.bytes_at(position, header.size_bytes))
+    except CorruptBatch as error:
+        return f"{path}: what begins at position {position} is damaged: {error}"
+    return f"{path}: the bytes at position {position} changed while they were read"
