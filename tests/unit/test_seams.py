@@ -29,7 +29,7 @@ CORES = (
     "broker/glasslog/broker/controller_finder.py",
     "broker/glasslog/broker/observed_log.py",
     "client/glasslog/client/accumulator.py",
-    "client/glasslog/client/assignors.py",
+    "client/glasslog/client/assignors/*.py",
     "client/glasslog/client/cluster.py",
     "client/glasslog/client/consumer_protocol.py",
     "client/glasslog/client/partitioner.py",

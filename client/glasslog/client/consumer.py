@@ -313,6 +313,10 @@ class Consumer:
             await self._wait(100)
         return offset
 
+    def positions(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        """As ``position``, of every partition where it is known."""
+        return self._positions(_position)
+
     def lag(self, partition: TopicPartition) -> int | None:
         """Offsets between the position and the end as last seen; ``None`` before the first fetch."""
         state = self._subscription.state(partition)
@@ -328,7 +332,7 @@ class Consumer:
         """
         membership = self._need_group()
         if offsets is None:
-            wanted = self._positions(_position)
+            wanted = self.positions()
         else:
             wanted = {
                 partition: offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(offset)

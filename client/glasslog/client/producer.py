@@ -137,14 +137,29 @@ class Producer:
         REQUEST_TIMED_OUT, and ``TypeError`` for what is not bytes.  When it raises or is cancelled, nothing
         has been queued.
         """
+        key_bytes, value_bytes = self.serialized(key, value)
+        return await self.send_serialized(topic, value_bytes, key_bytes, partition, timestamp_ms, headers)
+
+    def serialized(self, key: object, value: object) -> tuple[bytes | None, bytes | None]:
+        """Key and value as ``send`` makes bytes of them. May be called from any thread."""
+        return _to_bytes("key", key, self._key_serializer), _to_bytes("value", value, self._value_serializer)
+
+    async def send_serialized(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        timestamp_ms: int | None,
+        headers: Headers,
+    ) -> Delivery:
+        """``send``, without serializers."""
         partitions = await self._prepare(topic)
-        key_bytes = _to_bytes("key", key, self._key_serializer)
-        value_bytes = _to_bytes("value", value, self._value_serializer)
-        self._check_size(len(key_bytes or b"") + len(value_bytes or b""), headers)
-        target = self._target(topic, partitions, partition, key_bytes)
+        self._check_size(len(key or b"") + len(value or b""), headers)
+        target = self._target(topic, partitions, partition, key)
         timestamp = self._timestamp(timestamp_ms)
         batch = self._accumulator.append(
-            target, (timestamp, key_bytes, value_bytes, headers), now_ms=self._clock.now_ms()
+            target, (timestamp, key, value, headers), now_ms=self._clock.now_ms()
         )
         if self._accumulator.attention:
             self._attend(target)

@@ -77,6 +77,7 @@ class FakeBroker:
     def __init__(self, world: MemoryWorld, host: str = "broker-1") -> None:
         self.world = world
         self.host = host
+        self.port = PORT
         self.logs: dict[str, list[FakeLog]] = {}
         self.groups: dict[str, FakeGroup] = {}
         self.calls: dict[str, int] = {}
@@ -91,7 +92,7 @@ class FakeBroker:
 
     @property
     def address(self) -> str:
-        return f"{self.host}:{PORT}"
+        return f"{self.host}:{self.port}"
 
     async def __aenter__(self) -> "FakeBroker":
         await self.start()
@@ -209,7 +210,7 @@ class FakeBroker:
 
     async def _on_Metadata(self, request: pb.MetadataRequest) -> pb.MetadataResponse:  # noqa: N802
         answer = pb.MetadataResponse(cluster_id="fake", controller_id=-1, metadata_offset=1)
-        answer.brokers.add(id=1, host=self.host, port=PORT)
+        answer.brokers.add(id=1, host=self.host, port=self.port)
         for name in sorted(self.logs) if request.all_topics else request.topics:
             if name not in self.logs:
                 answer.topics.add(name=name, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
@@ -276,7 +277,7 @@ class FakeBroker:
         self, request: pb.FindCoordinatorRequest
     ) -> pb.FindCoordinatorResponse:
         code = self._fault("FindCoordinator")
-        return pb.FindCoordinatorResponse(error_code=code, node_id=1, host=self.host, port=PORT)
+        return pb.FindCoordinatorResponse(error_code=code, node_id=1, host=self.host, port=self.port)
 
     async def _on_JoinGroup(self, request: pb.JoinGroupRequest) -> pb.JoinGroupResponse:  # noqa: N802
         code = self._fault("JoinGroup")

@@ -79,7 +79,7 @@ def run(main: Callable[[Runtime], Awaitable[T]], *, max_message_bytes: int | Non
         return await main(production_runtime(max_message_bytes=max_message_bytes, blocking=blocking))
 
     try:
-        with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(enter())
     finally:
         blocking.close()
@@ -100,7 +100,8 @@ async def wait_for_termination() -> None:
     await asked.wait()
 
 
-def _new_event_loop() -> asyncio.AbstractEventLoop:
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where there is one."""
     try:
         import uvloop
     except ImportError:

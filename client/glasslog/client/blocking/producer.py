@@ -1,0 +1,240 @@
+"""``Producer`` for plain scripts: records are handed over to the loop, and their fate may be asked for.
+
+Refuses to know batches and brokers: the producer within does.
+"""
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import NamedTuple, Unpack
+
+from glasslog.client import delivery as asyncio_delivery
+from glasslog.client import producer as asyncio_producer
+from glasslog.client.blocking.base import BlockingClient, waiting
+from glasslog.client.options import Bootstrap, ProducerKeywords
+from glasslog.client.partitioner import CustomPartitioner
+from glasslog.client.sender import ProducerStats
+from glasslog.client.types import BatchMetadata, Headers, RecordMetadata, Serializer
+from glasslog.common.errors import GlasslogError
+from glasslog.common.runtime.production.thread import HandOver
+from glasslog.common.runtime.protocols import Runtime
+
+_MAX_HANDED_OVER = 4_096
+"""Records that ``send`` has taken but the loop has not: then it waits until the loop has."""
+
+
+class _Outgoing(NamedTuple):
+    """Arguments of ``send_serialized``."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None
+    partition: int | None
+    timestamp_ms: int | None
+    headers: Headers
+
+
+class Delivery:
+    """One record's fate."""
+
+    def __init__(self, producer: "Producer") -> None:
+        self._producer = producer
+        self._queued: asyncio_delivery.Delivery | GlasslogError | TypeError | None = None
+        self._callbacks: list[Callable[[RecordMetadata | GlasslogError], None]] = []
+
+    def result(self) -> RecordMetadata:
+        """Wait for where it was written; raises what it failed with."""
+        return self._producer._wait(self._outcome)
+
+    def done(self) -> bool:
+        """Whether it was acknowledged or given up."""
+        match self._queued:
+            case None:
+                return False
+            case asyncio_delivery.Delivery() as queued:
+                return queued.done()
+            case _:
+                return True
+
+    def add_done_callback(self, callback: Callable[[RecordMetadata | GlasslogError], None]) -> None:
+        """Have ``callback`` called with the outcome, on the background thread: it must not wait for us."""
+        self._producer._thread.post(lambda: self._tell(callback))
+
+    async def _outcome(self) -> RecordMetadata:
+        while self._queued is None:
+            await self._producer._handed_over.drained()
+        if isinstance(self._queued, asyncio_delivery.Delivery):
+            return await self._queued
+        self._producer._unseen.pop(id(self), None)
+        raise self._queued
+
+    def _on_queued(self, queued: asyncio_delivery.Delivery | GlasslogError | TypeError) -> None:
+        self._queued = queued
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            self._tell(callback)
+
+    def _tell(self, callback: Callable[[RecordMetadata | GlasslogError], None]) -> None:
+        match self._queued:
+            case None:
+                self._callbacks.append(callback)
+            case asyncio_delivery.Delivery() as queued:
+                queued.add_done_callback(callback)
+            case GlasslogError() as error:
+                self._producer._unseen.pop(id(self), None)
+                callback(error)
+            case TypeError():
+                # Raised by the next flush: no callback expects it.
+                return
+
+
+class Deliveries:
+    """The fate of many records."""
+
+    def __init__(self, producer: "Producer", within: asyncio_delivery.Deliveries) -> None:
+        self._producer = producer
+        self._within = within
+
+    def result(self) -> list[BatchMetadata]:
+        """Wait for where each run of them was written, in the order given; raises what one failed with."""
+        return self._producer._wait(self._outcome)
+
+    def done(self) -> bool:
+        """Whether everything was acknowledged or given up."""
+        return self._within.done()
+
+    async def _outcome(self) -> list[BatchMetadata]:
+        return await self._within
+
+
+class Producer(BlockingClient[asyncio_producer.Producer]):
+    """Sends records to topics; see ``glasslog.client.Producer``. Any number of threads may use it."""
+
+    def __init__(
+        self,
+        bootstrap_servers: Bootstrap,
+        *,
+        partitioner: CustomPartitioner | None = None,
+        key_serializer: Serializer | None = None,
+        value_serializer: Serializer | None = None,
+        runtime: Runtime | None = None,
+        **options: Unpack[ProducerKeywords],
+    ) -> None:
+        inner = asyncio_producer.Producer(
+            bootstrap_servers,
+            partitioner=partitioner,
+            key_serializer=key_serializer,
+            value_serializer=value_serializer,
+            runtime=runtime,
+            **options,
+        )
+        super().__init__(inner, "producer")
+        self._handed_over: HandOver[tuple[Delivery, _Outgoing]] = HandOver(
+            self._thread, self._queue, limit=_MAX_HANDED_OVER
+        )
+        self._unseen: dict[int, GlasslogError | TypeError] = {}
+        """Refusals of records that nobody has asked after."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._stop(lambda: self._inner.__aexit__(kind, error, trace))
+
+    def send(
+        self,
+        topic: str,
+        value: object,
+        key: object = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: Headers = (),
+    ) -> Delivery:
+        """Hand one record over; its ``result()`` waits for its ``RecordMetadata``, ``flush`` for all.
+
+        Waits only when ``buffer_memory`` is used up.  Raises what a serializer raises, and ``TypeError`` for
+        what is not bytes; every other refusal is the result's, or else the next flush's.
+        """
+        key_bytes, value_bytes = self._inner.serialized(key, value)
+        delivery = Delivery(self)
+        outgoing = _Outgoing(topic, value_bytes, key_bytes, partition, timestamp_ms, headers)
+        if not self._thread.is_held:
+            self._wait(self._handed_over.drained)
+        if not self._handed_over.put((delivery, outgoing)):
+            self._wait(self._handed_over.drained)
+        return delivery
+
+    def send_many(
+        self,
+        topic: str,
+        values: Sequence[bytes],
+        key: bytes | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: Headers = (),
+    ) -> Deliveries:
+        """Queue many values under one key, far cheaper than by ``send``. Serializers are not used."""
+
+        async def work() -> asyncio_delivery.Deliveries:
+            await self._handed_over.drained()
+            return await self._inner.send_many(topic, values, key, partition, timestamp_ms, headers)
+
+        return Deliveries(self, self._wait(work))
+
+    def send_records(
+        self,
+        topic: str,
+        records: Sequence[tuple[bytes | None, bytes | None]],
+        timestamp_ms: int | None = None,
+    ) -> Deliveries:
+        """Queue pairs of key and value, each to its key's partition. Serializers are not used."""
+
+        async def work() -> asyncio_delivery.Deliveries:
+            await self._handed_over.drained()
+            return await self._inner.send_records(topic, records, timestamp_ms)
+
+        return Deliveries(self, self._wait(work))
+
+    def flush(self) -> None:
+        """Send everything handed over before this call and wait for the outcomes.
+
+        Raises the first error since the last flush that nobody was waiting for.
+        """
+        self._wait(self._flush)
+
+    def close(self, timeout_ms: int | None = None) -> None:
+        """Send what is waiting, for at most ``timeout_ms``, then stop. Raises as ``flush`` does."""
+
+        async def work() -> None:
+            await self._handed_over.drained()
+            await self._inner.close(timeout_ms)
+            self._raise_unseen()
+
+        self._stop(work)
+
+    partitions_for = waiting(asyncio_producer.Producer.partitions_for)
+
+    @property
+    def stats(self) -> ProducerStats:
+        """Counters since the start."""
+        return self._inner.stats
+
+    async def _queue(self, items: list[tuple[Delivery, _Outgoing]]) -> None:
+        for delivery, outgoing in items:
+            try:
+                queued: asyncio_delivery.Delivery | GlasslogError | TypeError
+                queued = await self._inner.send_serialized(*outgoing)
+            except (GlasslogError, TypeError) as error:
+                queued = self._unseen[id(delivery)] = error
+            delivery._on_queued(queued)
+
+    async def _flush(self) -> None:
+        await self._handed_over.drained()
+        await self._inner.flush()
+        self._raise_unseen()
+
+    def _raise_unseen(self) -> None:
+        unseen, self._unseen = self._unseen, {}
+        for error in unseen.values():
+            raise error
