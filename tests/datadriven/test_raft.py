@@ -2,6 +2,7 @@
 
 Commands (``node=`` takes one id):
   cluster nodes=3                         new voters 1..3, not started
+  cluster nodes=3 spare=2 disks           likewise; 4 and 5 are none, but ask 1; each disk has an id
   log node=1 epochs=1,1,2                 entries that node 1 has on disk before it starts
   disk node=1 epoch=2 voted=3 leader=3    its hard state before it starts
   start [node=1]                          start one, or all that are down
@@ -16,16 +17,23 @@ Commands (``node=`` takes one id):
   snapshot node=1 [trim]                  of all that it has delivered; cut its log behind it
   damage node=1                           its newest snapshot
   resign node=1
+  add at=1 node=4 | remove at=1 node=2    a change of the voters, asked of node 1
+  transfer at=1 node=2                    leadership
+  replace node=2                          node 2, which is down, comes back with an empty disk
+  move node=2                             node 2, which is down, comes back at another address
+  voters at=1                             whom node 1's log names: id, address, disk
   ask node=1 vote|prevote|begin|end|fetch from=2 epoch=1 ...    a request made by hand; shows the answer
   status                                  role, epoch, log and high watermark of each
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import NodeId
 from glasslog.controller.raft.batches import encode_data
+from glasslog.controller.raft.core import RaftCore
 from glasslog.controller.raft.messages import (
     BeginQuorumEpochRequest,
     Committed,
@@ -40,6 +48,8 @@ from glasslog.controller.raft.messages import (
     VoteRequest,
 )
 from glasslog.controller.raft.types import HardState, QuorumConfig
+from glasslog.controller.raft.voters import VoterSet
+from glasslog.metadata.control_records import UNKNOWN_DIRECTORY
 
 from tests.datadriven.scripts import run_script
 from tests.unit.raft.cores import CLUSTER, Packet, Voter, describe_packet
@@ -92,6 +102,12 @@ class Stage:
         ids = range(1, int(options["nodes"]) + 1)
         self.__init__()  # type: ignore[misc]  # a new stage, under the same name
         self.voters = {i: Voter(i, ids, QuorumConfig(), SteadyRandom(i)) for i in ids}
+        for i in range(len(ids) + 1, len(ids) + 1 + int(options.get("spare", 0))):
+            self.voters[i] = Voter(i, (), QuorumConfig(), SteadyRandom(i))
+            self.voters[i].bootstrap_servers = ("1:1",)
+        if "disks" in flags:
+            for i, voter in self.voters.items():
+                voter.directory_id = bytes([i]) * 16
 
     def do_log(self, options: dict[str, str], flags: list[str]) -> None:
         voter = self._voter(options)
@@ -189,6 +205,42 @@ class Stage:
         data[len(data) // 2] ^= 1
         voter.snapshots[newest] = bytes(data)
 
+    def _change(self, options: dict[str, str], change: Callable[[RaftCore], object]) -> None:
+        voter = self.voters[int(options["at"])]
+        assert voter.core is not None
+        try:
+            change(voter.core)
+        except GlasslogError as error:
+            self.shown.append(f"{error.code.name}: {error}")
+            return
+        self._pump(voter)
+
+    def do_add(self, options: dict[str, str], flags: list[str]) -> None:
+        node_id = NodeId(int(options["node"]))
+        self._change(options, lambda core: core.add_voter(node_id, UNKNOWN_DIRECTORY, self.now_ms))
+
+    def do_remove(self, options: dict[str, str], flags: list[str]) -> None:
+        node_id = NodeId(int(options["node"]))
+        self._change(options, lambda core: core.remove_voter(node_id, UNKNOWN_DIRECTORY, self.now_ms))
+
+    def do_transfer(self, options: dict[str, str], flags: list[str]) -> None:
+        node_id = NodeId(int(options["node"]))
+        self._change(options, lambda core: core.transfer(node_id, self.now_ms))
+
+    def do_replace(self, options: dict[str, str], flags: list[str]) -> None:
+        self._voter(options).lose_disk()
+        self.do_start(options, flags)
+
+    def do_move(self, options: dict[str, str], flags: list[str]) -> None:
+        self._voter(options).port += 1
+        self.do_start(options, flags)
+
+    def do_voters(self, options: dict[str, str], flags: list[str]) -> None:
+        core = self.voters[int(options["at"])].core
+        assert core is not None
+        for voter in core.voters.voters:
+            self.shown.append(f"voter {voter.node_id} at {voter.address} disk {voter.directory_id[:2].hex()}")
+
     def do_resign(self, options: dict[str, str], flags: list[str]) -> None:
         voter = self._voter(options)
         assert voter.core is not None
@@ -211,6 +263,7 @@ class Stage:
             self.shown.append(
                 f"{node_id}: {type(core.role).__name__} epoch={core.epoch} leader={core.leader_id} "
                 f"log={_extent(voter)} starts={_starts(voter)} hw={core.high_watermark}"
+                f"{_named(core.voters)}"
             )
 
     # --- the machinery --------------------------------------------------------------------------------------
@@ -319,6 +372,11 @@ class Stage:
                 case LeaderChanged():
                     pass
         voter.notices.clear()
+
+
+def _named(voters: VoterSet) -> str:
+    """Whom the log names as voters; nothing where only settings do."""
+    return f" voters={','.join(map(str, voters.ids))}" if voters.is_recorded else ""
 
 
 def _extent(voter: Voter) -> str:

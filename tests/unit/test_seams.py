@@ -41,7 +41,16 @@ CORES = (
 )
 SHELLS_AMONG_CORES = frozenset(
     f"controller/glasslog/controller/raft/{name}.py"
-    for name in ("node", "duties", "inbox", "peers", "raft_log", "snapshots", "snapshot_files")
+    for name in (
+        "node",
+        "duties",
+        "inbox",
+        "peers",
+        "raft_log",
+        "snapshots",
+        "snapshot_files",
+        "quorum_admin",
+    )
 )
 """Paths that a pattern of ``CORES`` matches although they are shells."""
 

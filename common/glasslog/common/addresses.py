@@ -26,6 +26,9 @@ class ListenAddress:
         return f"{self.host}:{self.port}"
 
 
+UNKNOWN_ID = -2
+"""In place of the id of the first of ``controller.quorum.bootstrap.servers``; the next one has one less."""
+
 _LISTENER_NAME = re.compile(r"CONTROLLER|(GRPC|KAFKA)(_[A-Z0-9_]+)?")
 
 
@@ -68,3 +71,22 @@ def parse_voters(texts: tuple[str, ...]) -> tuple[Voter, ...]:
             raise ConfigError(f"controller.quorum.voters: {node_id} is named twice")
         voters.append(Voter(node_id=int(node_id), address=address))
     return tuple(voters)
+
+
+def parse_bootstrap_servers(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """``host:port`` entries of ``controller.quorum.bootstrap.servers``; raises ``ConfigError``."""
+    for text in texts:
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError(f"controller.quorum.bootstrap.servers: {text!r} is not host:port")
+    return texts
+
+
+def known_controllers(*, voters: tuple[str, ...], bootstrap_servers: tuple[str, ...]) -> tuple[Voter, ...]:
+    """Whom a broker asks first: voters by their ids, bootstrap servers by ids from ``UNKNOWN_ID`` downwards.
+
+    Raises ``ConfigError`` for what is neither.
+    """
+    servers = parse_bootstrap_servers(bootstrap_servers)
+    unnamed = [Voter(node_id=UNKNOWN_ID - index, address=each) for index, each in enumerate(servers)]
+    return (*parse_voters(voters), *unnamed)

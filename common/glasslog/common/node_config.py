@@ -7,6 +7,7 @@ knows the table; it refuses to know where values come from and what is done with
 import sys
 from dataclasses import dataclass
 
+from glasslog.common.addresses import Voter, known_controllers
 from glasslog.common.config import INT_MAX, LONG_MAX, setting
 
 NEVER_MS = LONG_MAX
@@ -91,7 +92,14 @@ class NodeConfig:
 
     # --- the quorum ---
     controller_quorum_voters: tuple[str, ...] = setting(
-        "controller.quorum.voters", "the voters as id@host:port", default=()
+        "controller.quorum.voters",
+        "the first voters as id@host:port, until the metadata log itself names voters",
+        default=(),
+    )
+    controller_quorum_bootstrap_servers: tuple[str, ...] = setting(
+        "controller.quorum.bootstrap.servers",
+        "controllers as host:port that know who leads; for brokers, and for a controller that is to be added",
+        default=(),
     )
     controller_quorum_election_timeout_ms: int = setting(
         "controller.quorum.election.timeout.ms",
@@ -524,6 +532,14 @@ class NodeConfig:
     @property
     def is_controller(self) -> bool:
         return "controller" in self.process_roles
+
+    @property
+    def known_controllers(self) -> tuple[Voter, ...]:
+        """Whom a broker asks first: voters and bootstrap servers. Raises ``ConfigError``."""
+        return known_controllers(
+            voters=self.controller_quorum_voters,
+            bootstrap_servers=self.controller_quorum_bootstrap_servers,
+        )
 
     @property
     def effective_metadata_log_dir(self) -> str:

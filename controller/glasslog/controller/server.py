@@ -7,7 +7,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from glasslog.common.addresses import ListenAddress, Voter, parse_listeners, parse_voters
+from glasslog.common.addresses import (
+    ListenAddress,
+    Voter,
+    parse_bootstrap_servers,
+    parse_listeners,
+    parse_voters,
+)
 from glasslog.common.errors import ConfigError, StorageError
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.common.node_config import NodeConfig
@@ -43,6 +49,7 @@ class ControllerServer:
         self._node_id = NodeId(config.node_id)
         self._address = _controller_listener(config)
         self._voters = _checked_voters(config)
+        self._bootstrap_servers = parse_bootstrap_servers(config.controller_quorum_bootstrap_servers)
         if not config.cluster_id:
             raise ConfigError("cluster.id is missing: every node of a cluster must have the same")
         self._controller = Controller(
@@ -94,7 +101,7 @@ class ControllerServer:
         try:
             listener = await self._listen()
             try:
-                await self._serve_plainly(ready)
+                await self._serve_plainly(ready, directory.directory_id)
                 clean = True
             finally:
                 await listener.close(grace_ms=_CLOSE_GRACE_MS if clean else 0)
@@ -102,19 +109,21 @@ class ControllerServer:
             if self._shared_directory is None:
                 _close(directory, clean=clean)
 
-    async def _serve_plainly(self, ready: Callable[[], None]) -> None:
+    async def _serve_plainly(self, ready: Callable[[], None], directory_id: bytes) -> None:
         """``_serve``, with the first failure of a task in place of a group of them."""
         try:
-            await self._serve(ready)
+            await self._serve(ready, directory_id)
         except* Exception as group:
             failure = group
         else:
             return
         raise _first_of(failure)
 
-    async def _serve(self, ready: Callable[[], None]) -> None:
+    async def _serve(self, ready: Callable[[], None], directory_id: bytes) -> None:
         async with asyncio.TaskGroup() as group:
-            raft = group.create_task(self._raft.run(), name=f"quorum of controller {self._node_id}")
+            raft = group.create_task(
+                self._raft.run(directory_id=directory_id), name=f"quorum of controller {self._node_id}"
+            )
             fencing = group.create_task(self._controller.run(), name=f"controller {self._node_id}")
             becoming_ready = group.create_task(self._announce(ready), name="controller readiness")
             stopping = group.create_task(self._stopping.wait(), name="controller stop")
@@ -152,6 +161,8 @@ class ControllerServer:
             node_id=self._node_id,
             cluster_id=config.cluster_id,
             voters=self._voters,
+            bootstrap_servers=self._bootstrap_servers,
+            address=_reachable_address(config, self._voters, self._address),
             config=QuorumConfig(
                 election_timeout_ms=config.controller_quorum_election_timeout_ms,
                 fetch_timeout_ms=config.controller_quorum_fetch_timeout_ms,
@@ -219,9 +230,19 @@ def _controller_listener(config: NodeConfig) -> ListenAddress:
 
 def _checked_voters(config: NodeConfig) -> tuple[Voter, ...]:
     voters = parse_voters(config.controller_quorum_voters)
+    if not voters and config.controller_quorum_bootstrap_servers:
+        return ()
     if all(voter.node_id != config.node_id for voter in voters):
         named = ", ".join(config.controller_quorum_voters) or "nobody"
         raise ConfigError(
             f"controller.quorum.voters names {named}, but not this controller, node.id={config.node_id}"
         )
     return voters
+
+
+def _reachable_address(config: NodeConfig, voters: tuple[Voter, ...], listener: ListenAddress) -> str:
+    """Where other controllers reach this one: as it is advertised, is named among voters, or listens."""
+    named = [voter.address for voter in voters if voter.node_id == config.node_id]
+    listeners = parse_listeners(config.advertised_listeners)
+    advertised = [each.address for each in listeners if each.protocol == "CONTROLLER"]
+    return next(iter((*advertised, *named, listener.address)))

@@ -6,7 +6,7 @@ Refuses to know how either works, and loads only the one that is asked for.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from glasslog.common.addresses import parse_listeners, parse_voters
+from glasslog.common.addresses import parse_listeners
 from glasslog.common.errors import ConfigError
 from glasslog.common.ids import NO_NODE
 from glasslog.common.node_config import NodeConfig
@@ -178,7 +178,7 @@ def _check(config: NodeConfig) -> None:
         raise ConfigError("cluster.id is missing: every node of a cluster must have the same")
     parse_listeners(config.listeners)
     parse_listeners(config.advertised_listeners)
-    parse_voters(config.controller_quorum_voters)
+    _ = config.known_controllers
 
 
 def _share_a_folder(config: NodeConfig) -> bool:

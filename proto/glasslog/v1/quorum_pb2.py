@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18glasslog/v1/quorum.proto\x12\x0bglasslog.v1\"\x9d\x01\n\x0bVoteRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_epoch\x18\x02 \x01(\x05\x12\x14\n\x0c\x63\x61ndidate_id\x18\x03 \x01(\x05\x12\x10\n\x08voter_id\x18\x04 \x01(\x05\x12\x12\n\nlast_epoch\x18\x05 \x01(\x05\x12\x13\n\x0blast_offset\x18\x06 \x01(\x03\x12\x10\n\x08pre_vote\x18\x07 \x01(\x08\"U\n\x0cVoteResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\x12\x0f\n\x07granted\x18\x04 \x01(\x08\"h\n\x17\x42\x65ginQuorumEpochRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tleader_id\x18\x02 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x10\n\x08voter_id\x18\x04 \x01(\x05\"P\n\x18\x42\x65ginQuorumEpochResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\"r\n\x15\x45ndQuorumEpochRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tleader_id\x18\x02 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x1c\n\x14preferred_successors\x18\x04 \x03(\x05\"N\n\x16\x45ndQuorumEpochResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\"\xe4\x01\n\x12QuorumFetchRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\x05\x12\x1c\n\x14\x63urrent_leader_epoch\x18\x03 \x01(\x05\x12\x14\n\x0c\x66\x65tch_offset\x18\x04 \x01(\x03\x12\x1a\n\x12last_fetched_epoch\x18\x05 \x01(\x05\x12\x13\n\x0bmax_wait_ms\x18\x06 \x01(\x05\x12\x11\n\tmax_bytes\x18\x07 \x01(\x05\x12\x10\n\x08observer\x18\x08 \x01(\x08\x12\x1c\n\x14known_high_watermark\x18\t \x01(\x03\"\xf2\x01\n\x13QuorumFetchResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x03\x12\x34\n\x0f\x64iverging_epoch\x18\x06 \x01(\x0b\x32\x1b.glasslog.v1.DivergingEpoch\x12\x0f\n\x07records\x18\x07 \x01(\x0c\x12,\n\x0bsnapshot_id\x18\x08 \x01(\x0b\x32\x17.glasslog.v1.SnapshotId\"/\n\nSnapshotId\x12\x12\n\nend_offset\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"\xc1\x01\n\x14\x46\x65tchSnapshotRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\x05\x12\x1c\n\x14\x63urrent_leader_epoch\x18\x03 \x01(\x05\x12,\n\x0bsnapshot_id\x18\x04 \x01(\x0b\x32\x17.glasslog.v1.SnapshotId\x12\x10\n\x08position\x18\x05 \x01(\x03\x12\x11\n\tmax_bytes\x18\x06 \x01(\x05\x12\x10\n\x08observer\x18\x07 \x01(\x08\"\xaf\x01\n\x15\x46\x65tchSnapshotResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\x12,\n\x0bsnapshot_id\x18\x04 \x01(\x0b\x32\x17.glasslog.v1.SnapshotId\x12\x10\n\x08position\x18\x05 \x01(\x03\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\"3\n\x0e\x44ivergingEpoch\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\nend_offset\x18\x02 \x01(\x03\"\x17\n\x15\x44\x65scribeQuorumRequest\"\xd3\x02\n\x16\x44\x65scribeQuorumResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x11\n\tleader_id\x18\x02 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12;\n\x06voters\x18\x05 \x03(\x0b\x32+.glasslog.v1.DescribeQuorumResponse.Replica\x12>\n\tobservers\x18\x06 \x03(\x0b\x32+.glasslog.v1.DescribeQuorumResponse.Replica\x1ag\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x16\n\x0elog_end_offset\x18\x02 \x01(\x03\x12\x19\n\x11last_fetch_ms_ago\x18\x03 \x01(\x03\x12\x1d\n\x15last_caught_up_ms_ago\x18\x04 \x01(\x03\x32\xfa\x03\n\x06Quorum\x12;\n\x04Vote\x12\x18.glasslog.v1.VoteRequest\x1a\x19.glasslog.v1.VoteResponse\x12_\n\x10\x42\x65ginQuorumEpoch\x12$.glasslog.v1.BeginQuorumEpochRequest\x1a%.glasslog.v1.BeginQuorumEpochResponse\x12Y\n\x0e\x45ndQuorumEpoch\x12\".glasslog.v1.EndQuorumEpochRequest\x1a#.glasslog.v1.EndQuorumEpochResponse\x12J\n\x05\x46\x65tch\x12\x1f.glasslog.v1.QuorumFetchRequest\x1a .glasslog.v1.QuorumFetchResponse\x12V\n\rFetchSnapshot\x12!.glasslog.v1.FetchSnapshotRequest\x1a\".glasslog.v1.FetchSnapshotResponse\x12S\n\x08\x44\x65scribe\x12\".glasslog.v1.DescribeQuorumRequest\x1a#.glasslog.v1.DescribeQuorumResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18glasslog/v1/quorum.proto\x12\x0bglasslog.v1\"\xb9\x01\n\x0bVoteRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_epoch\x18\x02 \x01(\x05\x12\x14\n\x0c\x63\x61ndidate_id\x18\x03 \x01(\x05\x12\x10\n\x08voter_id\x18\x04 \x01(\x05\x12\x12\n\nlast_epoch\x18\x05 \x01(\x05\x12\x13\n\x0blast_offset\x18\x06 \x01(\x03\x12\x10\n\x08pre_vote\x18\x07 \x01(\x08\x12\x1a\n\x12voter_directory_id\x18\x08 \x01(\x0c\"m\n\x0cVoteResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\x12\x0f\n\x07granted\x18\x04 \x01(\x08\x12\x16\n\x0eleader_address\x18\x05 \x01(\t\"\x9c\x01\n\x17\x42\x65ginQuorumEpochRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tleader_id\x18\x02 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x10\n\x08voter_id\x18\x04 \x01(\x05\x12\x1a\n\x12voter_directory_id\x18\x05 \x01(\x0c\x12\x16\n\x0eleader_address\x18\x06 \x01(\t\"h\n\x18\x42\x65ginQuorumEpochResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\x12\x16\n\x0eleader_address\x18\x04 \x01(\t\"r\n\x15\x45ndQuorumEpochRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tleader_id\x18\x02 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x1c\n\x14preferred_successors\x18\x04 \x03(\x05\"f\n\x16\x45ndQuorumEpochResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\x12\x16\n\x0eleader_address\x18\x04 \x01(\t\"\x8b\x02\n\x12QuorumFetchRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\x05\x12\x1c\n\x14\x63urrent_leader_epoch\x18\x03 \x01(\x05\x12\x14\n\x0c\x66\x65tch_offset\x18\x04 \x01(\x03\x12\x1a\n\x12last_fetched_epoch\x18\x05 \x01(\x05\x12\x13\n\x0bmax_wait_ms\x18\x06 \x01(\x05\x12\x11\n\tmax_bytes\x18\x07 \x01(\x05\x12\x10\n\x08observer\x18\x08 \x01(\x08\x12\x1c\n\x14known_high_watermark\x18\t \x01(\x03\x12\x14\n\x0c\x64irectory_id\x18\n \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x0b \x01(\t\"\x8a\x02\n\x13QuorumFetchResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x03\x12\x34\n\x0f\x64iverging_epoch\x18\x06 \x01(\x0b\x32\x1b.glasslog.v1.DivergingEpoch\x12\x0f\n\x07records\x18\x07 \x01(\x0c\x12,\n\x0bsnapshot_id\x18\x08 \x01(\x0b\x32\x17.glasslog.v1.SnapshotId\x12\x16\n\x0eleader_address\x18\t \x01(\t\"/\n\nSnapshotId\x12\x12\n\nend_offset\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"\xd7\x01\n\x14\x46\x65tchSnapshotRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\x05\x12\x1c\n\x14\x63urrent_leader_epoch\x18\x03 \x01(\x05\x12,\n\x0bsnapshot_id\x18\x04 \x01(\x0b\x32\x17.glasslog.v1.SnapshotId\x12\x10\n\x08position\x18\x05 \x01(\x03\x12\x11\n\tmax_bytes\x18\x06 \x01(\x05\x12\x10\n\x08observer\x18\x07 \x01(\x08\x12\x14\n\x0c\x64irectory_id\x18\x08 \x01(\x0c\"\xc7\x01\n\x15\x46\x65tchSnapshotResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x05\x12,\n\x0bsnapshot_id\x18\x04 \x01(\x0b\x32\x17.glasslog.v1.SnapshotId\x12\x10\n\x08position\x18\x05 \x01(\x03\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\x12\x16\n\x0eleader_address\x18\x08 \x01(\t\"a\n\x0f\x41\x64\x64VoterRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x10\n\x08voter_id\x18\x02 \x01(\x05\x12\x14\n\x0c\x64irectory_id\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\x05\"d\n\x12RemoveVoterRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x10\n\x08voter_id\x18\x02 \x01(\x05\x12\x14\n\x0c\x64irectory_id\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\x05\"U\n\x19TransferLeadershipRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x10\n\x08voter_id\x18\x02 \x01(\x05\x12\x12\n\ntimeout_ms\x18\x03 \x01(\x05\"T\n\x14\x43hangeVotersResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x15\n\rerror_message\x18\x02 \x01(\t\x12\x11\n\tleader_id\x18\x03 \x01(\x05\"3\n\x0e\x44ivergingEpoch\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\nend_offset\x18\x02 \x01(\x03\"\x17\n\x15\x44\x65scribeQuorumRequest\"\xfb\x02\n\x16\x44\x65scribeQuorumResponse\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x11\n\tleader_id\x18\x02 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12;\n\x06voters\x18\x05 \x03(\x0b\x32+.glasslog.v1.DescribeQuorumResponse.Replica\x12>\n\tobservers\x18\x06 \x03(\x0b\x32+.glasslog.v1.DescribeQuorumResponse.Replica\x1a\x8e\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x16\n\x0elog_end_offset\x18\x02 \x01(\x03\x12\x19\n\x11last_fetch_ms_ago\x18\x03 \x01(\x03\x12\x1d\n\x15last_caught_up_ms_ago\x18\x04 \x01(\x03\x12\x14\n\x0c\x64irectory_id\x18\x05 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t2\xfb\x05\n\x06Quorum\x12;\n\x04Vote\x12\x18.glasslog.v1.VoteRequest\x1a\x19.glasslog.v1.VoteResponse\x12_\n\x10\x42\x65ginQuorumEpoch\x12$.glasslog.v1.BeginQuorumEpochRequest\x1a%.glasslog.v1.BeginQuorumEpochResponse\x12Y\n\x0e\x45ndQuorumEpoch\x12\".glasslog.v1.EndQuorumEpochRequest\x1a#.glasslog.v1.EndQuorumEpochResponse\x12J\n\x05\x46\x65tch\x12\x1f.glasslog.v1.QuorumFetchRequest\x1a .glasslog.v1.QuorumFetchResponse\x12V\n\rFetchSnapshot\x12!.glasslog.v1.FetchSnapshotRequest\x1a\".glasslog.v1.FetchSnapshotResponse\x12K\n\x08\x41\x64\x64Voter\x12\x1c.glasslog.v1.AddVoterRequest\x1a!.glasslog.v1.ChangeVotersResponse\x12Q\n\x0bRemoveVoter\x12\x1f.glasslog.v1.RemoveVoterRequest\x1a!.glasslog.v1.ChangeVotersResponse\x12_\n\x12TransferLeadership\x12&.glasslog.v1.TransferLeadershipRequest\x1a!.glasslog.v1.ChangeVotersResponse\x12S\n\x08\x44\x65scribe\x12\".glasslog.v1.DescribeQuorumRequest\x1a#.glasslog.v1.DescribeQuorumResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,35 +32,43 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'glasslog.v1.quorum_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VOTEREQUEST']._serialized_start=42
-  _globals['_VOTEREQUEST']._serialized_end=199
-  _globals['_VOTERESPONSE']._serialized_start=201
-  _globals['_VOTERESPONSE']._serialized_end=286
-  _globals['_BEGINQUORUMEPOCHREQUEST']._serialized_start=288
-  _globals['_BEGINQUORUMEPOCHREQUEST']._serialized_end=392
-  _globals['_BEGINQUORUMEPOCHRESPONSE']._serialized_start=394
-  _globals['_BEGINQUORUMEPOCHRESPONSE']._serialized_end=474
-  _globals['_ENDQUORUMEPOCHREQUEST']._serialized_start=476
-  _globals['_ENDQUORUMEPOCHREQUEST']._serialized_end=590
-  _globals['_ENDQUORUMEPOCHRESPONSE']._serialized_start=592
-  _globals['_ENDQUORUMEPOCHRESPONSE']._serialized_end=670
-  _globals['_QUORUMFETCHREQUEST']._serialized_start=673
-  _globals['_QUORUMFETCHREQUEST']._serialized_end=901
-  _globals['_QUORUMFETCHRESPONSE']._serialized_start=904
-  _globals['_QUORUMFETCHRESPONSE']._serialized_end=1146
-  _globals['_SNAPSHOTID']._serialized_start=1148
-  _globals['_SNAPSHOTID']._serialized_end=1195
-  _globals['_FETCHSNAPSHOTREQUEST']._serialized_start=1198
-  _globals['_FETCHSNAPSHOTREQUEST']._serialized_end=1391
-  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_start=1394
-  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_end=1569
-  _globals['_DIVERGINGEPOCH']._serialized_start=1571
-  _globals['_DIVERGINGEPOCH']._serialized_end=1622
-  _globals['_DESCRIBEQUORUMREQUEST']._serialized_start=1624
-  _globals['_DESCRIBEQUORUMREQUEST']._serialized_end=1647
-  _globals['_DESCRIBEQUORUMRESPONSE']._serialized_start=1650
-  _globals['_DESCRIBEQUORUMRESPONSE']._serialized_end=1989
-  _globals['_DESCRIBEQUORUMRESPONSE_REPLICA']._serialized_start=1886
-  _globals['_DESCRIBEQUORUMRESPONSE_REPLICA']._serialized_end=1989
-  _globals['_QUORUM']._serialized_start=1992
-  _globals['_QUORUM']._serialized_end=2498
+  _globals['_VOTEREQUEST']._serialized_end=227
+  _globals['_VOTERESPONSE']._serialized_start=229
+  _globals['_VOTERESPONSE']._serialized_end=338
+  _globals['_BEGINQUORUMEPOCHREQUEST']._serialized_start=341
+  _globals['_BEGINQUORUMEPOCHREQUEST']._serialized_end=497
+  _globals['_BEGINQUORUMEPOCHRESPONSE']._serialized_start=499
+  _globals['_BEGINQUORUMEPOCHRESPONSE']._serialized_end=603
+  _globals['_ENDQUORUMEPOCHREQUEST']._serialized_start=605
+  _globals['_ENDQUORUMEPOCHREQUEST']._serialized_end=719
+  _globals['_ENDQUORUMEPOCHRESPONSE']._serialized_start=721
+  _globals['_ENDQUORUMEPOCHRESPONSE']._serialized_end=823
+  _globals['_QUORUMFETCHREQUEST']._serialized_start=826
+  _globals['_QUORUMFETCHREQUEST']._serialized_end=1093
+  _globals['_QUORUMFETCHRESPONSE']._serialized_start=1096
+  _globals['_QUORUMFETCHRESPONSE']._serialized_end=1362
+  _globals['_SNAPSHOTID']._serialized_start=1364
+  _globals['_SNAPSHOTID']._serialized_end=1411
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_start=1414
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_end=1629
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_start=1632
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_end=1831
+  _globals['_ADDVOTERREQUEST']._serialized_start=1833
+  _globals['_ADDVOTERREQUEST']._serialized_end=1930
+  _globals['_REMOVEVOTERREQUEST']._serialized_start=1932
+  _globals['_REMOVEVOTERREQUEST']._serialized_end=2032
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=2034
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=2119
+  _globals['_CHANGEVOTERSRESPONSE']._serialized_start=2121
+  _globals['_CHANGEVOTERSRESPONSE']._serialized_end=2205
+  _globals['_DIVERGINGEPOCH']._serialized_start=2207
+  _globals['_DIVERGINGEPOCH']._serialized_end=2258
+  _globals['_DESCRIBEQUORUMREQUEST']._serialized_start=2260
+  _globals['_DESCRIBEQUORUMREQUEST']._serialized_end=2283
+  _globals['_DESCRIBEQUORUMRESPONSE']._serialized_start=2286
+  _globals['_DESCRIBEQUORUMRESPONSE']._serialized_end=2665
+  _globals['_DESCRIBEQUORUMRESPONSE_REPLICA']._serialized_start=2523
+  _globals['_DESCRIBEQUORUMRESPONSE_REPLICA']._serialized_end=2665
+  _globals['_QUORUM']._serialized_start=2668
+  _globals['_QUORUM']._serialized_end=3431
 # @@protoc_insertion_point(module_scope)

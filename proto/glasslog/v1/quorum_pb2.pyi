@@ -29,6 +29,7 @@ class VoteRequest(_message.Message):
     LAST_EPOCH_FIELD_NUMBER: _builtins.int
     LAST_OFFSET_FIELD_NUMBER: _builtins.int
     PRE_VOTE_FIELD_NUMBER: _builtins.int
+    VOTER_DIRECTORY_ID_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     candidate_epoch: _builtins.int
     candidate_id: _builtins.int
@@ -40,6 +41,8 @@ class VoteRequest(_message.Message):
     """its log end offset (exclusive)"""
     pre_vote: _builtins.bool
     """KIP-996"""
+    voter_directory_id: _builtins.bytes
+    """the disk that is meant; empty or zeros: not known (KIP-853)"""
     def __init__(
         self,
         *,
@@ -50,10 +53,11 @@ class VoteRequest(_message.Message):
         last_epoch: _builtins.int = ...,
         last_offset: _builtins.int = ...,
         pre_vote: _builtins.bool = ...,
+        voter_directory_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_epoch", b"candidate_epoch", "candidate_id", b"candidate_id", "cluster_id", b"cluster_id", "last_epoch", b"last_epoch", "last_offset", b"last_offset", "pre_vote", b"pre_vote", "voter_id", b"voter_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_epoch", b"candidate_epoch", "candidate_id", b"candidate_id", "cluster_id", b"cluster_id", "last_epoch", b"last_epoch", "last_offset", b"last_offset", "pre_vote", b"pre_vote", "voter_directory_id", b"voter_directory_id", "voter_id", b"voter_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -67,11 +71,14 @@ class VoteResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     LEADER_ID_FIELD_NUMBER: _builtins.int
     GRANTED_FIELD_NUMBER: _builtins.int
+    LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     error_code: _builtins.int
     epoch: _builtins.int
     leader_id: _builtins.int
     """-1: unknown"""
     granted: _builtins.bool
+    leader_address: _builtins.str
+    """host:port, empty: unknown"""
     def __init__(
         self,
         *,
@@ -79,10 +86,11 @@ class VoteResponse(_message.Message):
         epoch: _builtins.int = ...,
         leader_id: _builtins.int = ...,
         granted: _builtins.bool = ...,
+        leader_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "error_code", b"error_code", "granted", b"granted", "leader_id", b"leader_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "error_code", b"error_code", "granted", b"granted", "leader_address", b"leader_address", "leader_id", b"leader_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,10 +104,14 @@ class BeginQuorumEpochRequest(_message.Message):
     LEADER_ID_FIELD_NUMBER: _builtins.int
     LEADER_EPOCH_FIELD_NUMBER: _builtins.int
     VOTER_ID_FIELD_NUMBER: _builtins.int
+    VOTER_DIRECTORY_ID_FIELD_NUMBER: _builtins.int
+    LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     leader_id: _builtins.int
     leader_epoch: _builtins.int
     voter_id: _builtins.int
+    voter_directory_id: _builtins.bytes
+    leader_address: _builtins.str
     def __init__(
         self,
         *,
@@ -107,10 +119,12 @@ class BeginQuorumEpochRequest(_message.Message):
         leader_id: _builtins.int = ...,
         leader_epoch: _builtins.int = ...,
         voter_id: _builtins.int = ...,
+        voter_directory_id: _builtins.bytes = ...,
+        leader_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "leader_epoch", b"leader_epoch", "leader_id", b"leader_id", "voter_id", b"voter_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "leader_address", b"leader_address", "leader_epoch", b"leader_epoch", "leader_id", b"leader_id", "voter_directory_id", b"voter_directory_id", "voter_id", b"voter_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -123,19 +137,22 @@ class BeginQuorumEpochResponse(_message.Message):
     ERROR_CODE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     LEADER_ID_FIELD_NUMBER: _builtins.int
+    LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     error_code: _builtins.int
     epoch: _builtins.int
     leader_id: _builtins.int
+    leader_address: _builtins.str
     def __init__(
         self,
         *,
         error_code: _builtins.int = ...,
         epoch: _builtins.int = ...,
         leader_id: _builtins.int = ...,
+        leader_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "error_code", b"error_code", "leader_id", b"leader_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "error_code", b"error_code", "leader_address", b"leader_address", "leader_id", b"leader_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,19 +194,22 @@ class EndQuorumEpochResponse(_message.Message):
     ERROR_CODE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     LEADER_ID_FIELD_NUMBER: _builtins.int
+    LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     error_code: _builtins.int
     epoch: _builtins.int
     leader_id: _builtins.int
+    leader_address: _builtins.str
     def __init__(
         self,
         *,
         error_code: _builtins.int = ...,
         epoch: _builtins.int = ...,
         leader_id: _builtins.int = ...,
+        leader_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "error_code", b"error_code", "leader_id", b"leader_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "error_code", b"error_code", "leader_address", b"leader_address", "leader_id", b"leader_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,6 +228,8 @@ class QuorumFetchRequest(_message.Message):
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     OBSERVER_FIELD_NUMBER: _builtins.int
     KNOWN_HIGH_WATERMARK_FIELD_NUMBER: _builtins.int
+    DIRECTORY_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     replica_id: _builtins.int
     """a voter's or an observer's node id"""
@@ -218,8 +240,13 @@ class QuorumFetchRequest(_message.Message):
     max_wait_ms: _builtins.int
     max_bytes: _builtins.int
     observer: _builtins.bool
+    """no controller: applies what it gets, so it gets what is committed"""
     known_high_watermark: _builtins.int
     """answer at once when the leader's is beyond; -1: none known"""
+    directory_id: _builtins.bytes
+    """of a controller's metadata log; tells a voter from a node that replaced it"""
+    address: _builtins.str
+    """where a controller listens"""
     def __init__(
         self,
         *,
@@ -232,10 +259,12 @@ class QuorumFetchRequest(_message.Message):
         max_bytes: _builtins.int = ...,
         observer: _builtins.bool = ...,
         known_high_watermark: _builtins.int = ...,
+        directory_id: _builtins.bytes = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "current_leader_epoch", b"current_leader_epoch", "fetch_offset", b"fetch_offset", "known_high_watermark", b"known_high_watermark", "last_fetched_epoch", b"last_fetched_epoch", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "observer", b"observer", "replica_id", b"replica_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "current_leader_epoch", b"current_leader_epoch", "directory_id", b"directory_id", "fetch_offset", b"fetch_offset", "known_high_watermark", b"known_high_watermark", "last_fetched_epoch", b"last_fetched_epoch", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "observer", b"observer", "replica_id", b"replica_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,6 +282,7 @@ class QuorumFetchResponse(_message.Message):
     DIVERGING_EPOCH_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     error_code: _builtins.int
     epoch: _builtins.int
     leader_id: _builtins.int
@@ -260,6 +290,7 @@ class QuorumFetchResponse(_message.Message):
     log_start_offset: _builtins.int
     records: _builtins.bytes
     """record batches"""
+    leader_address: _builtins.str
     @_builtins.property
     def diverging_epoch(self) -> Global___DivergingEpoch:
         """Set when the fetcher's log diverges: it truncates to min(own end, this end) of that epoch."""
@@ -279,10 +310,11 @@ class QuorumFetchResponse(_message.Message):
         diverging_epoch: Global___DivergingEpoch | None = ...,
         records: _builtins.bytes = ...,
         snapshot_id: Global___SnapshotId | None = ...,
+        leader_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch", "epoch", b"epoch", "error_code", b"error_code", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_start_offset", b"log_start_offset", "records", b"records", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diverging_epoch", b"diverging_epoch", "epoch", b"epoch", "error_code", b"error_code", "high_watermark", b"high_watermark", "leader_address", b"leader_address", "leader_id", b"leader_id", "log_start_offset", b"log_start_offset", "records", b"records", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,6 +355,7 @@ class FetchSnapshotRequest(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     OBSERVER_FIELD_NUMBER: _builtins.int
+    DIRECTORY_ID_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     replica_id: _builtins.int
     current_leader_epoch: _builtins.int
@@ -331,6 +364,7 @@ class FetchSnapshotRequest(_message.Message):
     """of the first byte asked for"""
     max_bytes: _builtins.int
     observer: _builtins.bool
+    directory_id: _builtins.bytes
     @_builtins.property
     def snapshot_id(self) -> Global___SnapshotId: ...
     def __init__(
@@ -343,10 +377,11 @@ class FetchSnapshotRequest(_message.Message):
         position: _builtins.int = ...,
         max_bytes: _builtins.int = ...,
         observer: _builtins.bool = ...,
+        directory_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "current_leader_epoch", b"current_leader_epoch", "max_bytes", b"max_bytes", "observer", b"observer", "position", b"position", "replica_id", b"replica_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "current_leader_epoch", b"current_leader_epoch", "directory_id", b"directory_id", "max_bytes", b"max_bytes", "observer", b"observer", "position", b"position", "replica_id", b"replica_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,6 +398,7 @@ class FetchSnapshotResponse(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     error_code: _builtins.int
     """SNAPSHOT_NOT_FOUND, POSITION_OUT_OF_RANGE"""
     epoch: _builtins.int
@@ -371,6 +407,7 @@ class FetchSnapshotResponse(_message.Message):
     size_bytes: _builtins.int
     """of the whole"""
     data: _builtins.bytes
+    leader_address: _builtins.str
     @_builtins.property
     def snapshot_id(self) -> Global___SnapshotId: ...
     def __init__(
@@ -383,14 +420,127 @@ class FetchSnapshotResponse(_message.Message):
         position: _builtins.int = ...,
         size_bytes: _builtins.int = ...,
         data: _builtins.bytes = ...,
+        leader_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "epoch", b"epoch", "error_code", b"error_code", "leader_id", b"leader_id", "position", b"position", "size_bytes", b"size_bytes", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "epoch", b"epoch", "error_code", b"error_code", "leader_address", b"leader_address", "leader_id", b"leader_id", "position", b"position", "size_bytes", b"size_bytes", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchSnapshotResponse: _TypeAlias = FetchSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class AddVoterRequest(_message.Message):
+    """One change of the voters at a time; answered once it is committed (KIP-853)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    VOTER_ID_FIELD_NUMBER: _builtins.int
+    DIRECTORY_ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """empty: not compared"""
+    voter_id: _builtins.int
+    """of a controller that fetches from the leader"""
+    directory_id: _builtins.bytes
+    """empty: whichever it has"""
+    timeout_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        voter_id: _builtins.int = ...,
+        directory_id: _builtins.bytes = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "directory_id", b"directory_id", "timeout_ms", b"timeout_ms", "voter_id", b"voter_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddVoterRequest: _TypeAlias = AddVoterRequest  # noqa: Y015
+
+@_typing.final
+class RemoveVoterRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    VOTER_ID_FIELD_NUMBER: _builtins.int
+    DIRECTORY_ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    voter_id: _builtins.int
+    directory_id: _builtins.bytes
+    timeout_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        voter_id: _builtins.int = ...,
+        directory_id: _builtins.bytes = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "directory_id", b"directory_id", "timeout_ms", b"timeout_ms", "voter_id", b"voter_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveVoterRequest: _TypeAlias = RemoveVoterRequest  # noqa: Y015
+
+@_typing.final
+class TransferLeadershipRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    VOTER_ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    voter_id: _builtins.int
+    timeout_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        voter_id: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "timeout_ms", b"timeout_ms", "voter_id", b"voter_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferLeadershipRequest: _TypeAlias = TransferLeadershipRequest  # noqa: Y015
+
+@_typing.final
+class ChangeVotersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    LEADER_ID_FIELD_NUMBER: _builtins.int
+    error_code: _builtins.int
+    error_message: _builtins.str
+    leader_id: _builtins.int
+    """afterwards, -1: not known"""
+    def __init__(
+        self,
+        *,
+        error_code: _builtins.int = ...,
+        error_message: _builtins.str = ...,
+        leader_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "error_message", b"error_message", "leader_id", b"leader_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeVotersResponse: _TypeAlias = ChangeVotersResponse  # noqa: Y015
 
 @_typing.final
 class DivergingEpoch(_message.Message):
@@ -441,12 +591,18 @@ class DescribeQuorumResponse(_message.Message):
         LOG_END_OFFSET_FIELD_NUMBER: _builtins.int
         LAST_FETCH_MS_AGO_FIELD_NUMBER: _builtins.int
         LAST_CAUGHT_UP_MS_AGO_FIELD_NUMBER: _builtins.int
+        DIRECTORY_ID_FIELD_NUMBER: _builtins.int
+        ADDRESS_FIELD_NUMBER: _builtins.int
         id: _builtins.int
         log_end_offset: _builtins.int
         last_fetch_ms_ago: _builtins.int
         """-1: never"""
         last_caught_up_ms_ago: _builtins.int
         """-1: never"""
+        directory_id: _builtins.bytes
+        """zeros: not known"""
+        address: _builtins.str
+        """of a controller, empty: not known"""
         def __init__(
             self,
             *,
@@ -454,10 +610,12 @@ class DescribeQuorumResponse(_message.Message):
             log_end_offset: _builtins.int = ...,
             last_fetch_ms_ago: _builtins.int = ...,
             last_caught_up_ms_ago: _builtins.int = ...,
+            directory_id: _builtins.bytes = ...,
+            address: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "last_caught_up_ms_ago", b"last_caught_up_ms_ago", "last_fetch_ms_ago", b"last_fetch_ms_ago", "log_end_offset", b"log_end_offset"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "directory_id", b"directory_id", "id", b"id", "last_caught_up_ms_ago", b"last_caught_up_ms_ago", "last_fetch_ms_ago", b"last_fetch_ms_ago", "log_end_offset", b"log_end_offset"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,7 +1,7 @@
 """Settings: every refusal names the key, the value and what is allowed."""
 
 import pytest
-from glasslog.common.addresses import parse_listeners, parse_voters
+from glasslog.common.addresses import parse_bootstrap_servers, parse_listeners, parse_voters
 from glasslog.common.config import describe, parse
 from glasslog.common.errors import ConfigError
 from glasslog.common.node_config import NodeConfig
@@ -36,6 +36,28 @@ def test_bad_values_are_named(values: dict[str, str], parts: list[str]) -> None:
         parse(NodeConfig, {**MINIMAL, **values}, where="node.properties")
     for part in ["node.properties", *parts]:
         assert part in str(caught.value)
+
+
+def test_brokers_know_controllers_by_id_or_only_where_to_ask() -> None:
+    config = parse(
+        NodeConfig,
+        {
+            **MINIMAL,
+            "controller.quorum.voters": "101@a:9093",
+            "controller.quorum.bootstrap.servers": "b:9093,c:9093",
+        },
+    )
+    assert [(each.node_id, each.address) for each in config.known_controllers] == [
+        (101, "a:9093"),
+        (-2, "b:9093"),
+        (-3, "c:9093"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["b", ":9093", "b:", "b:x", "b:70000"])
+def test_a_bootstrap_server_without_host_and_port_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"controller\.quorum\.bootstrap\.servers: '.*' is not host:port"):
+        parse_bootstrap_servers((text,))
 
 
 def test_a_missing_key_is_named() -> None:

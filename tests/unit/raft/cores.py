@@ -15,6 +15,7 @@ from glasslog.controller.raft.batches import (
     committed_batches,
     encode_data,
     encode_leader_change_batch,
+    encode_voters_batch,
     parse_fetched,
 )
 from glasslog.controller.raft.core import RaftCore
@@ -23,6 +24,7 @@ from glasslog.controller.raft.messages import (
     BatchSpan,
     BeginQuorumEpochRequest,
     Committed,
+    DamagedSnapshot,
     DataAppend,
     DivergingEpoch,
     EndQuorumEpochRequest,
@@ -49,10 +51,14 @@ from glasslog.controller.raft.messages import (
     SnapshotInstead,
     SnapshotPart,
     SnapshotRange,
+    SoundSnapshot,
     VoteRequest,
     VoteResponse,
+    VotersAppend,
 )
-from glasslog.controller.raft.types import CommittedBatch, HardState, QuorumConfig
+from glasslog.controller.raft.types import CommittedBatch, HardState, Identity, QuorumConfig
+from glasslog.controller.raft.voters import VoterHistory, read_history
+from glasslog.metadata.control_records import UNKNOWN_DIRECTORY, VoterEntry
 from glasslog.metadata.snapshot import CorruptSnapshot, SnapshotId, decode_snapshot, encode_snapshot
 
 CLUSTER = "cluster-of-the-tests"
@@ -146,6 +152,10 @@ class Voter:
         self.disk = HardState()
         self.life = 0
         self.now_ms = 0
+        self.disks = 0
+        self.port = 1
+        self.directory_id = UNKNOWN_DIRECTORY
+        self.bootstrap_servers: tuple[str, ...] = ()
         self.core: RaftCore | None = None
         self.held: Ready | None = None
         self.waiting: dict[int, tuple[Packet, Request]] = {}
@@ -176,7 +186,12 @@ class Voter:
         self.core = RaftCore(
             node_id=self.node_id,
             cluster_id=CLUSTER,
-            voters=self.voters,
+            history=self._history(),
+            identity=Identity(
+                directory_id=self.directory_id,
+                address=f"{self.node_id}:{self.port}",
+                bootstrap_servers=self.bootstrap_servers,
+            ),
             config=self.config,
             random=self.random,
             hard_state=self.disk,
@@ -215,6 +230,25 @@ class Voter:
             )
             self.core.step(received, now_ms)
 
+    def _history(self) -> VoterHistory:
+        """Settings, the newest snapshot, and what the log above it names."""
+        settings = [VoterEntry(node_id=voter, address=f"{voter}:1") for voter in self.voters]
+        newest = max(self.snapshots, default=NO_SNAPSHOT)
+        named = decode_snapshot(newest, self.snapshots[newest]).voters if newest.end_offset else None
+        records = [
+            (span.base_offset, span.voters)
+            for span, _ in self.log.batches
+            if span.voters is not None and span.base_offset >= newest.end_offset
+        ]
+        snapshot = None if named is None else (newest.end_offset, named)
+        return read_history(settings, snapshot=snapshot, records=records)
+
+    def lose_disk(self) -> None:
+        """Another disk in its place: empty, and with another id."""
+        self.log, self.disk, self.snapshots = BatchLog(), HardState(), {}
+        self.disks += 1
+        self.directory_id = bytes([self.node_id, 100 + self.disks]) * 8
+
     # --- snapshots ------------------------------------------------------------------------------------------
 
     def take_snapshot(self) -> SnapshotId | None:
@@ -225,7 +259,9 @@ class Voter:
             return None
         taken = SnapshotId(end_offset=self.delivered, epoch=outline.epoch_before(self.delivered))
         values = [value for batch in self.committed for value in batch.records]
-        self.snapshots[taken] = b"".join(encode_snapshot(taken, [values], timestamp_ms=0))
+        voters = self.core.voters_before(self.delivered)
+        parts = encode_snapshot(taken, [values], timestamp_ms=0, voters=voters)
+        self.snapshots[taken] = b"".join(parts)
         self.core.on_snapshot_taken(taken)
         return taken
 
@@ -248,13 +284,14 @@ class Voter:
         if not part.is_last:
             return
         try:
-            decode_snapshot(part.snapshot_id, bytes(self.fetched))
+            snapshot = decode_snapshot(part.snapshot_id, bytes(self.fetched))
         except CorruptSnapshot:
-            self.core.on_snapshot_received(part.snapshot_id, now_ms, is_sound=False)
+            self.core.on_snapshot_received(DamagedSnapshot(), now_ms)
             return
         self.snapshots[part.snapshot_id] = bytes(self.fetched)
         self.log.replace_by(part.snapshot_id)
-        self.core.on_snapshot_received(part.snapshot_id, now_ms, is_sound=True)
+        sound = SoundSnapshot(snapshot_id=part.snapshot_id, voters=snapshot.voters)
+        self.core.on_snapshot_received(sound, now_ms)
 
     def _load(self, snapshot_id: SnapshotId) -> None:
         snapshot = decode_snapshot(snapshot_id, self.snapshots[snapshot_id])
@@ -282,6 +319,8 @@ class Voter:
                     self.log.append(bytes(encode_data(append, timestamp_ms=0)))
                 case LeaderChangeAppend():
                     self.log.append(bytes(encode_leader_change_batch(append, timestamp_ms=0)))
+                case VotersAppend():
+                    self.log.append(bytes(encode_voters_batch(append, timestamp_ms=0)))
                 case FetchedAppend(data=data):
                     self.log.append(data)
         packets = [packet for message in ready.messages for packet in self._leave(message)]
@@ -321,8 +360,9 @@ class Voter:
     def _leave(self, message: Outgoing) -> list[Packet]:
         if isinstance(message, Send):
             self._check_request(message.request)
+            receiver = int(message.address.partition(":")[0])
             packet = Packet(
-                self.node_id, message.to, message.correlation_id, message.request, (self.life, 0), True
+                self.node_id, receiver, message.correlation_id, message.request, (self.life, 0), True
             )
             return [packet]
         asked, request = self.waiting.pop(message.request_id)
@@ -367,10 +407,10 @@ class Voter:
                 assert epoch == self.disk.epoch
                 assert pre_vote or self.disk.voted_for == self.node_id
             case FetchRequest(fetch_offset=fetch_offset, current_leader_epoch=epoch):
-                assert epoch == self.disk.epoch
+                assert epoch <= self.disk.epoch
                 assert fetch_offset <= self.log.synced_offset, "claims entries that are not durable"
             case BeginQuorumEpochRequest(leader_epoch=epoch) | EndQuorumEpochRequest(leader_epoch=epoch):
-                assert epoch == self.disk.epoch
+                assert epoch <= self.disk.epoch
 
     def _check_response(self, request: Request, response: Response) -> None:
         assert response.epoch <= self.disk.epoch

@@ -9,14 +9,17 @@ import itertools
 import os
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import pytest
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import NodeId
+from glasslog.controller.raft.core import RaftCore
 from glasslog.controller.raft.messages import Committed, LeaderReady, RequestFailed, SnapshotInstalled
 from glasslog.controller.raft.roles import Leader
 from glasslog.controller.raft.types import QuorumConfig
+from glasslog.metadata.control_records import UNKNOWN_DIRECTORY
 
 from tests.unit.raft.cores import Packet, Voter
 
@@ -47,10 +50,16 @@ class Schedule:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         size = self.chance.choice([1, 2, 3, 3, 3, 5])
-        ids = range(1, size + 1)
+        self.changes_voters = self.chance.random() < 0.5
+        ids = range(1, (5 if self.changes_voters else size) + 1)
+        settings = range(1, size + 1)
         config = QuorumConfig(max_fetch_bytes=self.chance.choice([60, 200, 1_000_000]))
-        self.voters = {i: Voter(i, ids, config, Seeded(f"{seed}/{i}")) for i in ids}
-        self.majority = size // 2 + 1
+        self.voters = {i: Voter(i, settings if i <= size else (), config, Seeded(f"{seed}/{i}")) for i in ids}
+        if self.changes_voters:
+            for voter in self.voters.values():
+                voter.directory_id = bytes([voter.node_id]) * 16
+                voter.bootstrap_servers = tuple(f"{i}:1" for i in ids if i != voter.node_id)
+        self.lost: Voter | None = None
         self.drop = self.chance.choice([0.0, 0.02, 0.15])
         self.duplicate = self.chance.choice([0.0, 0.1])
         self.delay_ms = self.chance.choice([2, 30, 200])
@@ -80,6 +89,8 @@ class Schedule:
         self.at(50, self.propose)
         if self.chance.random() < 0.7:
             self.at(300, self.snapshot)
+        if self.changes_voters:
+            self.at(400, self.change_voters)
         if self.chance.random() < 0.8:
             self.at(500, self.fault)
         self.pass_time(FAULTY_MS)
@@ -142,6 +153,58 @@ class Schedule:
                 voter.trim()
             self.pump(voter)
         self.at(self.chance.randint(20, 800), self.snapshot)
+
+    def change_voters(self) -> None:
+        """One voter more, or less, or another leader; and now and then a disk is replaced."""
+        if self.now_ms >= FAULTY_MS + HEALED_MS // 2:
+            return
+        for voter in self.voters.values():
+            core = voter.core
+            if core is not None and voter.held is None and isinstance(core.role, Leader):
+                with suppress(GlasslogError):
+                    self.change_at(core)
+                self.pump(voter)
+        if self.now_ms < FAULTY_MS:
+            self.maybe_lose_a_disk()
+        self.at(self.chance.randint(20, 400), self.change_voters)
+
+    def change_at(self, core: RaftCore) -> None:
+        others = [voter for voter in self.voters.values() if voter.node_id not in core.voters.ids]
+        if self.lost is not None:
+            self.replace_lost(core, self.lost)
+        elif others and self.chance.random() < 0.5:
+            voter = self.chance.choice(others)
+            core.add_voter(voter.node_id, voter.directory_id, self.now_ms)
+        elif self.chance.random() < 0.8:
+            core.remove_voter(NodeId(self.chance.choice(core.voters.ids)), UNKNOWN_DIRECTORY, self.now_ms)
+        else:
+            core.transfer(NodeId(self.chance.choice(core.voters.ids)), self.now_ms)
+
+    def replace_lost(self, core: RaftCore, lost: Voter) -> None:
+        """The voter that it was goes, the one that it is comes."""
+        if core.voters.has(lost.node_id, lost.directory_id):
+            self.lost = None
+        elif lost.node_id in core.voters.ids:
+            core.remove_voter(lost.node_id, UNKNOWN_DIRECTORY, self.now_ms)
+        else:
+            core.add_voter(lost.node_id, lost.directory_id, self.now_ms)
+
+    def maybe_lose_a_disk(self) -> None:
+        """One at a time, and only while all agree on who votes: two lost disks of three are lost data."""
+        sets = {voter.core.voters for voter in self.voters.values() if voter.core is not None}
+        agreed = len(sets) == 1 and all(voter.core is not None for voter in self.voters.values())
+        if self.lost is not None or not agreed or self.chance.random() < 0.8:
+            return
+        voters = sets.pop()
+        if voters.is_recorded and len(voters.ids) >= 3:
+            self.lost = self.voters[self.chance.choice(voters.ids)]
+            self.crash(self.lost)
+            self.lost.lose_disk()
+            if self.lost.voters == (self.lost.node_id,):
+                # Settings that name nobody else begin a new quorum on an empty disk: that was for once.
+                self.lost.voters = ()
+            self.epochs[self.lost.node_id] = 0
+            self.at(self.chance.randint(1, 500), partial(self.start, self.lost))
 
     def fault(self) -> None:
         """One of the faults, and the end of some."""
@@ -280,8 +343,16 @@ class Schedule:
         new = [each for each in log if each[0] > known]
         if not new:
             return
-        holders = [each for each in self.voters.values() if holds(each, new, high_watermark)]
-        assert len(holders) >= self.majority, f"only {len(holders)} hold what is committed"
+        assert voter.core is not None
+        voters = voter.core.voters
+        holders = [
+            each
+            for each in self.voters.values()
+            if voters.has(each.node_id, each.directory_id) and holds(each, new, high_watermark)
+        ]
+        # One that said that it holds them may have lost its disk since.
+        lost = self.lost is not None and self.lost.node_id in voters.ids
+        assert len(holders) + lost >= voters.majority, f"of {voters.ids} only {len(holders)} hold it"
         self.committed += new
         self.ends.update({span.end_offset: span.epoch for span, _ in voter.log.batches})
 

@@ -10,11 +10,26 @@ from collections.abc import Iterator
 from glasslog.common.errors import InvariantViolation
 from glasslog.common.ids import Offset
 from glasslog.common.runtime.protocols import Buffer
-from glasslog.controller.raft.messages import BatchSpan, DataAppend, FetchedBatches, LeaderChangeAppend
+from glasslog.controller.raft.messages import (
+    BatchSpan,
+    DataAppend,
+    FetchedBatches,
+    LeaderChangeAppend,
+    VotersAppend,
+)
 from glasslog.controller.raft.types import CommittedBatch
 from glasslog.log.batch import CorruptBatch, iterate_batches, validate_batch
 from glasslog.log.records import decode_fast, encode_batch
-from glasslog.metadata.control_records import LEADER_CHANGE, control_key, encode_leader_change
+from glasslog.metadata.control_records import (
+    KRAFT_VERSION,
+    KRAFT_VOTERS,
+    LEADER_CHANGE,
+    control_key,
+    encode_kraft_version,
+    encode_leader_change,
+    encode_voters,
+)
+from glasslog.metadata.voter_batches import voters_in
 
 
 def encode_data(append: DataAppend, *, timestamp_ms: int) -> bytearray:
@@ -34,6 +49,19 @@ def encode_leader_change_batch(append: LeaderChangeAppend, *, timestamp_ms: int)
     )
 
 
+def encode_voters_batch(append: VotersAppend, *, timestamp_ms: int) -> bytearray:
+    """The control batch that names the voters."""
+    records = [(KRAFT_VOTERS, encode_voters(append.voters))]
+    if append.with_version:
+        records.insert(0, (KRAFT_VERSION, encode_kraft_version(1)))
+    return encode_batch(
+        [(timestamp_ms, control_key(kind), value, ()) for kind, value in records],
+        base_offset=append.base_offset,
+        leader_epoch=append.epoch,
+        control=True,
+    )
+
+
 def parse_fetched(data: bytes) -> FetchedBatches:
     """What a peer sent, every checksum compared; raises ``CorruptBatch``."""
     spans = []
@@ -41,7 +69,14 @@ def parse_fetched(data: bytes) -> FetchedBatches:
         validate_batch(data, position)
         if header.record_count < 1:
             raise CorruptBatch(f"batch at position {position}: no records")
-        spans.append(BatchSpan(header.base_offset, header.next_offset, header.partition_leader_epoch))
+        spans.append(
+            BatchSpan(
+                header.base_offset,
+                header.next_offset,
+                header.partition_leader_epoch,
+                voters_in(data, header, position),
+            )
+        )
     return FetchedBatches(data=data, spans=tuple(spans))
 
 

@@ -16,7 +16,8 @@ from typing import assert_never
 from glasslog.common.errors import ErrorCode, require
 from glasslog.common.ids import NodeId, Offset
 from glasslog.common.runtime.protocols import Random
-from glasslog.controller.raft import election, following, gate, leading
+from glasslog.controller.raft import election, following, gate, leading, membership
+from glasslog.controller.raft.description import describe
 from glasslog.controller.raft.epochs import LogOutline
 from glasslog.controller.raft.messages import (
     BeginQuorumEpochRequest,
@@ -28,6 +29,7 @@ from glasslog.controller.raft.messages import (
     FetchSnapshotResponse,
     Message,
     Ready,
+    ReceivedSnapshot,
     RequestFailed,
     RequestReceived,
     ResponseReceived,
@@ -36,11 +38,9 @@ from glasslog.controller.raft.messages import (
 )
 from glasslog.controller.raft.quorum_state import QuorumState
 from glasslog.controller.raft.roles import (
-    NEVER_MS,
     Candidate,
     Follower,
     Leader,
-    Progress,
     Prospective,
     Resigned,
     Role,
@@ -49,11 +49,13 @@ from glasslog.controller.raft.roles import (
 )
 from glasslog.controller.raft.types import (
     HardState,
+    Identity,
     QuorumConfig,
     QuorumDescription,
-    ReplicaDescription,
 )
 from glasslog.controller.raft.voter_state import VoterState
+from glasslog.controller.raft.voters import VoterHistory, VoterSet
+from glasslog.metadata.control_records import VotersRecord
 from glasslog.metadata.snapshot import SnapshotId
 
 
@@ -65,18 +67,20 @@ class RaftCore:
         *,
         node_id: NodeId,
         cluster_id: str,
-        voters: Sequence[NodeId],
+        history: VoterHistory,
         config: QuorumConfig,
         random: Random,
         hard_state: HardState,
         log: LogOutline,
+        identity: Identity,
     ) -> None:
-        """``hard_state`` and ``log`` as they were found on disk, both durable."""
+        """``hard_state``, ``history`` and ``log`` as they were found on disk, all durable."""
         quorum = QuorumState(node_id, hard_state, Unattached(election_deadline_ms=0))
         self._state = VoterState(
             node_id=node_id,
             cluster_id=cluster_id,
-            voters=voters,
+            identity=identity,
+            history=history,
             config=config,
             random=random,
             quorum=quorum,
@@ -90,7 +94,7 @@ class RaftCore:
         state = self._state
         state.now_ms = now_ms
         self._resume()
-        if not state.others:
+        if state.may_be_elected and not state.others:
             election.seek_election(state)
         state.tell_leader_change()
 
@@ -147,10 +151,10 @@ class RaftCore:
         if isinstance(state.quorum.role, Leader):
             leading.maybe_advance_high_watermark(state, state.quorum.role)
 
-    def on_snapshot_received(self, snapshot_id: SnapshotId, now_ms: int, *, is_sound: bool) -> None:
-        """All parts were written. ``is_sound``: the log was replaced by it; otherwise nothing was changed."""
+    def on_snapshot_received(self, received: ReceivedSnapshot, now_ms: int) -> None:
+        """All parts of a snapshot were written."""
         self._state.now_ms = now_ms
-        following.on_snapshot_received(self._state, snapshot_id, is_sound=is_sound)
+        following.on_snapshot_received(self._state, received)
 
     def on_snapshot_taken(self, snapshot_id: SnapshotId) -> None:
         """A snapshot of what is committed here is on disk: fetchers may be sent to it."""
@@ -161,6 +165,38 @@ class RaftCore:
     def on_trimmed(self, base: SnapshotId) -> None:
         """The log begins at the end of ``base`` now, a snapshot that is on disk."""
         self._state.log.trim_to(base)
+        self._state.history.forget_before(base.end_offset)
+
+    # --- changes of the voters ------------------------------------------------------------------------------
+
+    def add_voter(self, node_id: NodeId, directory_id: bytes, now_ms: int) -> Offset:
+        """See ``membership.add_voter``; done once the offset is committed."""
+        self._state.now_ms = now_ms
+        return Offset(membership.add_voter(self._state, node_id, directory_id))
+
+    def remove_voter(self, node_id: NodeId, directory_id: bytes, now_ms: int) -> Offset:
+        """See ``membership.remove_voter``; done once the offset is committed."""
+        self._state.now_ms = now_ms
+        return Offset(membership.remove_voter(self._state, node_id, directory_id))
+
+    def transfer(self, to: NodeId, now_ms: int) -> None:
+        """See ``membership.transfer``."""
+        self._state.now_ms = now_ms
+        membership.transfer(self._state, to)
+        self._state.tell_leader_change()
+
+    def has_committed(self, offset: Offset, *, epoch: int) -> bool:
+        """Whether the entry that ``epoch``'s leader wrote at ``offset`` is committed, as far as is known.
+
+        Another one may have come in its place, which is of a newer epoch.
+        """
+        state = self._state
+        return offset < state.high_watermark and state.log.epoch_before(offset + 1) == epoch
+
+    def voters_before(self, end_offset: int) -> VotersRecord | None:
+        """The voters that entries below ``end_offset`` name, for a snapshot; None when only settings do."""
+        voters = self._state.history.before(end_offset)
+        return voters.record if voters.is_recorded else None
 
     # --- outputs --------------------------------------------------------------------------------------------
 
@@ -168,6 +204,7 @@ class RaftCore:
         """The duties that have come up since the last call."""
         role = self._state.quorum.role
         if isinstance(role, Leader):
+            membership.record_voters(self._state, role)
             leading.answer_parked(self._state, role)
         return self._state.take_ready()
 
@@ -213,31 +250,19 @@ class RaftCore:
         return Offset(self._state.log.end_offset)
 
     @property
+    def voters(self) -> VoterSet:
+        """Who votes as far as this node's log says."""
+        return self._state.voter_set
+
+    @property
     def log(self) -> LogOutline:
         """To look at only."""
         return self._state.log
 
     def describe(self, now_ms: int) -> QuorumDescription:
         """The quorum as this node sees it; only the leader knows how far the others are."""
-        state, role = self._state, self._state.quorum.role
-        own = ReplicaDescription(
-            node_id=state.node_id,
-            log_end_offset=self.log_end_offset,
-            last_fetch_ms_ago=0,
-            last_caught_up_ms_ago=0,
-        )
-        voters: tuple[ReplicaDescription, ...] = ()
-        observers: tuple[ReplicaDescription, ...] = ()
-        if isinstance(role, Leader):
-            voters = (own, *(_describe(now_ms, *item) for item in role.voters.items()))
-            observers = tuple(_describe(now_ms, *item) for item in sorted(role.observers.items()))
-        return QuorumDescription(
-            leader_id=self.leader_id,
-            epoch=self.epoch,
-            high_watermark=self.high_watermark,
-            voters=tuple(sorted(voters, key=lambda voter: voter.node_id)),
-            observers=observers,
-        )
+        self._state.now_ms = now_ms
+        return describe(self._state)
 
     # --- dispatch -------------------------------------------------------------------------------------------
 
@@ -247,7 +272,7 @@ class RaftCore:
         timeout_ms = state.config.election_timeout_ms
         deadline_ms = state.draw_ms(at_least_ms=timeout_ms // 5, spread_ms=timeout_ms // 2)
         state.quorum.become(Unattached(election_deadline_ms=deadline_ms))
-        if hard.leader_id in state.others:
+        if hard.leader_id in state.others and state.is_voter:
             following.start(state, hard.leader_id)
 
     def _on_request(self, message: RequestReceived) -> None:
@@ -292,7 +317,7 @@ class RaftCore:
     def _on_begin(self, request_id: int, request: BeginQuorumEpochRequest) -> None:
         error = gate.refuse_begin(self._state, request)
         if error is ErrorCode.NONE:
-            gate.follow(self._state, request.leader_id)
+            gate.follow(self._state, request.leader_id, address=request.leader_address)
         self._state.reply_epoch(request_id, error)
 
     def _on_end(self, request_id: int, request: EndQuorumEpochRequest) -> None:
@@ -304,7 +329,7 @@ class RaftCore:
 
     def _on_response(self, message: ResponseReceived) -> None:
         response = message.response
-        if not gate.learn_from(self._state, response):
+        if not gate.learn_from(self._state, message.sender, response):
             self._on_stale(message)
             return
         sender, correlation_id = message.sender, message.correlation_id
@@ -330,15 +355,3 @@ class RaftCore:
         following.on_fetch_failed(self._state, message.correlation_id, refused=message.refused)
         election.on_vote_failed(self._state, message.correlation_id)
         leading.on_announced(self._state, message.sender, message.correlation_id)
-
-
-def _describe(now_ms: int, node_id: NodeId, progress: Progress) -> ReplicaDescription:
-    def ago_ms(at_ms: int) -> int:
-        return -1 if at_ms == NEVER_MS else max(0, now_ms - at_ms)
-
-    return ReplicaDescription(
-        node_id=node_id,
-        log_end_offset=Offset(progress.end_offset),
-        last_fetch_ms_ago=ago_ms(progress.last_fetch_ms),
-        last_caught_up_ms_ago=ago_ms(progress.last_caught_up_ms),
-    )

@@ -14,13 +14,19 @@ from typing import assert_never
 from glasslog.common.errors import ErrorCode, GlasslogError, StorageError, require
 from glasslog.common.ids import NodeId
 from glasslog.common.runtime.protocols import Runtime
-from glasslog.controller.raft.batches import committed_batches, encode_data, encode_leader_change_batch
+from glasslog.controller.raft.batches import (
+    committed_batches,
+    encode_data,
+    encode_leader_change_batch,
+    encode_voters_batch,
+)
 from glasslog.controller.raft.core import RaftCore
 from glasslog.controller.raft.inbox import Inbox
 from glasslog.controller.raft.messages import (
     NO_RECORDS,
     Append,
     Committed,
+    DamagedSnapshot,
     DataAppend,
     FetchedAppend,
     FetchedBatches,
@@ -34,11 +40,14 @@ from glasslog.controller.raft.messages import (
     Notice,
     Outgoing,
     Ready,
+    ReceivedSnapshot,
     Reply,
     Send,
     SnapshotInstalled,
     SnapshotPart,
     SnapshotRange,
+    SoundSnapshot,
+    VotersAppend,
 )
 from glasslog.controller.raft.peers import Peers
 from glasslog.controller.raft.quorum_file import QuorumFile
@@ -134,6 +143,9 @@ class Duties:
             case LeaderChangeAppend(base_offset=base_offset, epoch=epoch):
                 data = encode_leader_change_batch(append, timestamp_ms=now_ms)
                 self._log.append_own(data, base_offset=base_offset, epoch=epoch)
+            case VotersAppend(base_offset=base_offset, epoch=epoch):
+                data = encode_voters_batch(append, timestamp_ms=now_ms)
+                self._log.append_own(data, base_offset=base_offset, epoch=epoch)
             case FetchedAppend(data=fetched):
                 self._log.append_fetched(fetched)
             case _:
@@ -159,8 +171,10 @@ class Duties:
             _LOGGER.info("node %d: the log begins with snapshot %s now", self._node_id, snapshot_id)
             await self._runtime.blocking(partial(self._log.replace_by, snapshot_id))
             self._installed = snapshot
-        now_ms = self._runtime.clock.now_ms()
-        self._core.on_snapshot_received(snapshot_id, now_ms, is_sound=snapshot is not None)
+        received: ReceivedSnapshot = DamagedSnapshot()
+        if snapshot is not None:
+            received = SoundSnapshot(snapshot_id=snapshot_id, voters=snapshot.voters)
+        self._core.on_snapshot_received(received, self._runtime.clock.now_ms())
 
     # --- messages -------------------------------------------------------------------------------------------
 

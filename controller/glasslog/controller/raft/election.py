@@ -8,13 +8,14 @@ what a leader does with its office.
 from typing import assert_never
 
 from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import NodeId
-from glasslog.controller.raft import leading
+from glasslog.common.ids import NO_NODE, NodeId
+from glasslog.controller.raft import following, leading
 from glasslog.controller.raft.messages import VoteRequest, VoteResponse
 from glasslog.controller.raft.roles import (
     Candidate,
     Follower,
     Leader,
+    NamedLeader,
     Poll,
     Prospective,
     Resigned,
@@ -67,20 +68,28 @@ def _give_vote(state: VoterState, candidate_id: NodeId) -> bool:
 
 def seek_election(state: VoterState) -> None:
     """Nobody seems to lead: ask around, or, as the only voter, be elected at once."""
+    if not state.may_be_elected:
+        following.look_for_leader(state)
+        return
     if not state.others:
         campaign(state)
         return
-    poll = Poll(granted={state.node_id})
+    poll = _own_poll(state)
     state.quorum.become(Prospective(poll=poll, election_deadline_ms=state.draw_election_deadline_ms()))
     _ask_all(state, poll, pre_vote=True)
 
 
 def campaign(state: VoterState) -> None:
     """Enter a new epoch as its candidate."""
-    poll = Poll(granted={state.node_id})
+    poll = _own_poll(state)
     state.quorum.campaign(Candidate(poll=poll, election_deadline_ms=state.draw_election_deadline_ms()))
     _ask_all(state, poll, pre_vote=False)
     _evaluate(state)
+
+
+def _own_poll(state: VoterState) -> Poll:
+    """A candidate votes for itself, if it has a vote."""
+    return Poll(granted={state.node_id} if state.is_voter else set())
 
 
 def on_vote_response(state: VoterState, sender: NodeId, correlation_id: int, response: VoteResponse) -> None:
@@ -91,6 +100,8 @@ def on_vote_response(state: VoterState, sender: NodeId, correlation_id: int, res
     del role.poll.in_flight[correlation_id]
     if response.error is ErrorCode.NONE:
         (role.poll.granted if response.granted else role.poll.rejected).add(sender)
+        if response.leader_id != NO_NODE:
+            role.poll.named = NamedLeader(node_id=response.leader_id, address=response.leader_address)
         _evaluate(state)
     else:
         role.poll.retry_at_ms[sender] = state.now_ms + state.config.retry_backoff_ms
@@ -136,6 +147,7 @@ def _ask(state: VoterState, poll: Poll, voter: NodeId, *, pre_vote: bool) -> Non
         last_epoch=state.log.last_epoch,
         log_end_offset=state.log.end_offset,
         pre_vote=pre_vote,
+        voter_directory_id=state.directory_of(voter),
     )
     correlation_id = state.send(voter, request, timeout_ms=state.config.election_timeout_ms)
     poll.in_flight[correlation_id] = voter
@@ -156,7 +168,17 @@ def _evaluate(state: VoterState) -> None:
 
 
 def _back_off(state: VoterState, role: Prospective | Candidate) -> None:
-    """Lost: try again after a random pause, the shorter part of the time that was meant to be waited."""
+    """Lost: try again after a random pause, the shorter part of the time that was meant to be waited.
+
+    Where most refuse and somebody names a leader, that one is tried: a voter that was removed while it was
+    away is told of it by nobody else.
+    """
+    named = role.poll.named
+    is_usable = named is not None and state.may_follow(named.node_id, named.address)
+    if named is not None and is_usable and state.quorum.hard_state.leader_id in (NO_NODE, named.node_id):
+        state.leader_address = named.address or state.leader_address
+        following.start(state, named.node_id)
+        return
     timeout_ms = state.config.election_timeout_ms
     role.election_deadline_ms = min(
         role.election_deadline_ms, state.draw_ms(at_least_ms=timeout_ms // 10, spread_ms=timeout_ms // 2)

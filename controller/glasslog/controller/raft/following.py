@@ -14,16 +14,17 @@ from glasslog.controller.raft.messages import (
     BatchSpan,
     DivergingEpoch,
     EndQuorumEpochRequest,
-    FetchedAppend,
     FetchedBatches,
     FetchRequest,
     FetchResponse,
     FetchSnapshotRequest,
     FetchSnapshotResponse,
     LogRange,
+    ReceivedSnapshot,
     Response,
     SnapshotInstead,
     SnapshotPart,
+    SoundSnapshot,
 )
 from glasslog.controller.raft.roles import (
     FetchInFlight,
@@ -35,7 +36,7 @@ from glasslog.controller.raft.roles import (
     Trusted,
     Unattached,
 )
-from glasslog.controller.raft.voter_state import VoterState
+from glasslog.controller.raft.voter_state import FIRST_BOOTSTRAP_ID, VoterState
 from glasslog.metadata.snapshot import SnapshotId
 
 
@@ -91,10 +92,11 @@ def on_snapshot_response(
         _on_refusal(state, role, response)
 
 
-def on_snapshot_received(state: VoterState, snapshot_id: SnapshotId, *, is_sound: bool) -> None:
+def on_snapshot_received(state: VoterState, received: ReceivedSnapshot) -> None:
     """The last part was written. A snapshot that is damaged was thrown away, and changes nothing here."""
-    if is_sound:
-        state.install_snapshot(snapshot_id)
+    is_sound = isinstance(received, SoundSnapshot)
+    if isinstance(received, SoundSnapshot):
+        state.install_snapshot(received.snapshot_id, received.voters)
     role = state.quorum.role
     if isinstance(role, Follower) and isinstance(role.wanted, FetchingSnapshot):
         role.wanted = FetchingLog()
@@ -141,7 +143,10 @@ def on_fetch_failed(state: VoterState, correlation_id: int, *, refused: bool) ->
 def on_end_quorum_epoch(state: VoterState, request_id: int, request: EndQuorumEpochRequest) -> None:
     """The leader gave up: seek election, the sooner the better placed among the successors."""
     role = state.quorum.role
-    if isinstance(role, Follower) and role.leader_id == request.leader_id:
+    is_follower = isinstance(role, Follower) and role.leader_id == request.leader_id
+    # A refused fetch may have said so before, but not who should be next.
+    was_follower = isinstance(role, Unattached) and state.quorum.hard_state.leader_id == request.leader_id
+    if is_follower or was_follower:
         successors = request.preferred_successors
         position = successors.index(state.node_id) if state.node_id in successors else len(successors)
         _lose_leader(state, position=position)
@@ -188,6 +193,7 @@ def _fetch_snapshot(state: VoterState, role: Follower, wanted: FetchingSnapshot)
         position=wanted.position,
         max_bytes=state.config.max_fetch_bytes,
         observer=False,
+        directory_id=state.directory_id,
     )
     timeout_ms = state.config.fetch_attempt_timeout_ms
     correlation_id = state.send(role.leader_id, request, timeout_ms=timeout_ms)
@@ -196,7 +202,17 @@ def _fetch_snapshot(state: VoterState, role: Follower, wanted: FetchingSnapshot)
 
 def _fetch_log(state: VoterState, role: Follower) -> None:
     """Ask for what follows the own log; the request claims the log, so it waits until that is synced."""
-    request = FetchRequest(
+    correlation_id = state.send(
+        role.leader_id,
+        _fetch_request(state),
+        timeout_ms=state.config.fetch_attempt_timeout_ms,
+        after_sync=state.log.synced_offset < state.log.end_offset,
+    )
+    role.fetch = FetchInFlight(correlation_id=correlation_id)
+
+
+def _fetch_request(state: VoterState) -> FetchRequest:
+    return FetchRequest(
         cluster_id=state.cluster_id,
         replica_id=state.node_id,
         current_leader_epoch=state.quorum.epoch,
@@ -206,14 +222,23 @@ def _fetch_log(state: VoterState, role: Follower) -> None:
         max_bytes=state.config.max_fetch_bytes,
         observer=False,
         known_high_watermark=state.high_watermark,
+        directory_id=state.directory_id,
+        address=state.address,
     )
-    correlation_id = state.send(
-        role.leader_id,
-        request,
-        timeout_ms=state.config.fetch_attempt_timeout_ms,
-        after_sync=state.log.synced_offset < state.log.end_offset,
-    )
-    role.fetch = FetchInFlight(correlation_id=correlation_id)
+
+
+def look_for_leader(state: VoterState) -> None:
+    """Without a vote it can not be elected: it asks one node after the other, and answers tell who leads."""
+    bootstrap = [NodeId(FIRST_BOOTSTRAP_ID - index) for index in range(len(state.bootstrap_servers))]
+    candidates = [*state.others, *bootstrap]
+    deadline_ms = state.now_ms + state.config.fetch_wait_ms
+    state.quorum.become(Unattached(election_deadline_ms=deadline_ms))
+    if candidates:
+        asked = candidates[state.next_candidate % len(candidates)]
+        state.next_candidate += 1
+        after_sync = state.log.synced_offset < state.log.end_offset
+        timeout_ms = state.config.fetch_attempt_timeout_ms
+        state.send(asked, _fetch_request(state), timeout_ms=timeout_ms, after_sync=after_sync)
 
 
 def _take(state: VoterState, role: Follower, response: FetchResponse) -> None:
@@ -276,9 +301,7 @@ def _take_part(state: VoterState, role: Follower, response: FetchSnapshotRespons
 def _append(state: VoterState, batches: FetchedBatches) -> None:
     if not batches.spans:
         return
-    for span in batches.spans:
-        state.log.append(epoch=span.epoch, end_offset=span.end_offset)
-    state.append_fetched(FetchedAppend(base_offset=batches.spans[0].base_offset, data=batches.data))
+    state.append_fetched(batches)
 
 
 def _fits(state: VoterState, spans: tuple[BatchSpan, ...]) -> bool:

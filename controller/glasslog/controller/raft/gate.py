@@ -18,6 +18,7 @@ from glasslog.controller.raft.messages import (
 )
 from glasslog.controller.raft.roles import Follower, Leader, Unattached
 from glasslog.controller.raft.voter_state import VoterState
+from glasslog.controller.raft.voters import same_directory
 
 _NO_EPOCH = -1
 
@@ -25,7 +26,7 @@ _NO_EPOCH = -1
 def refuse_vote(state: VoterState, request: VoteRequest) -> ErrorCode:
     """NONE when the request may be decided on; a newer epoch is entered on the way."""
     error = _refuse_peer(state, request.cluster_id, request.candidate_id)
-    if error is ErrorCode.NONE and request.voter_id != state.node_id:
+    if error is ErrorCode.NONE and not _is_meant(state, request):
         error = ErrorCode.INVALID_VOTER_KEY
     return error if error is not ErrorCode.NONE else _pass_epoch(state, request.candidate_epoch)
 
@@ -33,7 +34,7 @@ def refuse_vote(state: VoterState, request: VoteRequest) -> ErrorCode:
 def refuse_begin(state: VoterState, request: BeginQuorumEpochRequest) -> ErrorCode:
     """NONE when the sender leads this epoch."""
     error = _refuse_peer(state, request.cluster_id, request.leader_id)
-    if error is ErrorCode.NONE and request.voter_id != state.node_id:
+    if error is ErrorCode.NONE and not _is_meant(state, request):
         error = ErrorCode.INVALID_VOTER_KEY
     return error if error is not ErrorCode.NONE else _pass_epoch(state, request.leader_epoch)
 
@@ -50,7 +51,7 @@ def refuse_fetch(state: VoterState, request: FetchRequest | FetchSnapshotRequest
     is_negative = request.fetch_offset < 0 if isinstance(request, FetchRequest) else request.position < 0
     if request.cluster_id != state.cluster_id:
         return ErrorCode.INCONSISTENT_CLUSTER_ID
-    if not request.observer and request.replica_id not in state.others:
+    if not request.observer and request.replica_id == state.node_id:
         return ErrorCode.INCONSISTENT_VOTER_SET
     if is_negative:
         return ErrorCode.INVALID_REQUEST
@@ -64,21 +65,28 @@ def refuse_fetch(state: VoterState, request: FetchRequest | FetchSnapshotRequest
     return ErrorCode.NONE
 
 
-def learn_from(state: VoterState, response: Response) -> bool:
+def learn_from(state: VoterState, sender: NodeId, response: Response) -> bool:
     """Take epoch and leader from a response; whether it is of this epoch, before and after."""
     quorum = state.quorum
     if response.epoch > quorum.epoch:
         enter_epoch(state, response.epoch)
-        if response.leader_id in state.others:
-            follow(state, response.leader_id)
+        _follow_hearsay(state, response)
         return False
     if response.epoch < quorum.epoch:
         return False
     # Within an epoch only its first leader can be learned from hearsay: after that one was lost, only itself
     # can say that it still leads.
-    if response.leader_id in state.others and quorum.hard_state.leader_id == NO_NODE:
-        follow(state, response.leader_id)
+    is_first = quorum.hard_state.leader_id == NO_NODE
+    if is_first or response.leader_id == sender or not state.is_voter:
+        _follow_hearsay(state, response)
     return True
+
+
+def _follow_hearsay(state: VoterState, response: Response) -> None:
+    leader_id = response.leader_id
+    is_known = state.quorum.hard_state.leader_id in (NO_NODE, leader_id)
+    if state.may_follow(leader_id, response.leader_address) and is_known:
+        follow(state, leader_id, address=response.leader_address)
 
 
 def enter_epoch(state: VoterState, epoch: int) -> None:
@@ -89,9 +97,11 @@ def enter_epoch(state: VoterState, epoch: int) -> None:
         leading.refuse_parked(state, role)
 
 
-def follow(state: VoterState, leader_id: NodeId) -> None:
+def follow(state: VoterState, leader_id: NodeId, *, address: str) -> None:
     """The leader of this epoch is known. Another leader than the one known already is a bug somewhere."""
     role = state.quorum.role
+    if address:
+        state.leader_address = address
     if isinstance(role, Follower) and role.leader_id == leader_id:
         return
     following.start(state, leader_id)
@@ -100,9 +110,18 @@ def follow(state: VoterState, leader_id: NodeId) -> None:
 def _refuse_peer(state: VoterState, cluster_id: str, sender: NodeId) -> ErrorCode:
     if cluster_id != state.cluster_id:
         return ErrorCode.INCONSISTENT_CLUSTER_ID
-    if sender not in state.others:
+    if sender == state.node_id or (state.is_static and sender not in state.others):
         return ErrorCode.INCONSISTENT_VOTER_SET
     return ErrorCode.NONE
+
+
+def _is_meant(state: VoterState, request: VoteRequest | BeginQuorumEpochRequest) -> bool:
+    """Whether the sender means this node with this disk: votes that another disk knew of are forgotten here.
+
+    Who is meant need not know of being a voter: the record that says so may not have reached it.
+    """
+    is_same_disk = same_directory(request.voter_directory_id, state.directory_id)
+    return request.voter_id == state.node_id and is_same_disk
 
 
 def _pass_epoch(state: VoterState, epoch: int) -> ErrorCode:

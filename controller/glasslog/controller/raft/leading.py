@@ -6,7 +6,7 @@ This module refuses to know how a leader is elected.  Source: KIP-595; Kafka's `
 from collections.abc import Sequence
 
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import NodeId
+from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.controller.raft.messages import (
     BeginQuorumEpochRequest,
     EndQuorumEpochRequest,
@@ -19,6 +19,7 @@ from glasslog.controller.raft.messages import (
 )
 from glasslog.controller.raft.roles import NEVER_MS, FetcherKey, Leader, ParkedFetch, Progress, Resigned
 from glasslog.controller.raft.voter_state import VoterState
+from glasslog.controller.raft.voters import VoterSet
 
 _MAX_WAIT_MS = 30_000
 _FORGET_OBSERVER_AFTER_MS = 300_000
@@ -35,6 +36,29 @@ def start(state: VoterState, *, granting_voters: Sequence[NodeId]) -> None:
     state.quorum.lead(role)
     state.append_leader_change(granting_voters)
     _announce(state, role)
+
+
+def append_voters(state: VoterState, role: Leader, voters: VoterSet) -> int:
+    """From now on these are the voters; returns the record's offset. When that may be: ``membership``."""
+    offset = state.append_voters(voters)
+    _sort_fetchers(state, role)
+    maybe_advance_high_watermark(state, role)
+    return offset
+
+
+def _sort_fetchers(state: VoterState, role: Leader) -> None:
+    """An observer that became a voter brings its progress along, and so does who is no voter any more."""
+    for voter in [each for each in role.voters if each not in state.others]:
+        progress = role.voters.pop(voter)
+        role.observers[_controller_key(voter, progress.directory_id)] = progress
+    for voter in state.others:
+        key = _controller_key(voter, state.directory_of(voter))
+        if voter not in role.voters:
+            role.voters[voter] = role.observers.pop(key) if key in role.observers else Progress()
+
+
+def _controller_key(node_id: NodeId, directory_id: bytes) -> FetcherKey:
+    return FetcherKey(replica_id=node_id, observer=False, directory_id=directory_id)
 
 
 def propose(state: VoterState, values: tuple[bytes, ...]) -> int:
@@ -102,8 +126,14 @@ def _begins_anew(state: VoterState, request: FetchRequest) -> bool:
 
 def _note_contact(state: VoterState, role: Leader, request: FetchRequest | FetchSnapshotRequest) -> None:
     """A voter that fetches a snapshot holds nothing new yet, but it hears this leader."""
-    if not request.observer:
+    if _is_voters(state, request):
         role.voters[request.replica_id].last_fetch_ms = state.now_ms
+
+
+def _is_voters(state: VoterState, request: FetchRequest | FetchSnapshotRequest) -> bool:
+    """Whether a voter asks: the node with the directory that is one, as a controller."""
+    is_voter = state.voter_set.has(request.replica_id, request.directory_id)
+    return is_voter and not request.observer and request.replica_id != state.node_id
 
 
 def answer_parked(state: VoterState, role: Leader) -> None:
@@ -119,12 +149,18 @@ def answer_parked(state: VoterState, role: Leader) -> None:
 
 def _park(state: VoterState, role: Leader, request_id: int, request: FetchRequest) -> None:
     """A fetcher waits for one answer at a time: an older fetch of it is answered with nothing."""
-    key = FetcherKey(replica_id=request.replica_id, observer=request.observer)
+    key = _key_of(request)
     older = role.parked.pop(key, None)
     if older is not None:
         state.reply_fetch(older.request_id)
     wait_ms = min(max(request.max_wait_ms, 0), _MAX_WAIT_MS)
     role.parked[key] = ParkedFetch(request_id=request_id, request=request, deadline_ms=state.now_ms + wait_ms)
+
+
+def _key_of(request: FetchRequest) -> FetcherKey:
+    return FetcherKey(
+        replica_id=request.replica_id, observer=request.observer, directory_id=request.directory_id
+    )
 
 
 def _has_news(state: VoterState, request: FetchRequest) -> bool:
@@ -134,7 +170,7 @@ def _has_news(state: VoterState, request: FetchRequest) -> bool:
 
 
 def _end_for(state: VoterState, request: FetchRequest) -> int:
-    """Observers apply what they get, so they get what is committed; voters get everything."""
+    """Brokers apply what they get, so they get what is committed; controllers get everything."""
     return state.high_watermark if request.observer else state.log.end_offset
 
 
@@ -163,33 +199,35 @@ def _note_progress(state: VoterState, role: Leader, request: FetchRequest) -> No
     progress.leader_end_at_last_fetch = end_offset
     progress.end_offset = request.fetch_offset
     progress.last_fetch_ms = state.now_ms
-    if not request.observer:
+    progress.directory_id, progress.address = request.directory_id, request.address
+    if _is_voters(state, request):
         maybe_advance_high_watermark(state, role)
 
 
 def _progress_of(state: VoterState, role: Leader, request: FetchRequest) -> Progress:
-    if not request.observer:
+    if _is_voters(state, request):
         return role.voters[request.replica_id]
-    known = role.observers.get(request.replica_id)
+    key = _key_of(request)
+    known = role.observers.get(key)
     if known is None:
         _forget_observers(state, role)
-        known = role.observers[request.replica_id] = Progress()
+        known = role.observers[key] = Progress()
     return known
 
 
 def _forget_observers(state: VoterState, role: Leader) -> None:
     """Drop the silent ones, and the longest silent one when there is no room for another."""
-    for replica_id, progress in list(role.observers.items()):
+    for key, progress in list(role.observers.items()):
         if state.now_ms - progress.last_fetch_ms >= _FORGET_OBSERVER_AFTER_MS:
-            _forget_observer(state, role, replica_id)
+            _forget_observer(state, role, key)
     if len(role.observers) >= state.config.max_observers:
-        oldest = min(role.observers, key=lambda each: (role.observers[each].last_fetch_ms, each))
+        oldest = min(role.observers, key=lambda each: (role.observers[each].last_fetch_ms, each.replica_id))
         _forget_observer(state, role, oldest)
 
 
-def _forget_observer(state: VoterState, role: Leader, replica_id: NodeId) -> None:
-    del role.observers[replica_id]
-    parked = role.parked.pop(FetcherKey(replica_id=replica_id, observer=True), None)
+def _forget_observer(state: VoterState, role: Leader, key: FetcherKey) -> None:
+    del role.observers[key]
+    parked = role.parked.pop(key, None)
     if parked is not None:
         state.reply_fetch(parked.request_id)
 
@@ -203,13 +241,14 @@ def maybe_advance_high_watermark(state: VoterState, role: Leader) -> None:
     The leader counts itself only for what it has synced. Before an own entry is on the majority, even entries
     that the majority holds could still be replaced by another leader's (Raft, section 5.4.2).
     """
-    ends = sorted(
-        [state.log.synced_offset, *(progress.end_offset for progress in role.voters.values())], reverse=True
-    )
+    ends = [progress.end_offset for progress in role.voters.values()]
+    if state.is_voter:
+        ends.append(state.log.synced_offset)
+    ends.sort(reverse=True)
     held_by_majority = ends[state.majority - 1]
     if held_by_majority <= role.epoch_start_offset:
         return
-    state.advance_high_watermark(held_by_majority)
+    state.advance_high_watermark(min(held_by_majority, state.log.end_offset))
     if not role.is_ready:
         role.is_ready = True
         state.notice(LeaderReady(epoch=state.quorum.epoch))
@@ -220,6 +259,8 @@ def maybe_advance_high_watermark(state: VoterState, role: Leader) -> None:
 
 def deadline_ms(state: VoterState, role: Leader) -> int | None:
     """When ``tick`` has something to do; None for an only voter without fetchers."""
+    if _has_left(state):
+        return state.now_ms
     deadlines = [parked.deadline_ms for parked in role.parked.values()]
     if state.others:
         deadlines += [_quorum_deadline_ms(state, role), role.next_announcement_ms]
@@ -227,17 +268,23 @@ def deadline_ms(state: VoterState, role: Leader) -> int | None:
 
 
 def tick(state: VoterState, role: Leader) -> None:
-    """Resign when no majority is heard of; tell voters that do not fetch who leads."""
-    if state.others and state.now_ms >= _quorum_deadline_ms(state, role):
+    """Resign when no majority is heard of, or by vote; tell voters that do not fetch who leads."""
+    if _has_left(state) or (state.others and state.now_ms >= _quorum_deadline_ms(state, role)):
         resign(state, role)
     elif state.now_ms >= role.next_announcement_ms:
         _announce(state, role)
 
 
+def _has_left(state: VoterState) -> bool:
+    """The leader was removed, and that is committed: until then it leads (Raft's dissertation, 4.2.2)."""
+    return not state.is_voter and state.history.latest_offset < state.high_watermark
+
+
 def _quorum_deadline_ms(state: VoterState, role: Leader) -> int:
     """When the newest fetches of a majority (with the leader itself) will be too old (check quorum)."""
     heard = sorted((_heard_ms(role, progress) for progress in role.voters.values()), reverse=True)
-    return heard[state.majority - 2] + state.config.check_quorum_timeout_ms
+    # The leader hears itself; unless it is about to leave, and votes no more.
+    return heard[state.majority - (2 if state.is_voter else 1)] + state.config.check_quorum_timeout_ms
 
 
 def _heard_ms(role: Leader, progress: Progress) -> int:
@@ -258,6 +305,8 @@ def _announce(state: VoterState, role: Leader) -> None:
                 leader_id=state.node_id,
                 leader_epoch=state.quorum.epoch,
                 voter_id=voter,
+                voter_directory_id=state.directory_of(voter),
+                leader_address=state.address,
             )
             timeout_ms = state.config.fetch_timeout_ms
             role.announcing[voter] = state.send(voter, request, timeout_ms=timeout_ms)
@@ -273,12 +322,14 @@ def on_announced(state: VoterState, voter: NodeId, correlation_id: int) -> None:
 # --- the end ----------------------------------------------------------------------------------------------
 
 
-def resign(state: VoterState, role: Leader) -> None:
-    """Give up; the voter with the longest log is asked to seek election at once."""
-    successors = sorted(state.others, key=lambda voter: (-role.voters[voter].end_offset, voter))
-    # Long enough that a successor is elected first.
-    deadline_ms = state.draw_election_deadline_ms() + state.config.fetch_timeout_ms
-    state.quorum.become(Resigned(election_deadline_ms=deadline_ms))
+def resign(state: VoterState, role: Leader, *, first: NodeId = NO_NODE) -> None:
+    """Give up; ``first``, or else the voter with the longest log, is asked to seek election at once."""
+
+    def place(voter: NodeId) -> tuple[bool, int, int]:
+        return voter != first, -role.voters[voter].end_offset, voter
+
+    successors = sorted(state.others, key=place)
+    state.quorum.become(Resigned(election_deadline_ms=_resigned_until_ms(state)))
     refuse_parked(state, role)
     request = EndQuorumEpochRequest(
         cluster_id=state.cluster_id,
@@ -288,6 +339,13 @@ def resign(state: VoterState, role: Leader) -> None:
     )
     for voter in state.others:
         state.send(voter, request, timeout_ms=state.config.election_timeout_ms)
+
+
+def _resigned_until_ms(state: VoterState) -> int:
+    """Long enough that a successor is elected first; who votes no more looks for it sooner."""
+    if not state.is_voter:
+        return state.now_ms + state.config.fetch_wait_ms
+    return state.draw_election_deadline_ms() + state.config.fetch_timeout_ms
 
 
 def refuse_parked(state: VoterState, role: Leader) -> None:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.controller.raft.types import HardState
+from glasslog.metadata.control_records import UNKNOWN_DIRECTORY, VotersRecord
 from glasslog.metadata.snapshot import SnapshotId
 
 # --- requests ---------------------------------------------------------------------------------------------
@@ -26,6 +27,7 @@ class VoteRequest:
     last_epoch: int
     log_end_offset: int
     pre_vote: bool
+    voter_directory_id: bytes = UNKNOWN_DIRECTORY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class BeginQuorumEpochRequest:
     leader_id: NodeId
     leader_epoch: int
     voter_id: NodeId
+    voter_directory_id: bytes = UNKNOWN_DIRECTORY
+    leader_address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,8 @@ class FetchRequest:
     """A voter's or observer's long poll; ``last_fetched_epoch`` is of its last entry, -1 for an empty log.
 
     ``current_leader_epoch`` -1 (observers only) and ``known_high_watermark`` -1: not known, not compared.
+    ``observer``: it is no controller, and applies what it gets at once.  Whether a controller is a voter, its
+    ``directory_id`` tells; ``address`` is where it can be reached.
     """
 
     cluster_id: str
@@ -64,6 +70,8 @@ class FetchRequest:
     max_bytes: int
     observer: bool
     known_high_watermark: int
+    directory_id: bytes = UNKNOWN_DIRECTORY
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +85,7 @@ class FetchSnapshotRequest:
     position: int
     max_bytes: int
     observer: bool
+    directory_id: bytes = UNKNOWN_DIRECTORY
 
 
 Request: TypeAlias = (
@@ -94,6 +103,7 @@ class VoteResponse:
     epoch: int
     leader_id: NodeId
     granted: bool
+    leader_address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +113,7 @@ class EpochResponse:
     error: ErrorCode
     epoch: int
     leader_id: NodeId
+    leader_address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +140,7 @@ class BatchSpan:
     base_offset: int
     end_offset: int
     epoch: int
+    voters: VotersRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +172,7 @@ class FetchResponse:
     high_watermark: int
     log_start_offset: int
     body: FetchBody = NO_RECORDS
+    leader_address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +214,7 @@ class FetchSnapshotResponse:
     epoch: int
     leader_id: NodeId
     body: SnapshotBody
+    leader_address: str = ""
 
 
 Response: TypeAlias = VoteResponse | EpochResponse | FetchResponse | FetchSnapshotResponse
@@ -236,17 +250,34 @@ class RequestFailed:
 
 Message: TypeAlias = RequestReceived | ResponseReceived | RequestFailed
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundSnapshot:
+    """A snapshot was received whole, and the log replaced by it. ``voters``: whom it names, if it does."""
+
+    snapshot_id: SnapshotId
+    voters: VotersRecord | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedSnapshot:
+    """What was received was thrown away, and nothing else was changed."""
+
+
+ReceivedSnapshot: TypeAlias = SoundSnapshot | DamagedSnapshot
+
 # --- out of a core ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """A request to a voter; exactly one ``ResponseReceived`` or ``RequestFailed`` should follow."""
+    """A request to the node at ``address``; one ``ResponseReceived`` or ``RequestFailed`` should follow."""
 
     to: NodeId
     correlation_id: int
     timeout_ms: int
     request: Request
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +312,20 @@ class LeaderChangeAppend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VotersAppend:
+    """The control batch that names the voters from its offset on; with a version record in front, if set."""
+
+    base_offset: int
+    epoch: int
+    voters: VotersRecord
+    with_version: bool
+
+    @property
+    def end_offset(self) -> int:
+        return self.base_offset + (2 if self.with_version else 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedAppend:
     """Batches copied from the leader, as they are."""
 
@@ -288,7 +333,7 @@ class FetchedAppend:
     data: bytes
 
 
-Append: TypeAlias = DataAppend | LeaderChangeAppend | FetchedAppend
+Append: TypeAlias = DataAppend | LeaderChangeAppend | VotersAppend | FetchedAppend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

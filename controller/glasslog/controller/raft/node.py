@@ -7,7 +7,7 @@ This module refuses to know Raft's rules and what records mean.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from glasslog.common.addresses import Voter
@@ -19,13 +19,22 @@ from glasslog.controller.raft.core import RaftCore
 from glasslog.controller.raft.duties import Duties
 from glasslog.controller.raft.inbox import Inbox
 from glasslog.controller.raft.peers import Peers
+from glasslog.controller.raft.quorum_admin import QuorumAdmin
 from glasslog.controller.raft.quorum_file import QuorumFile
 from glasslog.controller.raft.raft_log import PARTITION, DiskRaftLog, log_config
 from glasslog.controller.raft.roles import Leader
 from glasslog.controller.raft.snapshots import SnapshotKeeper
-from glasslog.controller.raft.types import HardState, QuorumConfig, QuorumDescription, RaftListener
+from glasslog.controller.raft.types import (
+    HardState,
+    Identity,
+    QuorumConfig,
+    QuorumDescription,
+    RaftListener,
+)
+from glasslog.metadata.control_records import UNKNOWN_DIRECTORY, VoterEntry
 
 _LOGGER = logging.getLogger(__name__)
+_POLL_MS = 20
 
 
 class RaftNode:
@@ -44,16 +53,31 @@ class RaftNode:
         voters: tuple[Voter, ...],
         config: QuorumConfig,
         listener: RaftListener,
+        bootstrap_servers: tuple[str, ...] = (),
+        address: str = "",
     ) -> None:
+        """``voters`` are those of the settings: they count until the log itself names voters.
+
+        A node that knows no voters asks ``bootstrap_servers`` and follows without a vote.  Others reach it at
+        ``address``.
+        """
         self._runtime = runtime
         self._directory = f"{log_dir}/{PARTITION}"
         self._node_id = node_id
         self._cluster_id = cluster_id
         self._config = config
         self._listener = listener
-        self._addresses = {NodeId(voter.node_id): voter.address for voter in voters}
+        self._settings = tuple(
+            VoterEntry(node_id=NodeId(voter.node_id), address=voter.address) for voter in voters
+        )
+        self._bootstrap_servers = bootstrap_servers
+        self._address = address
+        self._directory_id = UNKNOWN_DIRECTORY
         self._file = QuorumFile(
-            runtime.files, self._directory, cluster_id=cluster_id, voters=tuple(self._addresses)
+            runtime.files,
+            self._directory,
+            cluster_id=cluster_id,
+            voters=tuple(voter.node_id for voter in self._settings),
         )
         self._inbox = Inbox(limit=config.max_inbox)
         self._core: RaftCore | None = None
@@ -63,14 +87,18 @@ class RaftNode:
 
     # --- life -----------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, *, directory_id: bytes = UNKNOWN_DIRECTORY) -> None:
         """Open the log and take part until cancelled or ``shutdown``. Runs once.
+
+        ``directory_id`` is of the folder around the log: with it a node that lost its disk is told from the
+        voter that it was, and never votes by mistake.
 
         Raises ``StorageError`` when the disk fails or holds another cluster's state, ``InvariantViolation``
         for a bug, and whatever the listener raises.  Cancelling it is like a crash: nothing more is written.
         """
         require(not self._was_started, "a RaftNode runs once")
         self._was_started = True
+        self._directory_id = directory_id
         try:
             hard_state, log = await self._runtime.blocking(self._open)
             try:
@@ -120,18 +148,26 @@ class RaftNode:
         return RaftCore(
             node_id=self._node_id,
             cluster_id=self._cluster_id,
-            voters=tuple(self._addresses),
+            history=log.read_voters(self._settings),
+            identity=Identity(
+                directory_id=self._directory_id,
+                address=self._address or self._own_address(),
+                bootstrap_servers=self._bootstrap_servers,
+            ),
             config=self._config,
             random=self._runtime.random,
             hard_state=hard_state,
             log=outline,
         )
 
+    def _own_address(self) -> str:
+        return next((voter.address for voter in self._settings if voter.node_id == self._node_id), "")
+
     async def _take_part(self, core: RaftCore, log: DiskRaftLog) -> None:
         try:
             async with asyncio.TaskGroup() as calls:
                 transport = self._runtime.transport
-                peers = Peers(transport, self._addresses, inbox=self._inbox, calls=calls)
+                peers = Peers(transport, inbox=self._inbox, calls=calls)
                 keeper = self._make_keeper(core, log, calls)
                 duties = Duties(
                     node_id=self._node_id,
@@ -252,6 +288,61 @@ class RaftNode:
             raise self._not_running()
         return self._core.describe(self._now_ms())
 
+    # --- changes of the voters ------------------------------------------------------------------------------
+
+    async def add_voter(self, node_id: NodeId, directory_id: bytes, *, timeout_ms: int) -> None:
+        """Let a controller vote that follows without a vote; returns once that is committed.
+
+        Raises ``GlasslogError``; see ``membership``. What may work a little later is tried until then.
+        """
+        await self._change(lambda core: core.add_voter(node_id, directory_id, self._now_ms()), timeout_ms)
+
+    async def remove_voter(self, node_id: NodeId, directory_id: bytes, *, timeout_ms: int) -> None:
+        """Let a voter vote no more; returns once that is committed. Raises as ``add_voter``."""
+        await self._change(lambda core: core.remove_voter(node_id, directory_id, self._now_ms()), timeout_ms)
+
+    async def transfer(self, to: NodeId, *, timeout_ms: int) -> NodeId:
+        """Hand leadership over to ``to``; returns who leads then, which may be another. As ``add_voter``."""
+        deadline_ms = self._now_ms() + timeout_ms
+        core = await self._attempt(lambda core: core.transfer(to, self._now_ms()), deadline_ms)
+        self._inbox.wake()
+        while core.leader_id == NO_NODE and self._now_ms() < deadline_ms:  # noqa: ASYNC110 - a rare request
+            await asyncio.sleep(_POLL_MS / 1000)
+        return core.leader_id
+
+    async def _change(self, change: Callable[[RaftCore], Offset], timeout_ms: int) -> None:
+        deadline_ms = self._now_ms() + timeout_ms
+        offsets: list[Offset] = []
+        core = await self._attempt(lambda core: offsets.append(change(core)), deadline_ms)
+        epoch = core.epoch
+        self._inbox.wake()
+        while not core.has_committed(offsets[0], epoch=epoch):
+            # Both are answers that say: ask again, it may have been done.
+            if core is not self._core or core.epoch != epoch:
+                raise GlasslogError(
+                    ErrorCode.REQUEST_TIMED_OUT,
+                    f"node {self._node_id} lost the leadership; the change may still be committed",
+                )
+            if self._now_ms() >= deadline_ms:
+                raise GlasslogError(
+                    ErrorCode.REQUEST_TIMED_OUT, f"not committed within {timeout_ms} ms; it may still be"
+                )
+            await asyncio.sleep(_POLL_MS / 1000)
+
+    async def _attempt(self, action: Callable[[RaftCore], None], deadline_ms: int) -> RaftCore:
+        """Until it works, or is refused for good, or time is up."""
+        while True:
+            if self._core is None:
+                raise self._not_running()
+            try:
+                action(self._core)
+            except GlasslogError as error:
+                if error.code is not ErrorCode.REQUEST_TIMED_OUT or self._now_ms() >= deadline_ms:
+                    raise
+                await asyncio.sleep(_POLL_MS / 1000)
+            else:
+                return self._core
+
     # --- for the other nodes --------------------------------------------------------------------------------
 
     def services(self) -> Services:
@@ -264,7 +355,10 @@ class RaftNode:
             wire.END_QUORUM_EPOCH,
         )
         unary = {method: partial(self._serve, method) for method in methods}
-        return Services(unary={**unary, wire.DESCRIBE: self._serve_describe}, names=(wire.SERVICE,))
+        changes = QuorumAdmin(self, cluster_id=self._cluster_id).handlers()
+        return Services(
+            unary={**unary, **changes, wire.DESCRIBE: self._serve_describe}, names=(wire.SERVICE,)
+        )
 
     async def _serve(self, method: str, data: bytes, peer: Peer) -> bytes:
         if self._core is None:

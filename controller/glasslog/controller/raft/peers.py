@@ -6,10 +6,8 @@ and the core need not wait the whole fetch timeout.  This module refuses to know
 
 import asyncio
 import logging
-from collections.abc import Mapping
 
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import NodeId
 from glasslog.common.runtime.protocols import Channel, Transport, TransportError
 from glasslog.controller.raft import wire
 from glasslog.controller.raft.inbox import Inbox
@@ -30,16 +28,14 @@ class Peers:
     def __init__(
         self,
         transport: Transport,
-        addresses: Mapping[NodeId, str],
         *,
         inbox: Inbox,
         calls: asyncio.TaskGroup,
     ) -> None:
         self._transport = transport
-        self._addresses = addresses
         self._inbox = inbox
         self._calls = calls
-        self._channels: dict[NodeId, Channel] = {}
+        self._channels: dict[str, Channel] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._farewells: set[asyncio.Task[None]] = set()
 
@@ -69,9 +65,11 @@ class Peers:
         self._inbox.post(await self._outcome(send))
 
     async def _outcome(self, send: Send) -> Message:
+        if not send.address:
+            return RequestFailed(sender=send.to, correlation_id=send.correlation_id, refused=False)
         method, data = wire.encode_request(send.request)
         try:
-            answer = await self._channel(send.to).unary(method, data, timeout_ms=send.timeout_ms)
+            answer = await self._channel(send.address).unary(method, data, timeout_ms=send.timeout_ms)
             response = wire.decode_response(send.request, answer)
         except GlasslogError as error:
             _LOGGER.debug("%s to voter %d failed: %s", method, send.to, error)
@@ -79,8 +77,9 @@ class Peers:
             return RequestFailed(sender=send.to, correlation_id=send.correlation_id, refused=refused)
         return ResponseReceived(sender=send.to, correlation_id=send.correlation_id, response=response)
 
-    def _channel(self, node_id: NodeId) -> Channel:
-        channel = self._channels.get(node_id)
+    def _channel(self, address: str) -> Channel:
+        """Few addresses are ever voters', so channels are kept."""
+        channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[node_id] = self._transport.dial(self._addresses[node_id])
+            channel = self._channels[address] = self._transport.dial(address)
         return channel

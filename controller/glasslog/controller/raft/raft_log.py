@@ -5,7 +5,7 @@ so damage there is an error, never cut.  A log may begin at the
 end of a snapshot.  This module refuses to know epochs' leaders and the high watermark.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from glasslog.common.errors import StorageError, require
@@ -13,15 +13,20 @@ from glasslog.common.ids import METADATA_TOPIC, TopicPartition
 from glasslog.common.runtime.protocols import Blocking, FileSystem
 from glasslog.controller.raft.epochs import NO_SNAPSHOT, LogOutline
 from glasslog.controller.raft.snapshot_files import SnapshotFiles
+from glasslog.controller.raft.voters import VoterHistory, read_history
+from glasslog.log.batch import iterate_batches
 from glasslog.log.checkpoint import LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, read_offsets, write_offsets
 from glasslog.log.config import LogConfig
 from glasslog.log.damage import DamagedLog
 from glasslog.log.log import Log
 from glasslog.log.segment import Segment
+from glasslog.metadata.control_records import VoterEntry, VotersRecord
 from glasslog.metadata.snapshot import Snapshot, SnapshotId
+from glasslog.metadata.voter_batches import voters_in
 
 PARTITION = TopicPartition(METADATA_TOPIC, 0)
 _CHECKPOINT_EVERY_OFFSETS = 10_000
+_SCAN_BYTES = 1024 * 1024
 _SEGMENT_BYTES = 64 * 1024 * 1024
 _FOREVER_MS = (1 << 63) - 1
 
@@ -182,6 +187,25 @@ class DiskRaftLog:
     @property
     def size_bytes(self) -> int:
         return self._log.size_bytes
+
+    # --- voters ---------------------------------------------------------------------------------------------
+
+    def read_voters(self, bootstrap: Sequence[VoterEntry]) -> VoterHistory:
+        """Whom settings, snapshot and log name as voters; reads the whole log above the snapshot."""
+        named = None if self.loaded is None else self.loaded.voters
+        begin = self.start_offset if self.loaded is None else self.loaded.id.end_offset
+        snapshot = None if named is None else (begin, named)
+        return read_history(bootstrap, snapshot=snapshot, records=self._voter_records(begin))
+
+    def _voter_records(self, offset: int) -> Iterator[tuple[int, VotersRecord]]:
+        while offset < self.end_offset:
+            data = self.read(offset, end_offset=self.end_offset, max_bytes=_SCAN_BYTES)
+            require(bool(data), f"{self._directory}: nothing to read at offset {offset}")
+            for header, position in iterate_batches(data):
+                record = voters_in(data, header, position)
+                if record is not None:
+                    yield header.base_offset, record
+                offset = header.next_offset
 
     # --- entries --------------------------------------------------------------------------------------------
 

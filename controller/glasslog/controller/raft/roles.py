@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from glasslog.common.ids import NodeId
 from glasslog.controller.raft.messages import FetchRequest
+from glasslog.metadata.control_records import UNKNOWN_DIRECTORY
 from glasslog.metadata.snapshot import SnapshotId
 
 NEVER_MS = -1
@@ -39,6 +40,14 @@ class Voted:
     election_deadline_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedLeader:
+    """Who leads this epoch, as a voter says that was asked for its vote."""
+
+    node_id: NodeId
+    address: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Poll:
     """The asking around that ``Prospective`` and ``Candidate`` have in common.
@@ -50,6 +59,7 @@ class Poll:
     rejected: set[NodeId] = field(default_factory=set)
     in_flight: dict[int, NodeId] = field(default_factory=dict)
     retry_at_ms: dict[NodeId, int] = field(default_factory=dict)
+    named: NamedLeader | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,6 +137,8 @@ class Progress:
     last_fetch_ms: int = NEVER_MS
     last_caught_up_ms: int = NEVER_MS
     leader_end_at_last_fetch: int = -1
+    directory_id: bytes = UNKNOWN_DIRECTORY
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +147,7 @@ class FetcherKey:
 
     replica_id: NodeId
     observer: bool
+    directory_id: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +161,7 @@ class ParkedFetch:
 
 @dataclass(slots=True, kw_only=True)
 class Leader:
-    """``voters`` has everyone but the leader itself; a fetcher has at most one parked fetch.
+    """``voters`` has every voter but the leader itself; a fetcher has at most one parked fetch.
 
     ``is_ready``: the first own entry is committed.  ``elected_at_ms`` stands in for fetches never made.
     """
@@ -157,7 +170,7 @@ class Leader:
     elected_at_ms: int
     next_announcement_ms: int
     voters: dict[NodeId, Progress]
-    observers: dict[NodeId, Progress] = field(default_factory=dict)
+    observers: dict[FetcherKey, Progress] = field(default_factory=dict)
     parked: dict[FetcherKey, ParkedFetch] = field(default_factory=dict)
     announcing: dict[NodeId, int] = field(default_factory=dict)
     is_ready: bool = False
@@ -174,10 +187,10 @@ Role: TypeAlias = Unattached | Voted | Prospective | Candidate | Follower | Lead
 
 NEXT_ROLES: dict[type[Role], frozenset[type[Role]]] = {
     Unattached: frozenset({Unattached, Voted, Prospective, Candidate, Follower}),
-    Voted: frozenset({Unattached, Prospective, Follower}),
+    Voted: frozenset({Unattached, Prospective, Candidate, Follower}),
     Prospective: frozenset({Unattached, Voted, Prospective, Candidate, Follower}),
     Candidate: frozenset({Unattached, Prospective, Leader, Follower}),
-    Follower: frozenset({Unattached, Prospective}),
+    Follower: frozenset({Unattached, Prospective, Candidate}),
     Leader: frozenset({Unattached, Resigned}),
     Resigned: frozenset({Unattached, Prospective, Candidate}),
 }

@@ -111,7 +111,12 @@ class SnapshotKeeper:
             return
         snapshot_id = SnapshotId(end_offset=end_offset, epoch=outline.epoch_before(end_offset))
         batches = self._listener.take_snapshot()()
-        parts = encode_snapshot(snapshot_id, batches, timestamp_ms=self._runtime.clock.wall_ms())
+        parts = encode_snapshot(
+            snapshot_id,
+            batches,
+            timestamp_ms=self._runtime.clock.wall_ms(),
+            voters=self._core.voters_before(end_offset),
+        )
         self._log.roll()
         write = partial(self._files.write, snapshot_id, parts)
         name = f"snapshot {snapshot_id} of node {self._node_id}"

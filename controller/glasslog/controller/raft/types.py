@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from glasslog.common.errors import ConfigError
 from glasslog.common.ids import NO_NODE, NodeId, Offset
 from glasslog.controller.raft.snapshot_rules import SnapshotConfig
+from glasslog.metadata.control_records import UNKNOWN_DIRECTORY
 from glasslog.metadata.snapshot import Snapshot
 
 __all__ = [
@@ -78,6 +79,20 @@ class QuorumConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What tells one node from others, beyond its id.
+
+    ``directory_id``: of the folder its log lies in, zeros when there is none to know it by.
+    ``address``: where others reach it.
+    ``bootstrap_servers``: whom a node asks for the leader that knows no voters.
+    """
+
+    directory_id: bytes = UNKNOWN_DIRECTORY
+    address: str = ""
+    bootstrap_servers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HardState:
     """What a voter must never forget: the newest epoch it has seen, whom it voted for and who leads in it."""
 
@@ -138,6 +153,8 @@ class ReplicaDescription:
     log_end_offset: Offset
     last_fetch_ms_ago: int
     last_caught_up_ms_ago: int
+    directory_id: bytes = UNKNOWN_DIRECTORY
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

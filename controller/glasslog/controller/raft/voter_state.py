@@ -18,6 +18,7 @@ from glasslog.controller.raft.messages import (
     EpochResponse,
     FetchBody,
     FetchedAppend,
+    FetchedBatches,
     FetchResponse,
     FetchSnapshotResponse,
     LeaderChangeAppend,
@@ -34,10 +35,16 @@ from glasslog.controller.raft.messages import (
     SnapshotInstalled,
     SnapshotPart,
     VoteResponse,
+    VotersAppend,
 )
 from glasslog.controller.raft.quorum_state import QuorumState
-from glasslog.controller.raft.types import QuorumConfig
+from glasslog.controller.raft.types import Identity, QuorumConfig
+from glasslog.controller.raft.voters import VoterHistory, VoterSet
+from glasslog.metadata.control_records import UNKNOWN_DIRECTORY, VotersRecord
 from glasslog.metadata.snapshot import SnapshotId
+
+FIRST_BOOTSTRAP_ID = NodeId(-2)
+"""Stands for the first of the bootstrap servers, whose id is not known; the next one is lower by one."""
 
 
 class VoterState:
@@ -48,23 +55,28 @@ class VoterState:
         *,
         node_id: NodeId,
         cluster_id: str,
-        voters: Sequence[NodeId],
+        identity: Identity,
+        history: VoterHistory,
         config: QuorumConfig,
         random: Random,
         quorum: QuorumState,
         log: LogOutline,
     ) -> None:
-        require(node_id in voters, f"node {node_id} is not among the voters {list(voters)}")
         self.node_id = node_id
         self.cluster_id = cluster_id
-        self.voters = tuple(sorted(voters))
-        self.others = tuple(voter for voter in self.voters if voter != node_id)
+        self.directory_id = identity.directory_id
+        self.address = identity.address
+        self.bootstrap_servers = identity.bootstrap_servers
+        self.history = history
         self.config = config
         self.quorum = quorum
         self.log = log
         # What is in a snapshot was committed.
         self.high_watermark = log.snapshot.end_offset
         self.now_ms = 0
+        self.leader_address = ""
+        self.next_candidate = 0
+        self._refresh_voters()
         self._random = random
         self._next_correlation_id = 1
         self._truncate_to: int | None = None
@@ -75,9 +87,53 @@ class VoterState:
         self._notices: list[Notice] = []
         self._told = LeaderChanged(epoch=-1, leader_id=NO_NODE)
 
+    # --- voters ---------------------------------------------------------------------------------------------
+
+    def _refresh_voters(self) -> None:
+        self.voter_set = self.history.latest
+        self.voters = self.voter_set.ids
+        self.others = tuple(voter for voter in self.voters if voter != self.node_id)
+        self.is_voter = self.voter_set.has(self.node_id, self.directory_id)
+
+    @property
+    def may_be_elected(self) -> bool:
+        """A voter; or one that was removed by a record that is not known to be committed.
+
+        Perhaps nobody else has what was committed just before that record (Raft's dissertation, 4.2.2).
+        """
+        if self.is_voter or self.history.latest_offset < self.high_watermark:
+            return self.is_voter
+        return self.history.had_before_latest(self.node_id, self.directory_id)
+
     @property
     def majority(self) -> int:
-        return len(self.voters) // 2 + 1
+        return self.voter_set.majority
+
+    @property
+    def is_static(self) -> bool:
+        """Only settings name the voters: nobody else can be one."""
+        return bool(self.voters) and not self.voter_set.is_recorded
+
+    def address_of(self, node_id: NodeId) -> str:
+        """Where a node is reached, empty if that is not known. Ids below -1 stand for bootstrap servers."""
+        if node_id <= FIRST_BOOTSTRAP_ID:
+            return self.bootstrap_servers[FIRST_BOOTSTRAP_ID - node_id]
+        voter = self.voter_set.find(node_id)
+        if voter is not None and voter.address:
+            return voter.address
+        return self.leader_address if node_id == self.quorum.leader_id else ""
+
+    def directory_of(self, voter: NodeId) -> bytes:
+        known = self.voter_set.find(voter)
+        return UNKNOWN_DIRECTORY if known is None else known.directory_id
+
+    def may_follow(self, leader_id: NodeId, address: str) -> bool:
+        """Whether a node can be the leader that this one fetches from: another one that can be reached."""
+        if leader_id in (NO_NODE, self.node_id):
+            return False
+        return leader_id in self.others or bool(address)
+
+    # --- time -----------------------------------------------------------------------------------------------
 
     def draw_ms(self, *, at_least_ms: int, spread_ms: int) -> int:
         """A deadline from now: ``at_least_ms`` and up to ``spread_ms`` more, drawn evenly."""
@@ -93,23 +149,47 @@ class VoterState:
         """Queue a request; returns its correlation id."""
         correlation_id = self._next_correlation_id
         self._next_correlation_id += 1
-        message = Send(to=to, correlation_id=correlation_id, timeout_ms=timeout_ms, request=request)
+        message = Send(
+            to=to,
+            correlation_id=correlation_id,
+            timeout_ms=timeout_ms,
+            request=request,
+            address=self.address_of(to),
+        )
         (self._messages_after_sync if after_sync else self._messages).append(message)
         return correlation_id
 
     def reply(self, request_id: int, response: Response) -> None:
         self._messages.append(Reply(request_id=request_id, response=response))
 
+    @property
+    def known_leader_address(self) -> str:
+        """Told with every answer, so that nodes find leaders that their settings do not name."""
+        leader_id = self.quorum.leader_id
+        return self.address if leader_id == self.node_id else self.address_of(leader_id)
+
     def reply_vote(self, request_id: int, *, granted: bool, error: ErrorCode = ErrorCode.NONE) -> None:
         quorum = self.quorum
         self.reply(
             request_id,
-            VoteResponse(error=error, epoch=quorum.epoch, leader_id=quorum.leader_id, granted=granted),
+            VoteResponse(
+                error=error,
+                epoch=quorum.epoch,
+                leader_id=quorum.leader_id,
+                granted=granted,
+                leader_address=self.known_leader_address,
+            ),
         )
 
     def reply_epoch(self, request_id: int, error: ErrorCode = ErrorCode.NONE) -> None:
         quorum = self.quorum
-        self.reply(request_id, EpochResponse(error=error, epoch=quorum.epoch, leader_id=quorum.leader_id))
+        response = EpochResponse(
+            error=error,
+            epoch=quorum.epoch,
+            leader_id=quorum.leader_id,
+            leader_address=self.known_leader_address,
+        )
+        self.reply(request_id, response)
 
     def reply_fetch(
         self, request_id: int, body: FetchBody = NO_RECORDS, *, error: ErrorCode = ErrorCode.NONE
@@ -122,6 +202,7 @@ class VoterState:
             high_watermark=self.high_watermark,
             log_start_offset=self.log.start_offset,
             body=body,
+            leader_address=self.known_leader_address,
         )
         self.reply(request_id, response)
 
@@ -134,6 +215,7 @@ class VoterState:
             epoch=quorum.epoch,
             leader_id=quorum.leader_id,
             body=NoSnapshotPart() if body is None else body,
+            leader_address=self.known_leader_address,
         )
         self.reply(request_id, response)
 
@@ -143,7 +225,7 @@ class VoterState:
         """Queue a part of a snapshot; the shell tells what became of the whole."""
         self._snapshot_parts.append(part)
 
-    def install_snapshot(self, snapshot_id: SnapshotId) -> None:
+    def install_snapshot(self, snapshot_id: SnapshotId, voters: VotersRecord | None) -> None:
         """The shell has replaced the log by the snapshot, durably."""
         require(
             snapshot_id.end_offset > self.high_watermark,
@@ -151,6 +233,8 @@ class VoterState:
         )
         require(not self._appends, "a snapshot after an append in one Ready")
         self.log.replace_by(snapshot_id)
+        self.history.begin_with(snapshot_id.end_offset, voters)
+        self._refresh_voters()
         self.high_watermark = snapshot_id.end_offset
         self.notice(SnapshotInstalled(snapshot_id=snapshot_id))
 
@@ -174,9 +258,30 @@ class VoterState:
             )
         )
 
-    def append_fetched(self, append: FetchedAppend) -> None:
-        """Queue batches whose spans were noted in ``log`` already."""
+    def append_voters(self, voters: VoterSet) -> int:
+        """Append a leader's new set of voters, which counts from now on; returns the record's offset."""
+        append = VotersAppend(
+            base_offset=self.log.end_offset,
+            epoch=self.quorum.epoch,
+            voters=voters.record,
+            with_version=not self.voter_set.is_recorded,
+        )
+        self.log.append(epoch=append.epoch, end_offset=append.end_offset)
         self._appends.append(append)
+        self._learn_voters(append.base_offset, append.voters)
+        return append.base_offset
+
+    def _learn_voters(self, offset: int, record: VotersRecord) -> None:
+        self.history.append(offset, record)
+        self._refresh_voters()
+
+    def append_fetched(self, batches: FetchedBatches) -> None:
+        """Append a leader's batches as they are."""
+        for span in batches.spans:
+            self.log.append(epoch=span.epoch, end_offset=span.end_offset)
+            if span.voters is not None:
+                self._learn_voters(span.base_offset, span.voters)
+        self._appends.append(FetchedAppend(base_offset=batches.spans[0].base_offset, data=batches.data))
 
     def truncate(self, end_offset: int) -> None:
         """Cut the log; what the majority holds must never go, and nothing queued may be cut."""
@@ -186,6 +291,8 @@ class VoterState:
         )
         require(not self._appends, "truncation after an append in one Ready")
         self.log.truncate(end_offset)
+        self.history.truncate(end_offset)
+        self._refresh_voters()
         self._truncate_to = end_offset
 
     def advance_high_watermark(self, high_watermark: int) -> None:

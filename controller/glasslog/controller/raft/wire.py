@@ -4,6 +4,7 @@ The only place where the two meet; it refuses to know what they mean. Bytes that
 ``GlasslogError`` with INVALID_REQUEST.
 """
 
+from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 from glasslog.common.errors import ErrorCode, GlasslogError
@@ -30,6 +31,7 @@ from glasslog.controller.raft.messages import (
     VoteResponse,
 )
 from glasslog.controller.raft.types import QuorumDescription, ReplicaDescription
+from glasslog.metadata.control_records import UNKNOWN_DIRECTORY
 from glasslog.metadata.snapshot import SnapshotId
 from glasslog.v1 import quorum_pb2 as pb
 from google.protobuf.message import DecodeError, Message
@@ -40,7 +42,21 @@ BEGIN_QUORUM_EPOCH = f"/{SERVICE}/BeginQuorumEpoch"
 END_QUORUM_EPOCH = f"/{SERVICE}/EndQuorumEpoch"
 FETCH = f"/{SERVICE}/Fetch"
 FETCH_SNAPSHOT = f"/{SERVICE}/FetchSnapshot"
+ADD_VOTER = f"/{SERVICE}/AddVoter"
+REMOVE_VOTER = f"/{SERVICE}/RemoveVoter"
+TRANSFER_LEADERSHIP = f"/{SERVICE}/TransferLeadership"
 DESCRIBE = f"/{SERVICE}/Describe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoterChange:
+    """A voter to add, to remove, or to hand leadership to; an empty ``cluster_id`` is not compared."""
+
+    cluster_id: str
+    node_id: NodeId
+    directory_id: bytes
+    timeout_ms: int
+
 
 Parsed = TypeVar("Parsed", bound=Message)
 
@@ -78,6 +94,8 @@ def encode_request(request: Request) -> tuple[str, bytes]:
                 leader_id=request.leader_id,
                 leader_epoch=request.leader_epoch,
                 voter_id=request.voter_id,
+                voter_directory_id=request.voter_directory_id,
+                leader_address=request.leader_address,
             )
             return BEGIN_QUORUM_EPOCH, begin.SerializeToString()
         case EndQuorumEpochRequest():
@@ -103,6 +121,7 @@ def _vote_request(request: VoteRequest) -> pb.VoteRequest:
         last_epoch=request.last_epoch,
         last_offset=request.log_end_offset,
         pre_vote=request.pre_vote,
+        voter_directory_id=request.voter_directory_id,
     )
 
 
@@ -117,6 +136,8 @@ def _fetch_request(request: FetchRequest) -> pb.QuorumFetchRequest:
         max_bytes=request.max_bytes,
         observer=request.observer,
         known_high_watermark=request.known_high_watermark,
+        directory_id=request.directory_id,
+        address=request.address,
     )
 
 
@@ -129,6 +150,7 @@ def _fetch_snapshot_request(request: FetchSnapshotRequest) -> pb.FetchSnapshotRe
         position=request.position,
         max_bytes=request.max_bytes,
         observer=request.observer,
+        directory_id=request.directory_id,
     )
 
 
@@ -155,6 +177,8 @@ def decode_request(method: str, data: bytes) -> Request:
             leader_id=NodeId(begin.leader_id),
             leader_epoch=begin.leader_epoch,
             voter_id=NodeId(begin.voter_id),
+            voter_directory_id=directory_from_wire(begin.voter_directory_id),
+            leader_address=begin.leader_address,
         )
     if method == END_QUORUM_EPOCH:
         end = parse(pb.EndQuorumEpochRequest, data)
@@ -176,6 +200,7 @@ def _decode_vote(vote: pb.VoteRequest) -> VoteRequest:
         last_epoch=vote.last_epoch,
         log_end_offset=vote.last_offset,
         pre_vote=vote.pre_vote,
+        voter_directory_id=directory_from_wire(vote.voter_directory_id),
     )
 
 
@@ -190,6 +215,8 @@ def _decode_fetch(fetch: pb.QuorumFetchRequest) -> FetchRequest:
         max_bytes=fetch.max_bytes,
         observer=fetch.observer,
         known_high_watermark=fetch.known_high_watermark,
+        directory_id=directory_from_wire(fetch.directory_id),
+        address=fetch.address,
     )
 
 
@@ -202,7 +229,17 @@ def _decode_fetch_snapshot(fetch: pb.FetchSnapshotRequest) -> FetchSnapshotReque
         position=fetch.position,
         max_bytes=fetch.max_bytes,
         observer=fetch.observer,
+        directory_id=directory_from_wire(fetch.directory_id),
     )
+
+
+def directory_from_wire(data: bytes) -> bytes:
+    """Sixteen bytes; nothing stands for a directory that is not known. Raises INVALID_REQUEST."""
+    if not data:
+        return UNKNOWN_DIRECTORY
+    if len(data) != len(UNKNOWN_DIRECTORY):
+        raise GlasslogError(ErrorCode.INVALID_REQUEST, f"a directory id of {len(data)} bytes, not 16")
+    return data
 
 
 # --- responses --------------------------------------------------------------------------------------------
@@ -221,12 +258,16 @@ def encode_response(request: Request, response: Response) -> bytes:
                 epoch=response.epoch,
                 leader_id=response.leader_id,
                 granted=response.granted,
+                leader_address=response.leader_address,
             ).SerializeToString()
         case EpochResponse():
             is_begin = isinstance(request, BeginQuorumEpochRequest)
             kind = pb.BeginQuorumEpochResponse if is_begin else pb.EndQuorumEpochResponse
             return kind(
-                error_code=response.error, epoch=response.epoch, leader_id=response.leader_id
+                error_code=response.error,
+                epoch=response.epoch,
+                leader_id=response.leader_id,
+                leader_address=response.leader_address,
             ).SerializeToString()
         case _:
             assert_never(response)
@@ -239,6 +280,7 @@ def _fetch_response(response: FetchResponse) -> pb.QuorumFetchResponse:
         leader_id=response.leader_id,
         high_watermark=response.high_watermark,
         log_start_offset=response.log_start_offset,
+        leader_address=response.leader_address,
     )
     match response.body:
         case DivergingEpoch(epoch=epoch, end_offset=end_offset):
@@ -257,7 +299,10 @@ def _fetch_response(response: FetchResponse) -> pb.QuorumFetchResponse:
 
 def _fetch_snapshot_response(response: FetchSnapshotResponse) -> pb.FetchSnapshotResponse:
     message = pb.FetchSnapshotResponse(
-        error_code=response.error, epoch=response.epoch, leader_id=response.leader_id
+        error_code=response.error,
+        epoch=response.epoch,
+        leader_id=response.leader_id,
+        leader_address=response.leader_address,
     )
     match response.body:
         case SnapshotPart() as part:
@@ -286,6 +331,7 @@ def decode_response(request: Request, data: bytes) -> Response:
                 epoch=vote.epoch,
                 leader_id=NodeId(vote.leader_id),
                 granted=vote.granted,
+                leader_address=vote.leader_address,
             )
         case BeginQuorumEpochRequest():
             return _decode_epoch_response(parse(pb.BeginQuorumEpochResponse, data))
@@ -299,7 +345,10 @@ def _decode_epoch_response(
     message: pb.BeginQuorumEpochResponse | pb.EndQuorumEpochResponse,
 ) -> EpochResponse:
     return EpochResponse(
-        error=_error(message.error_code), epoch=message.epoch, leader_id=NodeId(message.leader_id)
+        error=_error(message.error_code),
+        epoch=message.epoch,
+        leader_id=NodeId(message.leader_id),
+        leader_address=message.leader_address,
     )
 
 
@@ -319,6 +368,7 @@ def _decode_fetch_response(message: pb.QuorumFetchResponse) -> FetchResponse:
         high_watermark=message.high_watermark,
         log_start_offset=message.log_start_offset,
         body=body,
+        leader_address=message.leader_address,
     )
 
 
@@ -336,15 +386,47 @@ def _decode_fetch_snapshot_response(message: pb.FetchSnapshotResponse) -> FetchS
         epoch=message.epoch,
         leader_id=NodeId(message.leader_id),
         body=body,
+        leader_address=message.leader_address,
     )
 
 
 # --- describe ---------------------------------------------------------------------------------------------
 
 
+# --- changes of the voters --------------------------------------------------------------------------------
+
+
+def decode_change(method: str, data: bytes) -> VoterChange:
+    """A person's request; raises ``GlasslogError`` INVALID_REQUEST."""
+    if method == TRANSFER_LEADERSHIP:
+        transfer = parse(pb.TransferLeadershipRequest, data)
+        return VoterChange(
+            cluster_id=transfer.cluster_id,
+            node_id=NodeId(transfer.voter_id),
+            directory_id=UNKNOWN_DIRECTORY,
+            timeout_ms=transfer.timeout_ms,
+        )
+    is_addition = method == ADD_VOTER
+    change = parse(pb.AddVoterRequest, data) if is_addition else parse(pb.RemoveVoterRequest, data)
+    return VoterChange(
+        cluster_id=change.cluster_id,
+        node_id=NodeId(change.voter_id),
+        directory_id=directory_from_wire(change.directory_id),
+        timeout_ms=change.timeout_ms,
+    )
+
+
+def encode_changed(*, error: ErrorCode, reason: str, leader_id: NodeId) -> bytes:
+    """What became of it, and who leads then."""
+    return pb.ChangeVotersResponse(
+        error_code=error, error_message=reason, leader_id=leader_id
+    ).SerializeToString()
+
+
 def encode_description(description: QuorumDescription) -> bytes:
-    """The bytes of a DescribeQuorumResponse."""
+    """The bytes of a DescribeQuorumResponse; only the leader's say how far the others are."""
     return pb.DescribeQuorumResponse(
+        error_code=ErrorCode.NONE if description.voters else ErrorCode.NOT_LEADER_OR_FOLLOWER,
         leader_id=description.leader_id,
         leader_epoch=description.epoch,
         high_watermark=description.high_watermark,
@@ -359,4 +441,6 @@ def _replica(replica: ReplicaDescription) -> pb.DescribeQuorumResponse.Replica:
         log_end_offset=replica.log_end_offset,
         last_fetch_ms_ago=replica.last_fetch_ms_ago,
         last_caught_up_ms_ago=replica.last_caught_up_ms_ago,
+        directory_id=replica.directory_id,
+        address=replica.address,
     )
