@@ -26,7 +26,7 @@ COMMAND_TIMEOUT_S = 60
 LOOKING_TIMEOUT_S = 20
 
 _BLOCK = re.compile(r"^```(?P<kind>console|python)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_LOOKS = re.compile(r"^glasslog (?:local status|\w+ (?:describe|list))\b[^|>]*$")
+_LOOKS = re.compile(r"^glasslog (?:local status|\w+ (?:describe|list|status))\b[^|>]*$")
 _ID = re.compile(r"(?<![\w-])[\w-]{22}(?![\w-])")
 _PARTS = re.compile(r"\.\.\.|\d+|\s+")
 _OF_THE_USER = ("GLASSLOG_", "XDG_", "PYTHON")

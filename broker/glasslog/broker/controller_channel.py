@@ -46,7 +46,7 @@ class ControllerChannel:
         self._transport = runtime.transport
         self._attempt_timeout_ms = attempt_timeout_ms
         self._finder = ControllerFinder(voters, first=first)
-        self._channels: dict[int, Channel] = {}
+        self._channels: dict[str, Channel] = {}
         self.leader: Watched[NodeId] = Watched(NO_NODE)
 
     # --- whom to ask ---
@@ -61,15 +61,19 @@ class ControllerChannel:
         return self._finder.candidate
 
     def channel_to(self, voter: Voter) -> Channel:
-        channel = self._channels.get(voter.node_id)
+        channel = self._channels.get(voter.address)
         if channel is None:
-            channel = self._channels[voter.node_id] = self._transport.dial(voter.address)
+            channel = self._channels[voter.address] = self._transport.dial(voter.address)
         return channel
 
-    def on_leader(self, *, leader_id: NodeId, epoch: int) -> None:
+    def on_leader(self, *, leader_id: NodeId, epoch: int, address: str = "") -> None:
         """Someone said who leads the quorum's ``epoch``."""
-        self._finder.on_leader(leader_id=leader_id, epoch=epoch)
+        self._finder.on_leader(leader_id=leader_id, epoch=epoch, address=address)
         self._publish()
+
+    def on_voters(self, voters: Sequence[Voter]) -> None:
+        """The metadata log names these."""
+        self._finder.on_voters(voters)
 
     def on_success(self, voter: Voter) -> None:
         self._finder.on_success(voter)

@@ -11,6 +11,7 @@ from glasslog.common.errors import ConfigError
 from glasslog.common.ids import NO_NODE, NodeId
 
 _UNKNOWN_EPOCH = -1
+_MAX_CONTROLLERS = 100
 
 
 class ControllerFinder:
@@ -22,8 +23,11 @@ class ControllerFinder:
 
     def __init__(self, voters: Sequence[Voter], *, first: int = 0) -> None:
         if not voters:
-            raise ConfigError("controller.quorum.voters is empty: a broker needs at least one controller")
-        self._voters = tuple(voters)
+            raise ConfigError(
+                "controller.quorum.voters and controller.quorum.bootstrap.servers are empty: "
+                "a broker needs at least one controller"
+            )
+        self._settings = self._voters = tuple(voters)
         self._turn = first % len(self._voters)
         self._leader = NO_NODE
         self._epoch = _UNKNOWN_EPOCH
@@ -46,11 +50,15 @@ class ControllerFinder:
     def candidate(self) -> Voter:
         return self._voters[self._turn]
 
-    def on_leader(self, *, leader_id: NodeId, epoch: int) -> bool:
-        """Take a hint; returns whether whom to ask has changed. ``NO_NODE`` in a newer epoch unlearns."""
+    def on_leader(self, *, leader_id: NodeId, epoch: int, address: str = "") -> bool:
+        """Take a hint; returns whether whom to ask has changed. ``NO_NODE`` in a newer epoch unlearns.
+
+        With an ``address`` it may be a controller that nobody named before: voters come and go.
+        """
         if epoch < self._epoch or (epoch == self._epoch and leader_id in (NO_NODE, self._leader)):
             return False
         self._epoch = epoch
+        self._learn(leader_id, address)
         position = self._position(leader_id)
         if position is None:
             # Nobody leads the new epoch yet, or a node we have no address for: keep asking around.
@@ -59,6 +67,25 @@ class ControllerFinder:
         changed = self._leader != leader_id
         self._leader, self._turn = leader_id, position
         return changed
+
+    def on_voters(self, voters: Sequence[Voter]) -> None:
+        """The metadata log names these: they are asked, and then whom settings name besides.
+
+        Whoever's turn it is keeps it: a leader that was removed goes on until that is committed.
+        """
+        candidate = self.candidate
+        named = {voter.address: voter for voter in voters if voter.address}
+        ids = {voter.node_id for voter in named.values()}
+        for voter in (*self._settings, candidate):
+            if voter.node_id not in ids:
+                named.setdefault(voter.address, voter)
+                ids.add(voter.node_id)
+        self._voters = tuple(named.values())
+        self._turn = next(
+            (index for index, voter in enumerate(self._voters) if voter.address == candidate.address), 0
+        )
+        if self._leader != self.candidate.node_id:
+            self._leader = NO_NODE
 
     def on_success(self, voter: Voter) -> bool:
         """``voter`` answered as only the active controller does; returns whether that is news."""
@@ -73,6 +100,14 @@ class ControllerFinder:
             return
         self._leader = NO_NODE
         self._turn = (self._turn + 1) % len(self._voters)
+
+    def _learn(self, node_id: NodeId, address: str) -> None:
+        known = next((voter for voter in self._voters if voter.node_id == node_id), None)
+        if node_id == NO_NODE or not address or (known is not None and known.address == address):
+            return
+        others = tuple(voter for voter in self._voters if voter.node_id != node_id)
+        self._voters = (*others[-_MAX_CONTROLLERS + 1 :], Voter(node_id=node_id, address=address))
+        self._turn %= len(self._voters)
 
     def _position(self, node_id: NodeId) -> int | None:
         return next((index for index, voter in enumerate(self._voters) if voter.node_id == node_id), None)

@@ -23,10 +23,12 @@ from glasslog.common.ids import NodeId, Offset
 from glasslog.common.runtime.protocols import Runtime, TransportError
 from glasslog.log.batch import CorruptBatch
 from glasslog.log.records import decode_fast
+from glasslog.metadata.control_records import VotersRecord
 from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage
 from glasslog.metadata.image_records import image_of
 from glasslog.metadata.snapshot import SnapshotId, decode_snapshot
+from glasslog.metadata.voter_batches import voters_in
 from glasslog.metadata.wire import decode_record
 from glasslog.v1 import quorum_pb2 as pb
 from google.protobuf.message import DecodeError
@@ -189,7 +191,9 @@ class MetadataObserver:
     def _learn_leader(self, answer: pb.QuorumFetchResponse | pb.FetchSnapshotResponse) -> None:
         if not self._log.on_epoch(answer.epoch):
             raise GlasslogError(ErrorCode.NOT_CONTROLLER, f"it is still in epoch {answer.epoch}")
-        self._controllers.on_leader(leader_id=NodeId(answer.leader_id), epoch=answer.epoch)
+        self._controllers.on_leader(
+            leader_id=NodeId(answer.leader_id), epoch=answer.epoch, address=answer.leader_address
+        )
         if answer.error_code:
             raise GlasslogError(error_code_of(answer.error_code), "it refused the fetch")
 
@@ -199,9 +203,10 @@ class MetadataObserver:
         """Fetch it, and go on from it. Raises ``CorruptSnapshot`` for a damaged one; nothing changes then."""
         snapshot_id = SnapshotId(end_offset=wanted.end_offset, epoch=wanted.epoch)
         data = await self._fetch_snapshot(voter, snapshot_id)
-        image = await self._blocking(partial(_read_image, snapshot_id, data))
+        image, voters = await self._blocking(partial(_read_image, snapshot_id, data))
         self._log.begin_with(end_offset=Offset(snapshot_id.end_offset), epoch=snapshot_id.epoch)
         _log.info("broker %d: metadata begins with snapshot %s", self._node_id, snapshot_id)
+        self._learn_voters(voters)
         self._publish(MetadataDelta.between(self.image, image), image)
 
     async def _fetch_snapshot(self, voter: Voter, snapshot_id: SnapshotId) -> bytes:
@@ -277,10 +282,11 @@ class MetadataObserver:
         self._applied.set(Offset(self._log.applied_end - 1))
 
     def _replay(self, delta: MetadataDelta, batch: ObservedBatch) -> None:
-        if batch.header.is_control:
-            return
         epoch = batch.header.partition_leader_epoch
         try:
+            if batch.header.is_control:
+                self._learn_voters(voters_in(batch.data, batch.header, 0))
+                return
             records = decode_fast(batch.data)
         except CorruptBatch as error:
             # Its checksum held when it was fetched: it was written so, and can not be skipped.
@@ -288,9 +294,15 @@ class MetadataObserver:
         for offset, _, _, value, _ in records:
             delta.replay(Offset(offset), epoch, decode_record(value or b""))
 
+    def _learn_voters(self, record: VotersRecord | None) -> None:
+        """Whom to ask when the active controller is gone, which settings may not name any more."""
+        if record is not None:
+            known = (Voter(node_id=each.node_id, address=each.address) for each in record.voters)
+            self._controllers.on_voters(tuple(known))
 
-def _read_image(snapshot_id: SnapshotId, data: bytes) -> MetadataImage:
+
+def _read_image(snapshot_id: SnapshotId, data: bytes) -> tuple[MetadataImage, VotersRecord | None]:
     """Raises ``CorruptSnapshot``, or ``InvariantViolation`` for records that make no image."""
     snapshot = decode_snapshot(snapshot_id, data)
     records = (decode_record(value) for batch in snapshot.batches for value in batch)
-    return image_of(records, offset=snapshot.last_offset, epoch=snapshot_id.epoch)
+    return image_of(records, offset=snapshot.last_offset, epoch=snapshot_id.epoch), snapshot.voters

@@ -34,12 +34,12 @@ from glasslog.broker.metadata_observer import MetadataObserver
 from glasslog.broker.offsets_storage import OffsetsLeadership, ReplicatedOffsetsStorage
 from glasslog.broker.partition_admin import PartitionAdmin
 from glasslog.broker.producer_ids import ProducerIds
+from glasslog.broker.quorum_admin import QuorumHandlers
 from glasslog.broker.reassignments import Reassignments
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.status import BrokerStatus
 from glasslog.broker.topic_admin import TopicAdmin
 from glasslog.broker.topic_lookup import AutoTopics
-from glasslog.common.addresses import parse_voters
 from glasslog.common.errors import ConfigError, InvariantViolation
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId
 from glasslog.common.node_config import NodeConfig
@@ -77,7 +77,7 @@ class BrokerServer:
         self._replicas: ReplicaManager | None = None
         self._controllers = ControllerChannel(
             runtime,
-            parse_voters(config.controller_quorum_voters),
+            config.known_controllers,
             attempt_timeout_ms=config.controller_quorum_request_timeout_ms,
             first=config.node_id,
         )
@@ -416,6 +416,7 @@ class BrokerServer:
             partitions=PartitionHandlers(parts.partition_admin),
             configs=ConfigHandlers(parts.config_admin, parts.config_view),
             reassignments=ReassignmentHandlers(parts.reassignments),
+            quorum=QuorumHandlers(self._controllers, timeout_ms=config.controller_quorum_request_timeout_ms),
         )
 
 

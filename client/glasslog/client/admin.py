@@ -19,6 +19,7 @@ from glasslog.client.deletions import RecordDeletion
 from glasslog.client.metadata import view_of
 from glasslog.client.offsets import OffsetLookup
 from glasslog.client.options import Bootstrap, ClientKeywords, admin_options
+from glasslog.client.quorum import QuorumCalls, QuorumStatus
 from glasslog.client.reassignments import (
     PartitionReassignment,
     Targets,
@@ -177,6 +178,9 @@ class Admin:
         self._session = Session(runtime, self._options, "admin")
         self._lookup = OffsetLookup(self._session)
         self._deletion = RecordDeletion(self._session)
+        self._quorum = QuorumCalls(
+            self._ask_any, self._session.runtime.clock, timeout_ms=self._options.default_api_timeout_ms
+        )
         self._configs = ConfigCalls(
             self._ask_any, self._ask_broker, timeout_ms=self._options.request_timeout_ms
         )
@@ -452,6 +456,35 @@ class Admin:
             )
         _raise_for(code, f"group {group_id!r}", "")
         return _group_of(reply.groups[0])
+
+    # --- the quorum -------------------------------------------------------------------------------------
+
+    async def describe_quorum(self) -> QuorumStatus:
+        """Who votes on the metadata, who leads, and how far each is."""
+        return await self._quorum.describe()
+
+    async def add_voter(self, node_id: int, *, directory_id: str = "") -> None:
+        """Let a running controller vote that follows the log already; returns once that is committed.
+
+        Raises DUPLICATE_VOTER, VOTER_NOT_FOUND when no such controller follows, REQUEST_TIMED_OUT when it
+        does not catch up, or another change does not end, within ``default_api_timeout_ms``.
+        """
+        await self._quorum.add_voter(node_id, directory_id=directory_id)
+
+    async def remove_voter(self, node_id: int, *, directory_id: str = "") -> None:
+        """Let a voter vote no more; returns once that is committed.
+
+        Raises VOTER_NOT_FOUND, INVALID_REQUEST for the only voter or when too few live ones would be left,
+        REQUEST_TIMED_OUT as ``add_voter``.
+        """
+        await self._quorum.remove_voter(node_id, directory_id=directory_id)
+
+    async def transfer_leadership(self, node_id: int) -> NodeId:
+        """Hand leadership of the quorum over; returns who leads then, which may be another, -1: not known.
+
+        Raises VOTER_NOT_FOUND, REQUEST_TIMED_OUT when that voter does not catch up.
+        """
+        return await self._quorum.transfer_leadership(node_id)
 
     # --- inside -----------------------------------------------------------------------------------------
 

@@ -57,13 +57,15 @@ class MemoryCluster:
     """Use as ``async with MemoryCluster() as cluster`` inside ``run_virtual``: it is healthy on entry.
 
     ``settings`` are for every node, by their keys. Brokers have the ids 1, 2, ... and, unless ``racks`` says
-    otherwise, the racks r1, r2, ...; controller-N has the id 100 + N.
+    otherwise, the racks r1, r2, ...; controller-N has the id 100 + N.  Only the first ``first_voters`` of the
+    controllers vote (default: all); the others follow, and may be added.
     """
 
     def __init__(
         self,
         *,
         controllers: int = 3,
+        first_voters: int | None = None,
         brokers: int = 3,
         seed: int = 0,
         settings: Mapping[str, str] | None = None,
@@ -72,6 +74,7 @@ class MemoryCluster:
     ) -> None:
         self.world = world or MemoryWorld(seed=seed)
         self.controller_names = tuple(f"controller-{n}" for n in range(1, controllers + 1))
+        self._first_voters = self.controller_names[:first_voters]
         self.broker_names = tuple(f"broker-{n}" for n in range(1, brokers + 1))
         self._settings = dict(settings or {})
         self._racks = dict(racks or {})
@@ -183,13 +186,9 @@ class MemoryCluster:
     def config(self, name: str) -> NodeConfig:
         """A node's settings, complete."""
         number = int(name.rpartition("-")[2])
-        voters = [
-            f"{_FIRST_CONTROLLER_ID + index}@{controller}:{_CONTROLLER_PORT}"
-            for index, controller in enumerate(self.controller_names, 1)
-        ]
         values = {
             "cluster.id": CLUSTER_ID,
-            "controller.quorum.voters": ",".join(voters),
+            **self._quorum_settings(name),
             "log.dirs": "data",
             "offsets.topic.replication.factor": str(min(3, len(self.broker_names))),
         }
@@ -207,6 +206,16 @@ class MemoryCluster:
                 "listeners": f"CONTROLLER://{name}:{_CONTROLLER_PORT}",
             }
         return parse(NodeConfig, {**values, **self._settings})
+
+    def _quorum_settings(self, name: str) -> dict[str, str]:
+        voters = [
+            f"{_FIRST_CONTROLLER_ID + index}@{controller}:{_CONTROLLER_PORT}"
+            for index, controller in enumerate(self._first_voters, 1)
+        ]
+        if name in self.broker_names or name in self._first_voters:
+            return {"controller.quorum.voters": ",".join(voters)}
+        servers = [f"{controller}:{_CONTROLLER_PORT}" for controller in self._first_voters]
+        return {"controller.quorum.bootstrap.servers": ",".join(servers)}
 
     def _on_end(self, name: str, life: Life, task: asyncio.Task[None]) -> None:
         if life.is_dying or task.cancelled():

@@ -97,3 +97,54 @@ def test_backoff_pauses_after_each_round_and_grows_to_its_bound() -> None:
     assert [backoff.next_bound_ms() for _ in range(8)] == [0, 50, 0, 100, 0, 150, 0, 150]
     backoff.reset()
     assert [backoff.next_bound_ms() for _ in range(2)] == [0, 50]
+
+
+def test_a_hint_with_an_address_names_a_controller_that_settings_do_not_know() -> None:
+    """Voters come and go; a broker that knew only its settings would lose the quorum in the end."""
+    finder = ControllerFinder(VOTERS)
+    assert finder.on_leader(leader_id=NodeId(7), epoch=4, address="c7:9093")
+    assert finder.candidate == Voter(node_id=7, address="c7:9093")
+
+
+def test_a_voter_that_moved_is_asked_where_it_is_now() -> None:
+    finder = ControllerFinder(VOTERS)
+    finder.on_leader(leader_id=NodeId(2), epoch=4, address="elsewhere:9093")
+    assert finder.candidate == Voter(node_id=2, address="elsewhere:9093")
+    assert len(finder.voters) == 3
+
+
+def test_controllers_are_not_remembered_without_bound() -> None:
+    finder = ControllerFinder(VOTERS)
+    for epoch in range(1, 1_000):
+        finder.on_leader(leader_id=NodeId(100 + epoch), epoch=epoch, address=f"c{epoch}:9093")
+    assert finder.candidate.node_id == 1_099
+    assert len(finder.voters) == 100
+
+
+def test_voters_of_the_log_come_before_those_of_the_settings() -> None:
+    """A broker whose settings named one voter of three lost the quorum for good when that one died."""
+    finder = ControllerFinder(VOTERS[:1])
+    finder.on_leader(leader_id=NodeId(1), epoch=4)
+    finder.on_voters([*VOTERS, Voter(node_id=9, address="")])
+    assert finder.leader_id == 1
+    assert finder.candidate == VOTERS[0]
+    finder.on_failure(VOTERS[0])
+    assert finder.candidate == VOTERS[1]
+    assert finder.voters == VOTERS
+
+
+def test_a_leader_that_votes_no_more_is_followed_until_it_fails() -> None:
+    finder = ControllerFinder((Voter(node_id=-2, address="c2:9093"),))
+    finder.on_leader(leader_id=NodeId(1), epoch=4, address="c1:9093")
+    finder.on_voters(VOTERS[1:])
+    assert finder.leader_id == 1
+    assert finder.candidate.address == "c1:9093"
+    finder.on_voters(VOTERS[1:])
+    finder.on_failure(finder.candidate)
+    assert finder.candidate in VOTERS[1:]
+
+
+def test_a_voter_that_moved_is_named_once() -> None:
+    finder = ControllerFinder(VOTERS)
+    finder.on_voters([Voter(node_id=1, address="elsewhere:1"), *VOTERS[1:]])
+    assert [voter.address for voter in finder.voters] == ["elsewhere:1", "c2:9093", "c3:9093"]

@@ -10,9 +10,10 @@ from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.partitions import PartitionHandlers
 from glasslog.broker.grpc.reassignments import ReassignmentHandlers
 from glasslog.broker.grpc.serving import BROKER_SERVICE, OnFatal, stream, unary
+from glasslog.broker.quorum_admin import QuorumHandlers
 from glasslog.common.runtime.protocols import Services, StreamHandler, UnaryHandler
 from glasslog.v1 import broker_pb2 as pb
-from glasslog.v1 import controller_pb2
+from glasslog.v1 import controller_pb2, quorum_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class BrokerHandlers:
     partitions: PartitionHandlers
     configs: ConfigHandlers
     reassignments: ReassignmentHandlers
+    quorum: QuorumHandlers
 
 
 def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_flight: int) -> Services:
@@ -40,6 +42,7 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
                 _offset_table(handlers.offsets, on_fatal),
                 _group_table(handlers.groups, on_fatal),
                 _reassignment_table(handlers.reassignments, on_fatal),
+                _quorum_table(handlers.quorum, on_fatal),
             )
             for name, handler in table.items()
         },
@@ -105,6 +108,15 @@ def _reassignment_table(reassignments: ReassignmentHandlers, on_fatal: OnFatal) 
         "ListPartitionReassignments": unary(
             pb.ListPartitionReassignmentsRequest, reassignments.list, on_fatal
         ),
+    }
+
+
+def _quorum_table(quorum: QuorumHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {
+        "DescribeQuorum": unary(quorum_pb2.DescribeQuorumRequest, quorum.describe, on_fatal),
+        "AddVoter": unary(quorum_pb2.AddVoterRequest, quorum.add_voter, on_fatal),
+        "RemoveVoter": unary(quorum_pb2.RemoveVoterRequest, quorum.remove_voter, on_fatal),
+        "TransferLeadership": unary(quorum_pb2.TransferLeadershipRequest, quorum.transfer, on_fatal),
     }
 
 

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "group": _Entry("glasslog.client.cli.group", "group", "List and describe consumer groups."),
     "config": _Entry("glasslog.client.cli.config", "config", "Settings of topics and brokers."),
     "cluster": _Entry("glasslog.client.cli.cluster", "cluster", "Describe the cluster."),
+    "quorum": _Entry("glasslog.client.cli.quorum", "quorum", "See who votes on metadata, and change it."),
     "log": _Entry("glasslog.client.cli.log.commands", "log", "Look into segments, indexes, checkpoints."),
     "demo": _Entry(
         "glasslog.client.cli.demo.command",
