@@ -300,6 +300,8 @@ class BrokerServer:
             max_session_timeout_ms=config.group_max_session_timeout_ms,
             max_group_size=config.group_max_size,
             max_offset_metadata_bytes=config.offset_metadata_max_bytes,
+            offsets_retention_ms=config.offsets_retention_minutes * 60_000,
+            offsets_retention_check_interval_ms=config.offsets_retention_check_interval_ms,
         )
         storage = ReplicatedOffsetsStorage(replicas, self._observer)
         return GroupCoordinator(runtime=self._runtime, limits=limits, storage=storage)

@@ -503,6 +503,16 @@ class NodeConfig:
     offset_metadata_max_bytes: int = setting(
         "offset.metadata.max.bytes", "with one committed offset", default=4096, minimum=0
     )
+    offsets_retention_minutes: int = setting(
+        "offsets.retention.minutes",
+        "offsets are kept after a group's last member left, or after their commit where nobody subscribes",
+        default=10_080,
+        minimum=1,
+        maximum=INT_MAX,
+    )
+    offsets_retention_check_interval_ms: int = setting(
+        "offsets.retention.check.interval.ms", "pause between looks for them", default=600_000, minimum=1
+    )
     group_initial_rebalance_delay_ms: int = setting(
         "group.initial.rebalance.delay.ms",
         "an empty group waits so long for more members; Kafka's is 3000",

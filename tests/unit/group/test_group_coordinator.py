@@ -27,6 +27,8 @@ LIMITS = GroupLimits(
     max_session_timeout_ms=100_000,
     max_group_size=9,
     max_offset_metadata_bytes=8,
+    offsets_retention_ms=604_800_000,
+    offsets_retention_check_interval_ms=600_000,
 )
 P0 = TopicPartition("t", 0)
 

@@ -28,6 +28,8 @@ LIMITS = GroupLimits(
     max_session_timeout_ms=100_000,
     max_group_size=3,
     max_offset_metadata_bytes=8,
+    offsets_retention_ms=604_800_000,
+    offsets_retention_check_interval_ms=600_000,
 )
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -68,7 +70,7 @@ class Bench:
     def advance(self, to_ms: int) -> None:
         while (due := self.shard.next_deadline_ms()) is not None and due <= to_ms:
             self.now = max(self.now, due)
-            self.shard.tick(self.now)
+            self.shard.tick(self.now, self.now)
             self.drain()
         self.now = to_ms
 
@@ -262,6 +264,8 @@ def test_the_first_members_wait_for_more() -> None:
             max_session_timeout_ms=100_000,
             max_group_size=9,
             max_offset_metadata_bytes=8,
+            offsets_retention_ms=604_800_000,
+            offsets_retention_check_interval_ms=600_000,
         )
     )
     first = bench.newcomer("a")
@@ -465,7 +469,7 @@ def test_sessions_begin_when_the_partition_is_loaded_not_when_a_record_is_read(b
     """A log that took longer to read than a session lasts made every group of it rebalance at once."""
     generation = bench.stable("a")
     standby = replayed(bench, now_ms=0)
-    standby.shard.on_loaded(60_000)
+    standby.shard.on_loaded(60_000, 60_000)
     standby.advance(60_000)
     assert standby.heartbeat("a", generation) is ErrorCode.NONE
     standby.advance(61_001)

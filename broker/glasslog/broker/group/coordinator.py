@@ -141,10 +141,10 @@ class GroupCoordinator:
     async def _run_timer(self) -> None:
         while True:
             self._wake.clear()
-            now = self._runtime.clock.now_ms()
+            now, wall = self._runtime.clock.now_ms(), self._runtime.clock.wall_ms()
             for serving in list(self._serving.values()):
                 if serving.loaded:
-                    serving.shard.tick(now)
+                    serving.shard.tick(now, wall)
                     self._drain(serving)
             deadlines = [s.shard.next_deadline_ms() for s in self._serving.values() if s.loaded]
             due = min((deadline for deadline in deadlines if deadline is not None), default=None)
@@ -227,7 +227,7 @@ class GroupCoordinator:
                 offset = Offset(header.next_offset)
             await asyncio.sleep(0)
         now = self._runtime.clock.now_ms()
-        serving.shard.on_loaded(now)
+        serving.shard.on_loaded(now, self._runtime.clock.wall_ms())
         serving.loaded = True
         self._wake.set()
         took = now - started

@@ -9,8 +9,10 @@ Refuses to know storage, transports, clocks and randomness.
 Source: Kafka's ``GroupCoordinatorShard``; classic groups only (KIP-848 groups would be a second kind here).
 """
 
-from glasslog.broker.group.effects import Effects, Ready
-from glasslog.broker.group.group import CONSUMER_PROTOCOL, Group, GroupState, restored
+from collections import Counter
+
+from glasslog.broker.group.effects import Effects, OnStored, Ready
+from glasslog.broker.group.group import CONSUMER_PROTOCOL, Group, GroupState, Keeps, restored
 from glasslog.broker.group.rebalance import Rebalance
 from glasslog.broker.group.records import GroupLogRecord, GroupRecord, OffsetRecord
 from glasslog.broker.group.types import (
@@ -30,9 +32,12 @@ from glasslog.broker.group.types import (
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition
 
+_EXPIRED_AT_ONCE = 1_000
+"""Offsets forgotten by one append."""
+
 
 class GroupShard:
-    """The groups and offsets of one partition. Every time is monotonic ms but ``wall_ms``."""
+    """The groups and offsets of one partition. Every time is monotonic ms but ``wall_ms``, ms since 1970."""
 
     def __init__(self, limits: GroupLimits) -> None:
         self._limits = limits
@@ -40,6 +45,10 @@ class GroupShard:
         self._rebalance = Rebalance(limits, self._effects)
         self._groups: dict[str, Group] = {}
         self._offsets: dict[str, dict[TopicPartition, CommittedOffset]] = {}
+        self._committing: Counter[str] = Counter()
+        """By group the changes of offsets that are not stored yet."""
+
+        self._expiry_at_ms: int | None = None
 
     # --- duties and time ---
 
@@ -57,11 +66,16 @@ class GroupShard:
 
     def next_deadline_ms(self) -> int | None:
         """When ``tick`` has something to do at the earliest."""
-        deadlines = (group.next_deadline_ms() for group in self._groups.values())
+        deadlines = [group.next_deadline_ms() for group in self._groups.values()]
+        deadlines.append(self._expiry_at_ms)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
-    def tick(self, now_ms: int) -> None:
-        """Expire sessions, joins and syncs whose time is up."""
+    def tick(self, now_ms: int, wall_ms: int) -> None:
+        """Expire sessions, joins and syncs whose time is up; now and then, offsets."""
+        self._rebalance.wall_offset_ms = wall_ms - now_ms
+        if self._expiry_at_ms is not None and self._expiry_at_ms <= now_ms:
+            self._expiry_at_ms = now_ms + self._limits.offsets_retention_check_interval_ms
+            self._expire_offsets(wall_ms)
         for group in list(self._groups.values()):
             deadline = group.next_deadline_ms()
             if deadline is not None and deadline <= now_ms:
@@ -84,8 +98,10 @@ class GroupShard:
             else:
                 self._groups[record.group_id] = restored(record.group_id, record.value, now_ms)
 
-    def on_loaded(self, now_ms: int) -> None:
+    def on_loaded(self, now_ms: int, wall_ms: int) -> None:
         """Everything is replayed: sessions begin now, since nobody could send a heartbeat before."""
+        self._rebalance.wall_offset_ms = wall_ms - now_ms
+        self._expiry_at_ms = now_ms + self._limits.offsets_retention_check_interval_ms
         for group in self._groups.values():
             for member in group.members.values():
                 member.session_deadline_ms = now_ms + member.session_timeout_ms
@@ -231,9 +247,20 @@ class GroupShard:
             )
 
         if records:
-            self._effects.append(records, stored)
+            self._append_offsets(request.identity.group_id, records, stored)
         else:
             stored(ErrorCode.NONE, now_ms)
+
+    def _append_offsets(self, group_id: str, records: tuple[OffsetRecord, ...], then: OnStored) -> None:
+        self._committing[group_id] += 1
+
+        def stored(error: ErrorCode, now_ms: int) -> None:
+            self._committing[group_id] -= 1
+            if not self._committing[group_id]:
+                del self._committing[group_id]
+            then(error, now_ms)
+
+        self._effects.append(records, stored)
 
     def _commit_error(self, identity: MemberIdentity, now_ms: int) -> ErrorCode:
         if not identity.group_id:
@@ -259,6 +286,42 @@ class GroupShard:
         return tuple(sorted(self._offsets.get(group_id, {}).items(), key=lambda item: item[0]))
 
     # --- forgetting ---
+
+    def _expire_offsets(self, wall_ms: int) -> None:
+        """Forget offsets not needed for ``offsets.retention.minutes``, and groups without any left.
+
+        A group with changes under way is looked at the next time: they may be what keeps an offset.
+        """
+        before_ms = wall_ms - self._limits.offsets_retention_ms
+        for group_id in sorted({*self._groups, *self._offsets}):
+            if group_id in self._committing:
+                continue
+            group, offsets = self._groups.get(group_id), self._offsets.get(group_id, {})
+            expired = [
+                OffsetRecord(group_id=group_id, partition=partition, committed=None)
+                for partition, committed in offsets.items()
+                if _is_expired(group, partition, committed, before_ms)
+            ]
+            for start in range(0, len(expired), _EXPIRED_AT_ONCE):
+                self._append_offsets(group_id, tuple(expired[start : start + _EXPIRED_AT_ONCE]), _ignore)
+            if len(expired) == len(offsets):
+                self._forget(group_id)
+
+    def _forget(self, group_id: str) -> None:
+        """A group without offsets goes once it is empty."""
+        group = self._groups.get(group_id)
+        if group is None:
+            if not self._committing[group_id]:
+                self._offsets.pop(group_id, None)
+            return
+        if group.state is not GroupState.EMPTY or group.pending:
+            return
+
+        def stored(error: ErrorCode, _now_ms: int) -> None:
+            if error is ErrorCode.NONE and not (group.members or group.pending):
+                self._groups.pop(group_id, None)
+
+        self._effects.append((GroupRecord(group_id=group_id, value=None),), stored)
 
     def delete_group(self, group_id: str, waiter: int) -> None:
         """Forget a group without members and all it committed; answered with an ``ErrorCode``."""
@@ -337,6 +400,22 @@ class GroupShard:
     def group_ids(self) -> tuple[str, ...]:
         """Every group with members or offsets, sorted."""
         return tuple(sorted({*self._groups, *(g for g, offsets in self._offsets.items() if offsets)}))
+
+
+def _is_expired(
+    group: Group | None, partition: TopicPartition, committed: CommittedOffset, before_ms: int
+) -> bool:
+    match Keeps.SINCE_COMMIT if group is None else group.keeps_offsets_since(partition.topic):
+        case Keeps.ALWAYS:
+            return False
+        case Keeps.SINCE_EMPTY:
+            return group is not None and group.state_wall_ms <= before_ms
+        case Keeps.SINCE_COMMIT:
+            return committed.commit_timestamp_ms <= before_ms
+
+
+def _ignore(error: ErrorCode, now_ms: int) -> None:
+    """What could not be forgotten is found again the next time."""
 
 
 def _stamped(committed: CommittedOffset, wall_ms: int) -> CommittedOffset:

@@ -25,6 +25,14 @@ class GroupState(Enum):
     DEAD = "Dead"
 
 
+class Keeps(Enum):
+    """From when on an offset's retention counts."""
+
+    ALWAYS = "it does not"
+    SINCE_EMPTY = "since the last member left"
+    SINCE_COMMIT = "since it was committed"
+
+
 @dataclass(slots=True, kw_only=True)
 class Member:
     """A member. ``join_waiter`` and ``sync_waiter`` hold the request that waits for the others, if one does.
@@ -68,6 +76,8 @@ class Group:
     deadline_ms: int | None = None
     initial_delay_until_ms: int | None = None
     storing_generation: int | None = None
+    state_wall_ms: int = -1
+    """Since when it is in its state, in ms since 1970; -1 when its log does not say."""
 
     def supports(self, request: JoinRequest) -> bool:
         """Whether the request's protocols fit: same type as the group's, and one that all members know."""
@@ -97,6 +107,17 @@ class Group:
             for m in self.members.values()
         )
 
+    def keeps_offsets_since(self, topic: str) -> "Keeps":
+        """From when on the retention of offsets in ``topic`` counts, as the group is now (KIP-211)."""
+        if not self.protocol_type:
+            return Keeps.SINCE_COMMIT
+        if self.state is GroupState.EMPTY:
+            return Keeps.SINCE_EMPTY if self.state_wall_ms >= 0 else Keeps.SINCE_COMMIT
+        is_consumers = self.protocol_type == CONSUMER_PROTOCOL
+        if self.state is GroupState.STABLE and is_consumers and not self.may_read(topic):
+            return Keeps.SINCE_COMMIT
+        return Keeps.ALWAYS
+
     def may_read(self, topic: str) -> bool:
         """Whether a member has subscribed to ``topic``, as far as its protocol tells."""
         for member in self.members.values():
@@ -120,14 +141,14 @@ class Group:
             deadlines.append(self.deadline_ms)
         return min(deadlines, default=None)
 
-    def value(self, assignments: dict[str, bytes], now_ms: int) -> GroupValue:
+    def value(self, assignments: dict[str, bytes]) -> GroupValue:
         """The group as it is to be stored, with these assignments."""
         return GroupValue(
             protocol_type=self.protocol_type,
             generation_id=self.generation_id,
             protocol_name=self.protocol_name,
             leader=self.leader,
-            state_timestamp_ms=now_ms,
+            state_timestamp_ms=self.state_wall_ms,
             members=tuple(self._member_record(m, assignments) for m in self.members.values()),
         )
 
@@ -172,6 +193,7 @@ def restored(group_id: str, value: GroupValue, now_ms: int) -> Group:
         protocol_type=value.protocol_type,
         protocol_name=value.protocol_name,
         leader=value.leader,
+        state_wall_ms=value.state_timestamp_ms,
     )
     for m in value.members:
         group.members[m.member_id] = Member(

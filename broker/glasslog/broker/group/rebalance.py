@@ -28,6 +28,11 @@ class Rebalance:
     def __init__(self, limits: GroupLimits, effects: Effects) -> None:
         self._limits = limits
         self._effects = effects
+        self.wall_offset_ms = 0
+        """What to add to monotonic time for ms since 1970."""
+
+    def _stamp(self, group: Group, now_ms: int) -> None:
+        group.state_wall_ms = now_ms + self.wall_offset_ms
 
     # --- join ---
 
@@ -101,7 +106,8 @@ class Rebalance:
     def _store_replacement(self, group: Group, member: Member, waiter: int, now_ms: int) -> None:
         """Answer once the log has the new id: the next coordinator would take it for a fenced one."""
         assignments = {each.member_id: each.assignment for each in group.members.values()}
-        record = GroupRecord(group_id=group.group_id, value=group.value(assignments, now_ms))
+        self._stamp(group, now_ms)
+        record = GroupRecord(group_id=group.group_id, value=group.value(assignments))
 
         def stored(error: ErrorCode, then_ms: int) -> None:
             if error is not ErrorCode.NONE:
@@ -232,7 +238,8 @@ class Rebalance:
         group.state = GroupState.EMPTY
         group.leader = group.protocol_name = ""
         group.deadline_ms = group.initial_delay_until_ms = None
-        record = GroupRecord(group_id=group.group_id, value=group.value({}, now_ms))
+        self._stamp(group, now_ms)
+        record = GroupRecord(group_id=group.group_id, value=group.value({}))
         # Nothing waits for it: after a failover the members that left are found missing by their sessions.
         self._effects.append((record,), lambda _error, _now: None)
 
@@ -267,7 +274,8 @@ class Rebalance:
 
     def _store(self, group: Group, assignments: dict[str, bytes], now_ms: int) -> None:
         generation = group.storing_generation = group.generation_id
-        record = GroupRecord(group_id=group.group_id, value=group.value(assignments, now_ms))
+        self._stamp(group, now_ms)
+        record = GroupRecord(group_id=group.group_id, value=group.value(assignments))
 
         def stored(error: ErrorCode, then_ms: int) -> None:
             current = group.state is GroupState.COMPLETING_REBALANCE and group.generation_id == generation

@@ -153,3 +153,5 @@ class GroupLimits:
     max_session_timeout_ms: int
     max_group_size: int
     max_offset_metadata_bytes: int
+    offsets_retention_ms: int
+    offsets_retention_check_interval_ms: int
