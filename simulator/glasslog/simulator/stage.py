@@ -182,6 +182,18 @@ class Stage:
         self.note(f"a bit flips in {path} of {name} at {position}")
         disk.flip_bit(path, position, bit=self.random.randrange(8))
 
+    def damage(self, name: str, path: str) -> None:
+        """One bit of a file of a host is wrong, or its end is missing."""
+        disk = self.cluster.world.disk(name)
+        size_bytes = len(disk.read(path))
+        position = self.random.randrange(size_bytes)
+        if self.random.randrange(2):
+            self.note(f"a bit flips in {path} of {name} at {position}")
+            disk.flip_bit(path, position, bit=self.random.randrange(8))
+        else:
+            self.note(f"{path} of {name} is cut from {size_bytes} to {position} bytes")
+            disk.open(path).truncate(position)
+
     # --- the end ----------------------------------------------------------------------------------------
 
     async def finish(self) -> None:

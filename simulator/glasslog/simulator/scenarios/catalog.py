@@ -14,6 +14,7 @@ from glasslog.simulator.scenarios.failures import FAILURES
 from glasslog.simulator.scenarios.in_sync import EMPTY_DISK, FENCED_REPLICA
 from glasslog.simulator.scenarios.quorum import ISOLATED_LEADER, LOST_ENTRIES, LOST_VOTE
 from glasslog.simulator.scenarios.scenario import Scenario
+from glasslog.simulator.scenarios.snapshots import CORRUPT_SNAPSHOT
 from glasslog.simulator.scenarios.stale_high_watermark import STALE_HIGH_WATERMARK
 from glasslog.simulator.scenarios.truncation import TRUNCATED_CONSUMER
 
@@ -29,6 +30,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         ISOLATED_LEADER,
         LOST_VOTE,
         LOST_ENTRIES,
+        CORRUPT_SNAPSHOT,
         RETRIED_BATCHES,
         LONG_PAUSE,
         POWER_LOSS,

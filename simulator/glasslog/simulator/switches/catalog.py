@@ -11,6 +11,7 @@ from glasslog.simulator.switches.quorum import (
     NO_PRE_VOTE,
     VOTE_BEFORE_SYNC,
 )
+from glasslog.simulator.switches.snapshots import EMPTY_FOR_CORRUPT
 from glasslog.simulator.switches.switch import Switch
 from glasslog.simulator.switches.truncation import OFFSETS_WITHOUT_EPOCHS, TRUNCATE_TO_HIGH_WATERMARK
 
@@ -26,6 +27,7 @@ SWITCHES: Mapping[str, Switch] = {
         NO_PRE_VOTE,
         VOTE_BEFORE_SYNC,
         LOG_BEFORE_SYNC,
+        EMPTY_FOR_CORRUPT,
         FORGOTTEN_PRODUCERS,
     )
 }
