@@ -6,7 +6,7 @@ tells it of our death at once. Refuses to know what a broker does with its membe
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -44,6 +44,10 @@ _STEADY_SESSION_MS = 500
 _EPOCH_IS_GONE = frozenset({ErrorCode.STALE_BROKER_EPOCH, ErrorCode.BROKER_ID_NOT_REGISTERED})
 
 
+async def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerIdentity:
     """What a broker tells of itself. ``incarnation_id`` is new at each start of the process;
@@ -64,7 +68,7 @@ class BrokerMembership:
     """See the module. ``run`` returns after an orderly stop and raises ``GlasslogError`` after a failure.
 
     Make it after everything else has subscribed to ``observer``: it tells the controller how far all are.
-    ``on_registered`` is called whenever ``broker_epoch`` has a new value; ``offline_log_dirs`` says which of
+    ``on_registered`` is awaited whenever ``broker_epoch`` has a new value; ``offline_log_dirs`` says which of
     the identity's directories have failed since.
     """
 
@@ -76,7 +80,7 @@ class BrokerMembership:
         *,
         identity: BrokerIdentity,
         settings: LifecycleSettings,
-        on_registered: Callable[[], None] = lambda: None,
+        on_registered: Callable[[], Awaitable[None]] = _nothing,
         offline_log_dirs: Callable[[], tuple[bytes, ...]] = lambda: (),
     ) -> None:
         self._clock = runtime.clock
@@ -184,7 +188,7 @@ class BrokerMembership:
         self._newest_epoch = BrokerEpoch(answer.broker_epoch)
         self._core.on_registered(self._newest_epoch, self._clock.now_ms())
         # Before the next heartbeat: who asks to be unfenced must have taken in what makes it a leader.
-        self._on_registered()
+        await self._on_registered()
         _log.info("broker %d is registered with epoch %d", identity.broker_id, answer.broker_epoch)
 
     def _usable_log_dirs(self) -> tuple[bytes, ...]:

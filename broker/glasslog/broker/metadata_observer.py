@@ -51,6 +51,12 @@ class MetadataListener(Protocol):
     def __call__(self, delta: MetadataDelta, image: MetadataImage) -> None: ...
 
 
+class MetadataApplier(Protocol):
+    """Makes true what a step of the metadata says; awaited, step by step, so it may take its time."""
+
+    async def __call__(self, delta: MetadataDelta, image: MetadataImage) -> None: ...
+
+
 class MetadataView(Protocol):
     """What readers of metadata need of the observer."""
 
@@ -83,6 +89,7 @@ class MetadataObserver:
         self._cluster_id = cluster_id
         self._answer_timeout_ms = answer_timeout_ms
         self._log = ObservedLog(max_pending_bytes=_MAX_PENDING_BYTES)
+        self._applier: MetadataApplier | None = None
         self._listeners: list[MetadataListener] = []
         self._images: Watched[MetadataImage] = Watched(EMPTY_IMAGE)
         self._applied: Watched[Offset] = Watched(Offset(-1))
@@ -108,6 +115,10 @@ class MetadataObserver:
         """Call ``listener`` for every step from now on; subscribe before ``run``."""
         self._listeners.append(listener)
 
+    def apply_with(self, applier: MetadataApplier) -> None:
+        """Await ``applier`` for every step, before the listeners hear of it; set before ``run``."""
+        self._applier = applier
+
     async def wait_for(self, condition: Callable[[MetadataImage], bool]) -> MetadataImage:
         """The first image, the present one included, for which ``condition`` holds."""
         return await self._images.until(condition)
@@ -131,7 +142,7 @@ class MetadataObserver:
             voter = self._controllers.candidate
             try:
                 answer = await self._fetch(voter)
-                if self._take(answer):
+                if await self._take(answer):
                     await self._begin_with_snapshot(voter, answer.snapshot_id)
             except GlasslogError as error:
                 if error.code in _FATAL:
@@ -166,7 +177,7 @@ class MetadataObserver:
         except DecodeError as error:
             raise TransportError(f"unreadable answer: {error}") from error
 
-    def _take(self, answer: pb.QuorumFetchResponse) -> bool:
+    async def _take(self, answer: pb.QuorumFetchResponse) -> bool:
         """Take in one answer; returns whether it sends to a snapshot.
 
         Raises ``GlasslogError`` when it does not come from the active controller.
@@ -182,7 +193,7 @@ class MetadataObserver:
         self._log.on_high_watermark(Offset(answer.high_watermark))
         batches = self._log.take_committed()
         try:
-            self._apply(batches)
+            await self._apply(batches)
         except GlasslogError as error:
             # Half applied, and never handed out again: a broker that went on would lack it for good.
             raise InvariantViolation(f"committed metadata can not be applied: {error}") from error
@@ -207,7 +218,7 @@ class MetadataObserver:
         self._log.begin_with(end_offset=Offset(snapshot_id.end_offset), epoch=snapshot_id.epoch)
         _log.info("broker %d: metadata begins with snapshot %s", self._node_id, snapshot_id)
         self._learn_voters(voters)
-        self._publish(MetadataDelta.between(self.image, image), image)
+        await self._publish(MetadataDelta.between(self.image, image), image)
 
     async def _fetch_snapshot(self, voter: Voter, snapshot_id: SnapshotId) -> bytes:
         data = bytearray()
@@ -265,16 +276,18 @@ class MetadataObserver:
             self._log.drop_pending()
             await asyncio.sleep(_MAX_WAIT_MS / 1000)
 
-    def _apply(self, batches: tuple[ObservedBatch, ...]) -> None:
+    async def _apply(self, batches: tuple[ObservedBatch, ...]) -> None:
         if not batches:
             return
         delta = MetadataDelta(self.image)
         for batch in batches:
             self._replay(delta, batch)
-        self._publish(delta, delta.apply())
+        await self._publish(delta, delta.apply())
 
-    def _publish(self, delta: MetadataDelta, image: MetadataImage) -> None:
+    async def _publish(self, delta: MetadataDelta, image: MetadataImage) -> None:
         if image.offset > self.image.offset:
+            if self._applier is not None:
+                await self._applier(delta, image)
             for listener in self._listeners:
                 listener(delta, image)
             self._images.set(image)

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
+from glasslog.broker.log_creation import NewLog, WantedLog, create, create_all
 from glasslog.broker.log_recovery import LogRecovery, RecoveryProgress, open_found
-from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog, attach_cleaner_offset
-from glasslog.common.errors import GlasslogError, StorageError
-from glasslog.common.ids import NO_BROKER_EPOCH, Offset, TopicId, TopicPartition
+from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog
+from glasslog.common.errors import StorageError
+from glasslog.common.ids import NO_BROKER_EPOCH, TopicId, TopicPartition
 from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import Runtime
 from glasslog.common.topic_config import TopicConfig, topic_config
@@ -23,7 +24,6 @@ from glasslog.log.config import LogConfig, RecordPolicy
 from glasslog.log.directories import MissingDirectory
 from glasslog.log.directory import LogDirectory
 from glasslog.log.flushing import PendingFlush
-from glasslog.log.log import Log
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.records import UNASSIGNED_DIRECTORY
 
@@ -197,8 +197,11 @@ class PartitionLogs:
             self.retire(name)
             stored = None
         if stored is None:
-            stored = self._unusable(topic_id, directory_id) or self._create(
-                name, topic_id, topic, directory_id
+            wanted = WantedLog(name=name, topic_id=topic_id, topic=topic, directory_id=directory_id)
+            stored = self._unusable(topic_id, directory_id) or create(
+                self._runtime.files,
+                self._new_log(wanted, self._counts),
+                now_ms=self._runtime.clock.wall_ms(),
             )
             self._store(name, stored)
         elif isinstance(stored, StoredLog):
@@ -265,31 +268,31 @@ class PartitionLogs:
             directory=self._missing[0], topic_id=topic_id, reason=f"it may lie in {paths}: not usable"
         )
 
-    def _create(
-        self, name: TopicPartition, topic_id: TopicId, topic: TopicConfig, directory_id: bytes
-    ) -> StoredLog | BrokenLog:
-        named = [each for each in self._directories if each.directory_id == directory_id]
-        directory = named[0] if named else min(self._directories, key=lambda each: self._counts[each.path])
-        try:
-            self._check_vacant(directory, name)
-            log = Log.open(
-                files=self._runtime.files,
-                directory=directory.create_partition(name, topic_id),
-                config=log_config(self._config, topic),
-                clean_shutdown=False,
-                now_ms=self._runtime.clock.wall_ms(),
-            )
-            attach_cleaner_offset(log, directory, name, 0)
-        except GlasslogError as error:
-            _LOGGER.error("%s can not be created in %s: %s", name, directory.path, error)
-            return BrokenLog(directory=directory, topic_id=topic_id, reason=str(error))
-        return StoredLog(log=log, directory=directory, topic_id=topic_id, high_watermark=Offset(0))
+    async def create_ahead(self, wanted: Sequence[WantedLog]) -> None:
+        """Make those of the ``wanted`` logs that ``adopt`` would have to make, off the event loop."""
+        new: dict[TopicPartition, NewLog] = {}
+        counts = dict(self._counts)
+        for each in wanted:
+            if each.name in self._stored or self._unusable(each.topic_id, each.directory_id):
+                continue
+            new[each.name] = made = self._new_log(each, counts)
+            counts[made.directory.path] += 1
+        for name, stored in (await create_all(self._runtime, list(new.values()))).items():
+            if name not in self._stored and new[name].directory in self._directories:
+                self._store(name, stored)
+            elif isinstance(stored, StoredLog):
+                # Its disk failed meanwhile, which says the same of it.
+                stored.log.abandon()
 
-    def _check_vacant(self, directory: LogDirectory, name: TopicPartition) -> None:
-        """``StorageError`` for a folder that could not be removed: its records are of another topic."""
-        path = directory.partition_path(name)
-        if self._runtime.files.exists(path):
-            raise StorageError(f"{path}: a deleted topic of this name is still there")
+    def _new_log(self, wanted: WantedLog, counts: Mapping[str, int]) -> NewLog:
+        """In the directory that the metadata names, or else in the one that holds the fewest."""
+        named = [each for each in self._directories if each.directory_id == wanted.directory_id]
+        return NewLog(
+            name=wanted.name,
+            topic_id=wanted.topic_id,
+            config=log_config(self._config, wanted.topic),
+            directory=named[0] if named else min(self._directories, key=lambda each: counts[each.path]),
+        )
 
     def sizes(self) -> list[DirectorySizes]:
         """What lies in which directory, in the order of partitions."""

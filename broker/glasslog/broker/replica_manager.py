@@ -7,7 +7,8 @@ transports and where metadata comes from.  Source: Kafka's ``ReplicaManager``.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from glasslog.broker.cold_reads import ColdReads
@@ -23,6 +24,7 @@ from glasslog.broker.kafka.fetch_api import FetchApi
 from glasslog.broker.kafka.produce_api import ProduceApi
 from glasslog.broker.list_offsets import epoch_end, list_offset
 from glasslog.broker.log_cleaner import CleanerStatus
+from glasslog.broker.log_creation import WantedLog
 from glasslog.broker.log_maintenance import LogMaintenance
 from glasslog.broker.log_recovery import RecoveryProgress
 from glasslog.broker.partition.isr import AlterPartitionSender
@@ -59,6 +61,9 @@ from glasslog.metadata.image import MetadataImage, PartitionImage
 from glasslog.metadata.records import ResourceType
 
 _LOGGER = logging.getLogger(__name__)
+
+_STEPS_A_TURN = 16
+"""Partitions that metadata is applied to before others have their turn: some milliseconds if they are new."""
 
 
 class ReplicaManager:
@@ -102,6 +107,7 @@ class ReplicaManager:
         self._fetch_path = FetchPath(self._replicas, self._cold_reads)
         self._fetch_api = FetchApi(replicas=self._replicas, path=self._fetch_path)
         self._is_caught_up = False
+        self._applying = asyncio.Lock()
         self._out_of_directories = asyncio.Event()
         self._replicas.propose = self._isr_changes.propose
         self._replicas.sync_soon = self._group_commit.sync_soon
@@ -286,22 +292,60 @@ class ReplicaManager:
 
     # --- metadata ---
 
-    def on_registered(self) -> None:
+    async def on_registered(self) -> None:
         """The broker epoch is known now; metadata that arrived earlier may already show it."""
-        self._maybe_catch_up(self._replicas.image)
+        async with self._applying:
+            image = self._replicas.image
+            if self._must_catch_up(image):
+                await self._create_logs(_partitions_of(image), image)
+            await _in_turns(self._catching_up(image))
+
+    async def follow_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
+        """Take in ``image``, which ``delta`` made; in the order of the metadata log.
+
+        Thousands of partitions take seconds; requests for others are served meanwhile.
+        """
+        async with self._applying:
+            if self._is_caught_up:
+                await self._create_logs(delta.changed_partitions, image)
+            elif self._must_catch_up(image):
+                await self._create_logs(_partitions_of(image), image)
+            await _in_turns(self._taking_in(delta, image))
+
+    async def _create_logs(self, placed: Iterable[PartitionImage], image: MetadataImage) -> None:
+        """Those that are new here, if they are many: what comes after finds them made."""
+        new = [
+            WantedLog(
+                name=TopicPartition(each.topic, each.partition),
+                topic_id=each.topic_id,
+                topic=topic_config(self._replicas.config, image.topic_config(each.topic)),
+                directory_id=each.directory_of(self._node_id),
+            )
+            for each in placed
+            if self._node_id in each.replicas
+            and self._replicas.find(TopicPartition(each.topic, each.partition)) is None
+        ]
+        if len(new) > 1:
+            await self._logs.create_ahead(new)
 
     def apply_metadata(self, delta: MetadataDelta, image: MetadataImage) -> None:
-        """Take in ``image``, which ``delta`` made; in the order of the metadata log."""
+        """The same at one go; not while ``follow_metadata`` is under way."""
+        deque(self._taking_in(delta, image), maxlen=0)
+
+    def _taking_in(self, delta: MetadataDelta, image: MetadataImage) -> Iterator[None]:
+        """In steps, each of one partition."""
         self._replicas.image = image
         has_new_defaults = self._take_broker_config(delta, image)
         if not self._is_caught_up:
-            self._maybe_catch_up(image)
+            yield from self._catching_up(image)
             return
         for topic in delta.removed_topics:
             for removed in topic.partitions:
                 self._remove(removed, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "its topic was deleted")
+                yield
         for changed in delta.changed_partitions:
             self._apply(changed, image)
+            yield
         topics = [name for kind, name in delta.changed_configs if kind is ResourceType.TOPIC]
         for name in image.topic_ids if has_new_defaults else topics:
             self._apply_config(name, image)
@@ -318,18 +362,21 @@ class ReplicaManager:
         self._replicas.config = made
         return has_changed
 
-    def _maybe_catch_up(self, image: MetadataImage) -> None:
-        """The first metadata that knows this incarnation is applied as a whole."""
+    def _must_catch_up(self, image: MetadataImage) -> bool:
         own_epoch = self._broker_epoch()
         if self._is_caught_up or own_epoch == NO_BROKER_EPOCH:
-            return
-        if image.broker_epoch(self._node_id) != own_epoch:
+            return False
+        return image.broker_epoch(self._node_id) == own_epoch
+
+    def _catching_up(self, image: MetadataImage) -> Iterator[None]:
+        """The first metadata that knows this incarnation is applied as a whole, in steps."""
+        if not self._must_catch_up(image):
             return
         self._is_caught_up = True
         self._logs.retire_strays(image, self._node_id)
-        for topic in image.topics.values():
-            for partition in topic.partitions:
-                self._apply(partition, image)
+        for partition in _partitions_of(image):
+            self._apply(partition, image)
+            yield
 
     def _apply(self, placed: PartitionImage, image: MetadataImage) -> None:
         if self._node_id not in placed.replicas:
@@ -502,6 +549,18 @@ class ReplicaManager:
             self._reports.failed()
         else:
             self._out_of_directories.set()
+
+
+def _partitions_of(image: MetadataImage) -> Iterator[PartitionImage]:
+    for topic in image.topics.values():
+        yield from topic.partitions
+
+
+async def _in_turns(steps: Iterator[None]) -> None:
+    """Take the steps, a few at each turn of the event loop."""
+    for count, _ in enumerate(steps, start=1):
+        if count % _STEPS_A_TURN == 0:
+            await asyncio.sleep(0)
 
 
 async def _every(interval_ms: int, work: Callable[[], Awaitable[None]]) -> None:

@@ -7,7 +7,7 @@ registered, and metadata reaches replication before the coordinators that rest o
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from glasslog.broker.alter_partition import AlterPartitionManager
 from glasslog.broker.config_admin import ConfigAdmin
@@ -204,11 +204,11 @@ class BrokerServer:
             self._controllers, broker_id=self._node_id, broker_epoch=self._broker_epoch
         )
         leadership = OffsetsLeadership(coordinator, replicas, self._node_id)
-        self._observer.subscribe(replicas.apply_metadata)
+        self._observer.apply_with(replicas.follow_metadata)
         self._observer.subscribe(leadership)
 
-        def on_registered() -> None:
-            replicas.on_registered()
+        async def on_registered() -> None:
+            await replicas.on_registered()
             leadership.check(self._observer.image)
 
         listeners = Listeners()
@@ -307,7 +307,10 @@ class BrokerServer:
         return GroupCoordinator(runtime=self._runtime, limits=limits, storage=storage)
 
     def _new_membership(
-        self, replicas: ReplicaManager, directories: Sequence[LogDirectory], on_registered: Callable[[], None]
+        self,
+        replicas: ReplicaManager,
+        directories: Sequence[LogDirectory],
+        on_registered: Callable[[], Awaitable[None]],
     ) -> BrokerMembership:
         config = self._config
         identity = BrokerIdentity(

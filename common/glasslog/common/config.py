@@ -7,6 +7,7 @@ meanings are Kafka's. This module knows types and ranges; it refuses to know whe
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from glasslog.common.errors import ConfigError
@@ -63,32 +64,37 @@ class Described:
 
 def describe(cls: type[C]) -> tuple[Described, ...]:
     """Every setting of a settings class, in the order of its declaration."""
-    hints = get_type_hints(cls)
     return tuple(
         Described(
             setting=_about(item),
             name=item.name,
-            type_name=_type_name(hints[item.name]),
+            type_name=_type_name(kind),
             default=None if item.default is MISSING else to_text(item.default),
         )
-        for item in fields(cls)
+        for item, kind in _table(cls).values()
     )
 
 
 def parse(cls: type[C], values: Mapping[str, str], *, where: str = "configuration") -> C:
     """A settings object from texts by key. Raises ``ConfigError`` naming key, value and what is allowed."""
-    hints = get_type_hints(cls)
-    known = {_about(item).key: item for item in fields(cls)}
+    known = _table(cls)
     for key in values:
         if key not in known:
             raise ConfigError(f"{where}: unknown setting {key!r}{_did_you_mean(key, known)}")
     arguments: dict[str, Any] = {}
-    for key, item in known.items():
+    for key, (item, kind) in known.items():
         if key in values:
-            arguments[item.name] = parse_value(_about(item), hints[item.name], values[key], where=where)
+            arguments[item.name] = parse_value(_about(item), kind, values[key], where=where)
         elif item.default is MISSING:
             raise ConfigError(f"{where}: setting {key!r} is missing: {_about(item).doc}")
     return cls(**arguments)
+
+
+@cache
+def _table(cls: "type[DataclassInstance]") -> Mapping[str, "tuple[Field[Any], Any]"]:
+    """Field and type by key. Kept: type hints are texts, and turning them into types takes a millisecond."""
+    hints = get_type_hints(cls)
+    return {_about(item).key: (item, hints[item.name]) for item in fields(cls)}
 
 
 def parse_value(about: Setting, kind: Any, text: str, *, where: str) -> Any:

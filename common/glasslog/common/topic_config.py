@@ -5,10 +5,14 @@ This module knows the table; it refuses to know who sets a topic's settings and 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from glasslog.common.config import INT_MAX, LONG_MAX, describe, parse, setting, to_text
 from glasslog.common.errors import ConfigError
 from glasslog.common.node_config import COMPRESSION_TYPES, DAY_MS, HOUR_MS, TIMESTAMP_TYPES, NodeConfig
+
+_REMEMBERED = 256
+"""Different settings of topics that are kept at hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +188,14 @@ def broker_field_of(topic_key: str) -> str | None:
 
 def topic_config(node: NodeConfig, overrides: Mapping[str, str]) -> TopicConfig:
     """A topic's settings: its own over the node's defaults. Raises ``ConfigError`` for a bad override."""
+    return _merged(node, tuple(overrides.items()))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _merged(node: NodeConfig, overrides: tuple[tuple[str, str], ...]) -> TopicConfig:
+    """Asked for each partition of a topic, and by most topics alike."""
     values = {key: to_text(getattr(node, name)) for key, name in _BROKER_DEFAULTS.items()}
-    return parse(TopicConfig, {**values, **overrides}, where="topic")
+    return parse(TopicConfig, {**values, **dict(overrides)}, where="topic")
 
 
 def check_topic_overrides(overrides: Mapping[str, str]) -> None:

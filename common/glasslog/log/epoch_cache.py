@@ -1,6 +1,9 @@
 """Where each leader epoch begins in a log, kept in memory and in ``leader-epoch-checkpoint``.
 
-This module knows how to answer "where did this epoch end"; it refuses to know what is in the log.
+A new epoch is in memory at once and in the file before the log's recovery point passes its start: until then
+its batches tell of it, and an epoch without batches ends where it begins and answers nothing that the one
+before it would not.  So a failover of thousands of partitions syncs nothing.  This module knows how to answer
+"where did this epoch end"; it refuses to know what is in the log.
 Source: KIP-101, KIP-279, Kafka's ``LeaderEpochFileCache``.
 """
 
@@ -28,12 +31,14 @@ class EpochEndOffset(NamedTuple):
 
 
 class LeaderEpochCache:
-    """Leader epochs and their start offsets, both strictly increasing; every change is written at once."""
+    """Leader epochs and their start offsets, both strictly increasing."""
 
     def __init__(self, files: FileSystem, path: str, entries: Sequence[tuple[int, int]] = ()) -> None:
         self._files = files
         self._path = path
         self._entries = list(entries)
+        self.is_written = True
+        """Whether the file says what the memory does."""
 
     @classmethod
     def load(cls, files: FileSystem, path: str) -> "LeaderEpochCache":
@@ -45,7 +50,7 @@ class LeaderEpochCache:
         return cls(files, path, entries)
 
     @property
-    def entries(self) -> Sequence[tuple[int, int]]:
+    def entries(self) -> tuple[tuple[int, int], ...]:
         """Pairs of epoch and start offset, oldest first."""
         return tuple(self._entries)
 
@@ -54,10 +59,10 @@ class LeaderEpochCache:
         """The newest epoch, or -1 when none is known."""
         return self._entries[-1][0] if self._entries else UNDEFINED_EPOCH
 
-    def assign(self, epoch: int, start_offset: int, *, write: bool = True) -> None:
+    def assign(self, epoch: int, start_offset: int) -> None:
         """Note that ``epoch`` begins at ``start_offset``; entries that contradict it are dropped.
 
-        Nothing happens when it is the newest epoch already, unless it now begins earlier.
+        Nothing happens when it is the newest epoch already, unless it now begins earlier.  Written later.
         """
         require(epoch >= 0 and start_offset >= 0, f"{self._path}: epoch {epoch} at {start_offset}")
         if self._entries:
@@ -67,8 +72,7 @@ class LeaderEpochCache:
         while self._entries and (self._entries[-1][0] >= epoch or self._entries[-1][1] >= start_offset):
             self._entries.pop()
         self._entries.append((epoch, start_offset))
-        if write:
-            self.write()
+        self.is_written = False
 
     def end_offset_for(self, epoch: int, log_end_offset: int) -> EpochEndOffset:
         """Where ``epoch`` ends here, in a log that ends at ``log_end_offset``.
@@ -93,8 +97,10 @@ class LeaderEpochCache:
         before = len(self._entries)
         while self._entries and self._entries[-1][1] >= end_offset:
             self._entries.pop()
-        if write and len(self._entries) != before:
-            self.write()
+        if len(self._entries) != before:
+            self.is_written = False
+            if write:
+                self.write()
 
     def truncate_from_start(self, start_offset: int) -> None:
         """Forget epochs that end at or before ``start_offset``; the one holding it now begins there."""
@@ -102,17 +108,20 @@ class LeaderEpochCache:
         if above == 0 or (above == 1 and self._entries[0][1] == start_offset):
             return
         self._entries[:above] = [(self._entries[above - 1][0], start_offset)]
+        self.is_written = False
         self.write()
 
     def clear(self, *, write: bool = True) -> None:
         """Forget everything."""
         self._entries.clear()
+        self.is_written = False
         if write:
             self.write()
 
     def write(self) -> None:
-        """Make the checkpoint file say what the memory does."""
+        """Make the checkpoint file say what the memory does, durably."""
         write_epochs(self._files, self._path, self._entries)
+        self.is_written = True
 
 
 def _epoch_of(entry: tuple[int, int]) -> int:

@@ -320,7 +320,7 @@ class Recoverer:
     def _learn(self, header: BatchHeader) -> None:
         epoch = header.partition_leader_epoch
         if epoch > self._latest_epoch:
-            self._epochs.assign(epoch, header.base_offset, write=False)
+            self._epochs.assign(epoch, header.base_offset)
             self._latest_epoch = epoch
         if header.producer_id >= 0:
             self.has_producers = True
@@ -353,6 +353,6 @@ def rebuild_epochs(folder: Folder, segments: list[Segment]) -> LeaderEpochCache:
     for segment in segments:
         for header, _ in segment.headers():
             if header.partition_leader_epoch > cache.latest_epoch:
-                cache.assign(header.partition_leader_epoch, header.base_offset, write=False)
+                cache.assign(header.partition_leader_epoch, header.base_offset)
     cache.write()
     return cache

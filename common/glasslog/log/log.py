@@ -162,7 +162,8 @@ class Log:
     # --- appending --------------------------------------------------------------------------------------
 
     def start_leader_epoch(self, epoch: int) -> None:
-        """Note that this replica leads from the log's end on under ``epoch``; raises ``StorageError``."""
+        """Note that this replica leads from the log's end on under ``epoch``."""
+        self._check_usable()
         self._epochs.assign(epoch, self.log_end_offset)
 
     def append_as_leader(
@@ -526,10 +527,13 @@ class Log:
         """What has to be synced for all that is appended now to be durable; None when it is already.
 
         Run ``sync`` of the answer off the loop, then call ``complete_flush``, or ``fail_flush`` if it raised.
+        New epochs are written here, which is rare, and raises ``StorageError``.
         """
         self._check_usable()
         target = self.log_end_offset
         folder_changed = self._segments.changes != self._changes_synced
+        if not self._epochs.is_written:
+            self._epochs.write()
         if target <= self.recovery_point and not folder_changed:
             return None
         segments = self._segments.since(self.recovery_point)

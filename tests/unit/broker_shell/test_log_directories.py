@@ -5,6 +5,7 @@ import errno
 from collections.abc import Sequence
 
 import pytest
+from glasslog.broker.log_creation import WantedLog
 from glasslog.broker.partition_logs import PartitionLogs
 from glasslog.broker.stored_logs import BrokenLog, StoredLog
 from glasslog.common.config import parse
@@ -18,6 +19,7 @@ from glasslog.common.topic_config import topic_config
 from glasslog.log.directories import OpenedDirectories, open_directories
 from glasslog.log.directory import MisplacedDirectory
 from glasslog.log.records import encode_batch
+from glasslog.metadata.records import UNASSIGNED_DIRECTORY
 
 PATHS = ("/d1", "/d2")
 PARTITION = TopicPartition("t", 0)
@@ -126,6 +128,41 @@ def test_what_only_the_operator_can_solve_stops_the_broker() -> None:
 
 
 # --- where partitions go ---
+
+
+def wanted(topic: str, number: int, topic_id: TopicId = TOPIC_ID) -> WantedLog:
+    name = TopicPartition(topic, number)
+    return WantedLog(name=name, topic_id=topic_id, topic=TOPIC, directory_id=UNASSIGNED_DIRECTORY)
+
+
+def test_many_are_made_ahead_where_they_would_be_made_one_by_one() -> None:
+    async def main() -> None:
+        world = MemoryWorld()
+        logs = await recovered(world, opened(world))
+        logs.adopt(TopicPartition("t", 0), TOPIC_ID, TOPIC)
+        other = TopicId(b"topic-id-0000002")
+        await logs.create_ahead([wanted("t", 0, other), *(wanted("u", number) for number in range(5))])
+        assert len(logs) == 6
+        # What is there already is left to ``adopt``.
+        assert logs.adopt(TopicPartition("t", 0), TOPIC_ID, TOPIC).topic_id == TOPIC_ID
+        stored = [logs.adopt(TopicPartition("u", number), TOPIC_ID, TOPIC) for number in range(5)]
+        assert sorted(each.directory.path for each in stored) == ["/d1", "/d1", "/d2", "/d2", "/d2"]
+        append(stored[0], 2)
+
+    run_virtual(main)
+
+
+def test_a_disk_that_fails_under_new_ones_takes_only_these() -> None:
+    async def main() -> None:
+        world = MemoryWorld()
+        logs = await recovered(world, opened(world))
+        world.disk("b1").fail_next("*", "/d2/*", BAD_DISK, times=None)
+        await logs.create_ahead([wanted("u", number) for number in range(4)])
+        stored = [logs.adopt(TopicPartition("u", number), TOPIC_ID, TOPIC) for number in range(4)]
+        kinds = [(each.directory.path, type(each)) for each in stored]
+        assert sorted(kinds, key=str) == [("/d1", StoredLog)] * 2 + [("/d2", BrokenLog)] * 2
+
+    run_virtual(main)
 
 
 def test_a_new_partition_goes_where_the_fewest_are() -> None:

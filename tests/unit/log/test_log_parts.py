@@ -106,11 +106,14 @@ def test_end_offsets_of_epochs(files: MemoryFileSystem) -> None:
     assert [cache.epoch_at(offset) for offset in (0, 9, 10, 25)] == [2, 2, 5, 7]
 
 
-def test_assigning_drops_what_contradicts_and_is_written(files: MemoryFileSystem) -> None:
+def test_assigning_drops_what_contradicts_and_is_written_later(files: MemoryFileSystem) -> None:
     cache = LeaderEpochCache(files, "/d/e")
     for epoch, start in ((1, 0), (2, 10), (3, 20), (3, 25), (5, 20), (4, 15)):
         cache.assign(epoch, start)
     assert cache.entries == ((1, 0), (2, 10), (4, 15))
+    assert (files.exists("/d/e"), cache.is_written) == (False, False)
+    cache.write()
+    assert (files.exists("/d/e"), cache.is_written) == (True, True)
     assert files.read("/d/e") == b"0\n3\n1 0\n2 10\n4 15\n"
     assert LeaderEpochCache.load(files, "/d/e").entries == cache.entries
 

@@ -169,11 +169,21 @@ class ReplicaCluster:
 
     def catch_up(self, node_id: int) -> None:
         """Show a broker that was behind everything at once."""
+        delta = self._missed_by(node_id)
+        self.nodes[node_id].manager.apply_metadata(delta, delta.apply())
+
+    async def follow(self, node_id: int) -> None:
+        """The same, as a broker that others use takes it in."""
+        delta = self._missed_by(node_id)
+        await self.nodes[node_id].manager.follow_metadata(delta, delta.apply())
+
+    def _missed_by(self, node_id: int) -> MetadataDelta:
+        self.behind.discard(node_id)
         delta = MetadataDelta(self._seen.pop(node_id, self.image))
         for offset, record in self._log:
             if offset > delta.base.offset:
                 delta.replay(offset, 1, record)
-        self.nodes[node_id].manager.apply_metadata(delta, delta.apply())
+        return delta
 
     def catch_up_all(self) -> None:
         """Nobody is behind any more."""

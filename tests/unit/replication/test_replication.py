@@ -424,6 +424,33 @@ def test_metadata_from_before_its_registration_makes_no_leader() -> None:
     play(story)
 
 
+def test_a_topic_of_many_partitions_lets_others_have_their_turn() -> None:
+    """A thousand new partitions held up the event loop for seconds: brokers were fenced meanwhile."""
+
+    async def story(cluster: ReplicaCluster) -> None:
+        cluster.create(replicas=(1,))
+        cluster.behind.add(1)
+        manager = cluster.nodes[1].manager
+        for number in range(100):
+            cluster.create(
+                replicas=(1,),
+                topic=f"many-{number}",
+                topic_id=TopicId(b"many-id-" + number.to_bytes(8, "big")),
+            )
+        following = asyncio.ensure_future(cluster.follow(1))
+        turns = 0
+        while not following.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 5
+        assert len(manager.partitions()) == 101
+        last = manager.find(TopicPartition("many-99", 0))
+        assert last is not None
+        assert last.leader_id == 1
+
+    play(story, brokers=(1,))
+
+
 def test_a_deleted_topic_leaves_and_its_namesake_starts_empty() -> None:
     async def story(cluster: ReplicaCluster) -> None:
         cluster.create(replicas=(1, 2, 3))

@@ -7,6 +7,7 @@ it finds the folders and what their data directory says of them.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 
 from glasslog.common.errors import StorageError
 from glasslog.common.runtime.protocols import FileSystem
@@ -80,8 +81,13 @@ def _verify_once(
     report = PartitionReport(path=path)
     offsets = _names(files, path, report)
     epochs = _read_epochs(files, f"{path}/{LEADER_EPOCH_FILE}", report)
+    recovery_point = _recovery_point(files, path, claims)
     checks = SegmentChecks(
-        options=options, epochs=epochs, log_start_offset=claims.log_start_offset, on_bytes=on_bytes
+        options=options,
+        epochs=epochs,
+        epochs_end=inf if recovery_point is None else recovery_point,
+        log_start_offset=claims.log_start_offset,
+        on_bytes=on_bytes,
     )
     segments = list(_segments(files, path, offsets, checks, report))
     if not segments:
@@ -89,7 +95,7 @@ def _verify_once(
         return report
     _sum_up(report, segments)
     _joints(path, segments, claims, report)
-    _tail(segments, _recovery_point(files, path, claims), report)
+    _tail(segments, recovery_point, report)
     _beyond_the_end(epochs or (), claims, report)
     if epochs is None and report.latest_epoch >= 0:
         report.findings.note(path, f"{LEADER_EPOCH_FILE} can not be used: the next start builds it anew")

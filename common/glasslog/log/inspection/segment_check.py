@@ -53,11 +53,13 @@ class SegmentReport:
 class SegmentChecks:
     """What to look for: ``options.records`` looks into batches; ``epochs`` is the log's epoch cache, if any.
 
+    From ``epochs_end`` on it need not know a batch's epoch: above its recovery point a log asks the batches.
     ``on_bytes`` hears how far the check has come.
     """
 
     options: DumpOptions
     epochs: Epochs | None
+    epochs_end: float
     log_start_offset: int
     on_bytes: Callable[[int], None]
 
@@ -113,7 +115,7 @@ def _compare_epochs(report: SegmentReport, path: str, batch: SeenBatch, checks: 
     """The cache against one batch; only the first of a run of batches that contradict it is worth a word."""
     offset, epoch = batch.header.base_offset, batch.header.partition_leader_epoch
     before, report.contradiction = report.contradiction, None
-    if checks.epochs is None or epoch < 0 or offset < checks.log_start_offset:
+    if checks.epochs is None or epoch < 0 or not checks.log_start_offset <= offset < checks.epochs_end:
         return
     if checks.epochs and offset < checks.epochs[0][1] and epoch <= checks.epochs[0][0]:
         # The cache forgets epochs with the records below the log's start.
