@@ -21,6 +21,7 @@ from glasslog.broker.group.types import GroupLimits
 from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
+from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.partitions import PartitionHandlers
@@ -422,6 +423,7 @@ class BrokerServer:
             configs=ConfigHandlers(parts.config_admin, parts.config_view),
             reassignments=ReassignmentHandlers(parts.reassignments),
             quorum=QuorumHandlers(self._controllers, timeout_ms=config.controller_quorum_request_timeout_ms),
+            log_dirs=LogDirHandlers(parts.replicas.log_sizes),
         )
 
 

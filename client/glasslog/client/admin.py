@@ -38,6 +38,8 @@ from glasslog.common.runtime.protocols import Runtime, TransportError
 from glasslog.v1.broker_pb2 import (
     DescribeGroupsRequest,
     DescribeGroupsResponse,
+    DescribeLogDirsRequest,
+    DescribeLogDirsResponse,
     DescribeTopicsRequest,
     DescribeTopicsResponse,
     ListGroupsRequest,
@@ -159,6 +161,15 @@ class GroupDescription:
     protocol_type: str
     protocol_name: str
     members: tuple[GroupMember, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogDirDescription:
+    """A data directory of a broker, and the bytes of each partition in it; a failed one tells none."""
+
+    path: str
+    error: ErrorCode
+    size_bytes: Mapping[TopicPartition, int]
 
 
 class Admin:
@@ -382,6 +393,22 @@ class Admin:
             "ListPartitionReassignments", list_request(wanted), ListPartitionReassignmentsResponse, _no_error
         )
         return listed(answer)
+
+    async def describe_log_dirs(self, broker_id: int) -> list[LogDirDescription]:
+        """What lies in a broker's data directories. Raises BROKER_NOT_AVAILABLE."""
+        answer = await self._ask_broker(
+            broker_id, "DescribeLogDirs", DescribeLogDirsRequest(), DescribeLogDirsResponse
+        )
+        return [
+            LogDirDescription(
+                path=each.path,
+                error=error_of(each.error_code),
+                size_bytes={
+                    TopicPartition(item.topic, item.partition): item.size_bytes for item in each.partitions
+                },
+            )
+            for each in answer.directories
+        ]
 
     # --- groups -----------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
+from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.partitions import PartitionHandlers
@@ -28,6 +29,7 @@ class BrokerHandlers:
     configs: ConfigHandlers
     reassignments: ReassignmentHandlers
     quorum: QuorumHandlers
+    log_dirs: LogDirHandlers
 
 
 def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_flight: int) -> Services:
@@ -41,8 +43,8 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
                 _config_table(handlers.configs, on_fatal),
                 _offset_table(handlers.offsets, on_fatal),
                 _group_table(handlers.groups, on_fatal),
-                _reassignment_table(handlers.reassignments, on_fatal),
                 _quorum_table(handlers.quorum, on_fatal),
+                _reassignment_table(handlers.reassignments, handlers.log_dirs, on_fatal),
             )
             for name, handler in table.items()
         },
@@ -100,8 +102,11 @@ def _group_table(groups: GroupHandlers, on_fatal: OnFatal) -> dict[str, UnaryHan
     }
 
 
-def _reassignment_table(reassignments: ReassignmentHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+def _reassignment_table(
+    reassignments: ReassignmentHandlers, log_dirs: LogDirHandlers, on_fatal: OnFatal
+) -> dict[str, UnaryHandler]:
     return {
+        "DescribeLogDirs": unary(pb.DescribeLogDirsRequest, log_dirs.describe, on_fatal),
         "AlterPartitionReassignments": unary(
             controller_pb2.AlterPartitionReassignmentsRequest, reassignments.alter, on_fatal
         ),

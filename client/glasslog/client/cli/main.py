@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "server": _Entry("", "", "Run one node in the foreground."),
     "local": _Entry("glasslog.client.cli.local.commands", "local", "A cluster on this machine."),
     "topic": _Entry("glasslog.client.cli.topic", "topic", "Create, list, describe and delete topics."),
+    "partition": _Entry("glasslog.client.cli.partition", "partition", "Move partitions between brokers."),
     "produce": _Entry("glasslog.client.cli.produce", "produce", "Write lines to a topic."),
     "consume": _Entry("glasslog.client.cli.consume", "consume", "Read a topic."),
     "group": _Entry("glasslog.client.cli.group", "group", "List and describe consumer groups."),

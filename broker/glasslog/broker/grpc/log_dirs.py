@@ -1,0 +1,31 @@
+"""DescribeLogDirs of ``glasslog.v1.Broker``. Refuses to know how directories are used."""
+
+from collections.abc import Callable, Sequence
+
+from glasslog.broker.partition_logs import DirectorySizes
+from glasslog.common.errors import ErrorCode
+from glasslog.common.runtime.protocols import Peer
+from glasslog.v1 import broker_pb2 as pb
+
+
+class LogDirHandlers:
+    """See the module. ``sizes`` tells what lies in which directory of this broker."""
+
+    def __init__(self, sizes: Callable[[], Sequence[DirectorySizes]]) -> None:
+        self._sizes = sizes
+
+    async def describe(self, message: pb.DescribeLogDirsRequest, peer: Peer) -> pb.DescribeLogDirsResponse:
+        return pb.DescribeLogDirsResponse(directories=[_directory(each) for each in self._sizes()])
+
+
+def _directory(found: DirectorySizes) -> pb.DescribeLogDirsResponse.Directory:
+    return pb.DescribeLogDirsResponse.Directory(
+        path=found.path,
+        error_code=ErrorCode.NONE if found.is_online else ErrorCode.KAFKA_STORAGE_ERROR,
+        partitions=[
+            pb.DescribeLogDirsResponse.Partition(
+                topic=name.topic, partition=name.partition, size_bytes=size_bytes
+            )
+            for name, size_bytes in found.size_bytes
+        ],
+    )

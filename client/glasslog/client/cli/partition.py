@@ -1,0 +1,346 @@
+"""``glasslog partition``: moves partitions between brokers. Translates for ``Admin`` and back into tables.
+
+Refuses to know how a plan is made (``reassignment_plan``).
+"""
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import click
+from glasslog.client import reassignment_file
+from glasslog.client.cli.connect import run_admin
+from glasslog.client.cli.errors import CommandError, UsageError
+from glasslog.client.cli.options import bootstrap_option, format_option
+from glasslog.client.cli.output import Format, Json, note, print_json, print_table
+from glasslog.client.reassignment_plan import Assignment, Move, balanced
+from glasslog.common.errors import GlasslogError
+from glasslog.common.ids import NodeId, TopicPartition
+
+if TYPE_CHECKING:
+    from glasslog.client.admin import Admin, LogDirDescription, TopicDescription
+    from glasslog.client.reassignments import PartitionReassignment
+
+_POLL_MS = 300
+_SIZES_TIMEOUT_MS = 2_000
+"""So long a plan waits to hear how large partitions are; that is only shown."""
+
+_UNITS = ("B", "KB", "MB", "GB", "TB")
+
+Moving: TypeAlias = "Mapping[TopicPartition, PartitionReassignment]"
+
+
+@click.group("partition")
+def partition() -> None:
+    """Move partitions between brokers, and see what is on its way."""
+
+
+# --- reassign ---------------------------------------------------------------------------------------------
+
+
+@partition.command("reassign")
+@click.option("--plan", is_flag=True, help="Propose a balanced, rack-aware plan.")
+@click.option("--brokers", metavar="ID,ID...", help="With --plan: use these only. Default: all that are up.")
+@click.option("--topics", metavar="NAME,NAME...", help="With --plan: only these topics. Default: all.")
+@click.option("--plan-file", type=click.Path(), help="Take the plan from here (Kafka's JSON; -: stdin).")
+@click.option("--execute", is_flag=True, help="Do it. Without it the moves are only shown.")
+@click.option("--watch", is_flag=True, help="With --execute: return when all is moved.")
+@click.option("--save-current", type=click.Path(), help="Write the way back here before moving anything.")
+@bootstrap_option
+@format_option
+def reassign(
+    plan: bool,
+    brokers: str | None,
+    topics: str | None,
+    plan_file: str | None,
+    execute: bool,
+    watch: bool,
+    save_current: str | None,
+    bootstrap: str | None,
+    output_format: Format,
+) -> None:
+    """Show where partitions would go, and with --execute move them.
+
+    With --format json the plan is printed as Kafka's tools write and read it.
+    """
+    if plan == (plan_file is not None):
+        raise UsageError("give either --plan or --plan-file FILE")
+    if plan_file is not None and (brokers or topics):
+        raise UsageError(
+            "--brokers and --topics choose what --plan proposes; a plan from a file is taken whole"
+        )
+    if watch and not execute:
+        raise UsageError("--watch goes with --execute")
+    targets = None if plan_file is None else _read_plan(plan_file)
+    wanted = None if brokers is None else _broker_ids(brokers)
+    names = None if topics is None else [name for name in topics.split(",") if name]
+
+    moves, sizes = run_admin(bootstrap, lambda admin: _prepared(admin, targets, wanted, names))
+    _show(moves, sizes, output_format)
+    if save_current is not None:
+        current = {move.partition: move.before for move in moves}
+        Path(save_current).write_text(reassignment_file.written(current), encoding="utf-8")
+    if execute and moves:
+        run_admin(bootstrap, lambda admin: _execute(admin, moves, watch=watch))
+    elif moves and output_format == "text":
+        note("Nothing has been moved: --execute does it.")
+
+
+async def _prepared(
+    admin: "Admin",
+    targets: Assignment | None,
+    wanted: Sequence[NodeId] | None,
+    names: Sequence[str] | None,
+) -> tuple[tuple[Move, ...], Mapping[TopicPartition, int]]:
+    found = await admin.describe_topics(names or ())
+    cluster = await admin.describe_cluster()
+    racks = {broker.node_id: broker.rack for broker in cluster.brokers}
+    current = _assignment(found)
+    if targets is None:
+        usable = _usable(racks, wanted)
+        _note_absent(current, usable, racks)
+        moves = balanced(current, usable)
+    else:
+        missing = [str(name) for name in targets if name not in current]
+        if missing:
+            raise CommandError(f"the plan names what is not there: {', '.join(missing)}")
+        moves = tuple(
+            Move(partition=name, before=current[name], after=target)
+            for name, target in sorted(targets.items())
+            if current[name] != target
+        )
+    return moves, await _sizes(admin, [broker.node_id for broker in cluster.brokers]) if moves else {}
+
+
+def _usable(racks: Mapping[NodeId, str], wanted: Sequence[NodeId] | None) -> dict[NodeId, str]:
+    if wanted is None:
+        return dict(racks)
+    absent = [node for node in wanted if node not in racks]
+    if absent:
+        raise CommandError(f"not up, so that nothing can be moved there: broker {_joined(absent)}")
+    return {node: racks[node] for node in wanted}
+
+
+def _note_absent(current: Assignment, usable: Mapping[NodeId, str], racks: Mapping[NodeId, str]) -> None:
+    holding = {node for replicas in current.values() for node in replicas}
+    absent = sorted(node for node in holding if node not in usable and node not in racks)
+    if absent:
+        note(f"Broker {_joined(absent)} is not up; the plan moves away what it holds.")
+
+
+def _assignment(topics: "Sequence[TopicDescription]") -> dict[TopicPartition, tuple[NodeId, ...]]:
+    """Where partitions are, or are on their way to."""
+    return {
+        TopicPartition(topic.name, each.partition): tuple(
+            node for node in each.replicas if node not in each.removing_replicas
+        )
+        for topic in topics
+        for each in topic.partitions
+    }
+
+
+async def _sizes(admin: "Admin", brokers: Sequence[NodeId]) -> dict[TopicPartition, int]:
+    """Bytes by partition, as the fullest replica has it; without those of brokers that are slow to answer."""
+
+    async def ask(node: NodeId) -> "Sequence[LogDirDescription]":
+        try:
+            async with asyncio.timeout(_SIZES_TIMEOUT_MS / 1_000):
+                return await admin.describe_log_dirs(node)
+        except (TimeoutError, GlasslogError):
+            return ()
+
+    sizes: dict[TopicPartition, int] = {}
+    for answer in await asyncio.gather(*map(ask, brokers)):
+        for directory in answer:
+            for name, size_bytes in directory.size_bytes.items():
+                sizes[name] = max(size_bytes, sizes.get(name, 0))
+    return sizes
+
+
+def _show(moves: Sequence[Move], sizes: Mapping[TopicPartition, int], output_format: Format) -> None:
+    if output_format == "json":
+        print(reassignment_file.written({move.partition: move.after for move in moves}), end="")
+        return
+    if not moves:
+        print("Everything is where it should be.")
+        return
+    rows = [
+        (
+            str(move.partition),
+            move.before,
+            move.after,
+            move.added or None,
+            _bytes(sizes[move.partition] * len(move.added)) if move.partition in sizes else None,
+        )
+        for move in moves
+    ]
+    print_table(("partition", "replicas", "planned", "copied to", "bytes"), rows)
+    total = sum(sizes.get(move.partition, 0) * len(move.added) for move in moves)
+    copies = sum(len(move.added) for move in moves)
+    print(f"{_count(len(moves), 'partition')}, {_count(copies, 'copy', 'copies')}, {_bytes(total)} to copy.")
+
+
+async def _execute(admin: "Admin", moves: Sequence[Move], *, watch: bool) -> None:
+    refused = await admin.alter_partition_reassignments({move.partition: move.after for move in moves})
+    for name, error in sorted(refused.items()):
+        note(f"{name}: {error}")
+    begun = [move.partition for move in moves if move.partition not in refused]
+    note(f"{_count(len(begun), 'partition')} on the way.")
+    if watch:
+        await _watch(admin, begun)
+    if refused:
+        raise CommandError(f"{_count(len(refused), 'partition')} of {len(moves)} refused, see above")
+
+
+async def _watch(admin: "Admin", names: Sequence[TopicPartition]) -> None:
+    """Until none of them moves any more; how many are left, whenever that changes."""
+    before = -1
+    while True:
+        moving = await admin.list_partition_reassignments(names)
+        if len(moving) != before and moving:
+            note(f"{len(moving)} of {len(names)} still moving")
+        before = len(moving)
+        if not moving:
+            note("All are where they should be.")
+            return
+        await asyncio.sleep(_POLL_MS / 1_000)
+
+
+# --- verify, list, cancel ---------------------------------------------------------------------------------
+
+
+@partition.command("verify")
+@click.option("--plan-file", type=click.Path(), required=True, help="The plan (Kafka's JSON; -: stdin).")
+@bootstrap_option
+@format_option
+def verify(plan_file: str, bootstrap: str | None, output_format: Format) -> None:
+    """Say of each partition of a plan whether it is there. Exit status 1 while one is not."""
+    targets = _read_plan(plan_file)
+
+    async def ask(admin: "Admin") -> "tuple[list[TopicDescription], Moving]":
+        return await admin.describe_topics(), await admin.list_partition_reassignments(targets)
+
+    topics, moving = run_admin(bootstrap, ask)
+    current = _assignment(topics)
+    states = {name: _state(name, target, current, name in moving) for name, target in sorted(targets.items())}
+    if output_format == "json":
+        print_json([{**_named(name), "state": state} for name, state in states.items()])
+    else:
+        print_table(
+            ("partition", "planned", "state"),
+            [(str(name), targets[name], state) for name, state in states.items()],
+        )
+    if any(state != _THERE for state in states.values()):
+        sys.exit(1)
+
+
+_THERE = "there"
+
+
+def _state(name: TopicPartition, target: tuple[NodeId, ...], current: Assignment, is_moving: bool) -> str:
+    if name not in current:
+        return "no such partition"
+    if current[name] != target:
+        return f"elsewhere: {_joined(current[name])}"
+    return "moving" if is_moving else _THERE
+
+
+@partition.command("list")
+@bootstrap_option
+@format_option
+def list_(bootstrap: str | None, output_format: Format) -> None:
+    """Show the partitions that are being moved."""
+
+    async def ask(admin: "Admin") -> "tuple[Moving, list[TopicDescription]]":
+        moving = await admin.list_partition_reassignments()
+        return moving, await admin.describe_topics() if moving else []
+
+    moving, topics = run_admin(bootstrap, ask)
+    in_sync = {
+        TopicPartition(topic.name, each.partition): each.isr for topic in topics for each in topic.partitions
+    }
+    if output_format == "json":
+        print_json([_json(name, each, in_sync.get(name, ())) for name, each in sorted(moving.items())])
+        return
+    rows = [
+        (str(name), each.target_replicas, each.adding_replicas, each.removing_replicas, in_sync.get(name, ()))
+        for name, each in sorted(moving.items())
+    ]
+    print_table(("partition", "goes to", "adding", "removing", "isr"), rows)
+
+
+@partition.command("cancel")
+@click.argument("names", metavar="TOPIC-PARTITION...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Whatever is being moved.")
+@bootstrap_option
+def cancel(names: tuple[str, ...], everything: bool, bootstrap: str | None) -> None:
+    """Move partitions back to where they came from, for example `cancel orders-0 orders-1`."""
+    if everything == bool(names):
+        raise UsageError("name partitions, or give --all")
+    named = [_partition_of(name) for name in names]
+
+    async def work(admin: "Admin") -> None:
+        chosen = list(await admin.list_partition_reassignments()) if everything else named
+        refused = await admin.alter_partition_reassignments(dict.fromkeys(chosen))
+        for name in chosen:
+            print(f"{name}: {refused[name]}" if name in refused else f"{name} stays where it was.")
+        if refused:
+            raise CommandError(f"{_count(len(refused), 'partition')} of {len(chosen)} refused, see above")
+
+    run_admin(bootstrap, work)
+
+
+# --- words and numbers ------------------------------------------------------------------------------------
+
+
+def _read_plan(path: str) -> dict[TopicPartition, tuple[NodeId, ...]]:
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path} can not be read: {error}") from error
+    return reassignment_file.read(text)
+
+
+def _broker_ids(text: str) -> list[NodeId]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(f"{text!r} is not ID,ID...", param_hint="--brokers")
+    return [NodeId(int(part)) for part in dict.fromkeys(parts)]
+
+
+def _partition_of(text: str) -> TopicPartition:
+    topic, dash, number = text.rpartition("-")
+    if not dash or not topic or not number.isdecimal():
+        raise click.BadParameter(f"{text!r} is not TOPIC-PARTITION")
+    return TopicPartition(topic, int(number))
+
+
+def _json(name: TopicPartition, each: "PartitionReassignment", isr: Sequence[NodeId]) -> Json:
+    return {
+        **_named(name),
+        "replicas": list(each.replicas),
+        "adding_replicas": list(each.adding_replicas),
+        "removing_replicas": list(each.removing_replicas),
+        "isr": list(isr),
+    }
+
+
+def _named(name: TopicPartition) -> dict[str, Json]:
+    return {"topic": name.topic, "partition": name.partition}
+
+
+def _joined(nodes: Sequence[NodeId]) -> str:
+    return ",".join(map(str, nodes))
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _bytes(size_bytes: int) -> str:
+    size, unit = float(size_bytes), 0
+    while size >= 1000 and unit < len(_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size_bytes} B" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
