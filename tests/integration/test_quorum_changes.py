@@ -1,5 +1,6 @@
 """Voters come, go and are replaced, as a client asks a broker for it; whole clusters on virtual time."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -118,3 +119,31 @@ def test_refusals_say_why() -> None:
         await refused(admin.add_voter(102, directory_id="x"), ErrorCode.INVALID_REQUEST, "no directory id")
 
     run_with(lambda: MemoryCluster(controllers=2, first_voters=1, brokers=1), story)
+
+
+def test_controllers_that_all_moved_find_each_other_by_their_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log had the old addresses only, and nobody could be asked for the new ones."""
+
+    async def story(cluster: MemoryCluster, admin: Admin) -> None:
+        assert {each.address for each in (await admin.describe_quorum()).voters} == {
+            f"controller-{n}:9093" for n in (1, 2, 3)
+        }
+        for name in (*cluster.controller_names, "broker-1"):
+            await cluster.kill(name)
+        monkeypatch.setattr("glasslog.simulator.cluster._CONTROLLER_PORT", 9094)
+        for name in (*cluster.controller_names, "broker-1"):
+            cluster.start(name)
+        await cluster.healthy()
+
+        async def addresses() -> set[str]:
+            return {each.address for each in (await admin.describe_quorum()).voters}
+
+        for _ in range(200):
+            if await addresses() == {f"controller-{n}:9094" for n in (1, 2, 3)}:
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"the log still has {await addresses()}")
+
+    run_with(lambda: MemoryCluster(controllers=3, brokers=1), story)

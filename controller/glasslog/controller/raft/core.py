@@ -107,6 +107,7 @@ class RaftCore:
             case ResponseReceived():
                 self._on_response(message)
             case RequestFailed():
+                self._state.note_unreached(message.sender)
                 self._on_failed(message)
             case _:
                 assert_never(message)

@@ -176,7 +176,7 @@ def _back_off(state: VoterState, role: Prospective | Candidate) -> None:
     named = role.poll.named
     is_usable = named is not None and state.may_follow(named.node_id, named.address)
     if named is not None and is_usable and state.quorum.hard_state.leader_id in (NO_NODE, named.node_id):
-        state.leader_address = named.address or state.leader_address
+        state.note_leader_address(named.node_id, named.address)
         following.start(state, named.node_id)
         return
     timeout_ms = state.config.election_timeout_ms

@@ -100,8 +100,7 @@ def enter_epoch(state: VoterState, epoch: int) -> None:
 def follow(state: VoterState, leader_id: NodeId, *, address: str) -> None:
     """The leader of this epoch is known. Another leader than the one known already is a bug somewhere."""
     role = state.quorum.role
-    if address:
-        state.leader_address = address
+    state.note_leader_address(leader_id, address)
     if isinstance(role, Follower) and role.leader_id == leader_id:
         return
     following.start(state, leader_id)

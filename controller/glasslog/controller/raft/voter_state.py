@@ -74,8 +74,9 @@ class VoterState:
         # What is in a snapshot was committed.
         self.high_watermark = log.snapshot.end_offset
         self.now_ms = 0
-        self.leader_address = ""
         self.next_candidate = 0
+        self._leader_told = NO_NODE, ""
+        self._unreached: dict[NodeId, int] = {}
         self._refresh_voters()
         self._random = random
         self._next_correlation_id = 1
@@ -118,10 +119,28 @@ class VoterState:
         """Where a node is reached, empty if that is not known. Ids below -1 stand for bootstrap servers."""
         if node_id <= FIRST_BOOTSTRAP_ID:
             return self.bootstrap_servers[FIRST_BOOTSTRAP_ID - node_id]
-        voter = self.voter_set.find(node_id)
-        if voter is not None and voter.address:
-            return voter.address
-        return self.leader_address if node_id == self.quorum.leader_id else ""
+        places = self._places(node_id)
+        return places[self._unreached.get(node_id, 0) % len(places)] if places else ""
+
+    def _places(self, node_id: NodeId) -> list[str]:
+        """Where it may be: as was told of the leader, as the log has it, as settings have it."""
+        leader_id, told = self._leader_told
+        named = self.voter_set.find(node_id), self.history.bootstrap.find(node_id)
+        found = [told if node_id == leader_id else "", *(each.address for each in named if each is not None)]
+        return list(dict.fromkeys(address for address in found if address))
+
+    def note_leader_address(self, leader_id: NodeId, address: str) -> None:
+        """Somebody told where the leader is; nothing, if the address is empty."""
+        if address:
+            self._leader_told = leader_id, address
+
+    def note_unreached(self, node_id: NodeId) -> None:
+        """Where it was looked for it is not: try another place next, if one is known.
+
+        Without this a quorum whose controllers all got other addresses would never meet again.
+        """
+        if len(self._places(node_id)) > 1:
+            self._unreached[node_id] = self._unreached.get(node_id, 0) + 1
 
     def directory_of(self, voter: NodeId) -> bytes:
         known = self.voter_set.find(voter)

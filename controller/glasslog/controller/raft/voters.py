@@ -76,6 +76,11 @@ class VoterHistory:
             self.begin_with(*snapshot)
 
     @property
+    def bootstrap(self) -> VoterSet:
+        """Whom the node's settings name."""
+        return self._bootstrap
+
+    @property
     def latest(self) -> VoterSet:
         return self._sets[-1]
 
