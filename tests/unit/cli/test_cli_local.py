@@ -137,11 +137,56 @@ def test_brokers_may_be_added_but_not_forgotten(cluster: LocalCluster) -> None:
     cluster.down()
     with pytest.raises(CommandError, match=r"data of 2 brokers, more than 1: .*--delete"):
         cluster.up(brokers=1)
-    with pytest.raises(CommandError, match="cluster of 1 controllers, and that can not change"):
+    with pytest.raises(CommandError, match="cluster of 1 controllers, and `up` can not change that"):
         cluster.up(controllers=3)
 
 
 @needs_proc
+def settings_of(cluster: LocalCluster, name: str) -> dict[str, str]:
+    path = layout.folder(cluster.directory, cluster.state().node(name)) / layout.PROPERTIES_FILE
+    return dict(parse_properties(path.read_text(encoding="utf-8"), where="file"))
+
+
+def test_a_controller_is_added_while_the_cluster_runs(cluster: LocalCluster) -> None:
+    """It must not vote by its settings: two halves of a quorum that count differently could both be right."""
+    cluster.up(brokers=1, controllers=1)
+    added = cluster.add_controller()
+    assert (added.name, added.node_id) == ("controller-2", 102)
+    first = cluster.state().node("controller-1").address("CONTROLLER")
+    own = settings_of(cluster, "controller-2")
+    assert own["controller.quorum.voters"] == ""
+    assert own["controller.quorum.bootstrap.servers"] == first
+    assert set(conditions(cluster).values()) == {"running"}
+    cluster.down()
+    cluster.up()
+    assert set(conditions(cluster)) == {"controller-1", "controller-2", "broker-1"}
+    known = settings_of(cluster, "broker-1")
+    assert known["controller.quorum.voters"] == f"101@{first}"
+    assert known["controller.quorum.bootstrap.servers"] == added.address("CONTROLLER")
+    assert settings_of(cluster, "controller-2")["controller.quorum.bootstrap.servers"] == first
+    # Alone by its settings, it would begin a quorum of its own when its disk is replaced.
+    assert settings_of(cluster, "controller-1")["controller.quorum.voters"] == ""
+    assert settings_of(cluster, "controller-1")["controller.quorum.bootstrap.servers"] == added.address(
+        "CONTROLLER"
+    )
+
+
+def test_a_controller_that_can_not_join_is_forgotten(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CommandError, match="there is no cluster"):
+        cluster.add_controller()
+    cluster.up(brokers=1, controllers=1)
+    monkeypatch.setenv("FAKE_NODES", "controller-2:dies")
+    with pytest.raises(CommandError, match="controller-2 did not start"):
+        cluster.add_controller()
+    assert set(conditions(cluster)) == {"controller-1", "broker-1"}
+    assert not (cluster.directory / "controller-2").exists()
+    cluster.down()
+    with pytest.raises(CommandError, match="no controller runs"):
+        cluster.add_controller()
+
+
 def test_a_node_that_dies_takes_the_start_down_and_is_quoted(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

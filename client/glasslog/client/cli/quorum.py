@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 from glasslog.client.cli.connect import run_admin
+from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.options import bootstrap_option, format_option
 from glasslog.client.cli.output import Format, Json, print_json, print_json_line, print_table
 
@@ -69,6 +70,9 @@ def remove_voter(node_id: int, directory_id: str, bootstrap: str | None, output_
 def transfer(node_id: int, bootstrap: str | None, output_format: Format) -> None:
     """Hand leadership over to voter NODE_ID."""
     leader_id = run_admin(bootstrap, lambda admin: admin.transfer_leadership(node_id))
+    if leader_id != node_id:
+        found = f"controller {leader_id}" if leader_id >= 0 else "nobody that is known of yet"
+        raise CommandError(f"controller {node_id} was not elected: {found} leads now")
     if output_format == "json":
         print_json({"leader_id": leader_id})
     else:
@@ -87,20 +91,14 @@ def _print(found: "QuorumStatus") -> None:
         f"leader {found.leader_id}, epoch {found.leader_epoch}, high watermark {found.high_watermark}, "
         f"{len(found.voters)} voters, largest lag {found.max_lag}"
     )
-    rows = [
-        (
-            each.node_id,
-            role,
-            each.log_end_offset,
-            each.lag,
-            _ago(each.last_caught_up_ms_ago),
-            each.directory_id or None,
-        )
-        for role, group in (("voter", found.voters), ("observer", found.observers))
-        for each in group
-        for role in (("leader",) if each.node_id == found.leader_id and role == "voter" else (role,))
-    ]
-    print_table(("node", "role", "log end", "lag", "caught up", "directory"), rows)
+    voters = [_row(each, "leader" if each.node_id == found.leader_id else "voter") for each in found.voters]
+    observers = [_row(each, "observer") for each in found.observers]
+    print_table(("node", "role", "log end", "lag", "caught up", "directory"), [*voters, *observers])
+
+
+def _row(replica: "QuorumReplica", role: str) -> tuple[object, ...]:
+    caught_up = _ago(replica.last_caught_up_ms_ago)
+    return replica.node_id, role, replica.log_end_offset, replica.lag, caught_up, replica.directory_id or None
 
 
 def _ago(milliseconds: int) -> str | None:

@@ -157,6 +157,34 @@ class LocalCluster:
                 raise CommandError(f"{name} already runs (process {node.process and node.process.pid})")
             self._start_one(found, node)
 
+    def add_controller(
+        self,
+        *,
+        timeout_s: float = _READY_TIMEOUT_S,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> NodeState:
+        """Start one controller more, which follows the quorum without a vote; waits until it is ready.
+
+        Raises ``CommandError`` when the cluster does not run, or the node never gets ready; then it is gone.
+        """
+        self.state()
+        with self._locked():
+            before = self.state()
+            if not _alive(before.controllers):
+                raise CommandError(
+                    f"no controller runs in {self.directory} that another could join; "
+                    f"`glasslog local up` starts the cluster"
+                )
+            node = _new_controller(before)
+            planned = replace(before, nodes=(*before.controllers, node, *before.brokers))
+            try:
+                started = self._start_one(planned, node).node(node.name)
+                self._wait_ready([started], timeout_s=timeout_s, cancelled=cancelled)
+            except BaseException:
+                self._forget_controller(before, node)
+                raise
+            return started
+
     def restart(
         self,
         name: str,
@@ -211,7 +239,8 @@ class LocalCluster:
         known = len(before.controllers)
         if controllers is not None and controllers != known:
             raise CommandError(
-                f"{self.directory} holds a cluster of {known} controllers, and that can not change: {way_out}"
+                f"{self.directory} holds a cluster of {known} controllers, and `up` can not change that: "
+                f"`glasslog local add-controller` starts one more while it runs, {way_out}"
             )
         if brokers is not None and brokers < len(before.brokers):
             known = len(before.brokers)
@@ -310,6 +339,15 @@ class LocalCluster:
             current = current.with_node(replace(current.node(name), process=None))
         state.save(self.directory, current)
 
+    def _forget_controller(self, before: ClusterState, node: NodeState) -> None:
+        """One that never joined: its process, its data and its name."""
+        known = {each.name: each for each in self.state().nodes}
+        mark = known.get(node.name, node).process
+        if mark is not None:
+            processes.terminate([mark], timeout_s=_ABANDON_TIMEOUT_S)
+        shutil.rmtree(layout.folder(self.directory, node), ignore_errors=True)
+        state.save(self.directory, before)
+
     # --- small things ---
 
     def _locked(self, *, create: bool = False) -> AbstractContextManager[None]:
@@ -351,6 +389,17 @@ def _take(known: Sequence[NodeState], count: int, role: Role) -> tuple[NodeState
     make = layout.broker if role == "broker" else layout.controller
     new = tuple(make(number, {}) for number in range(len(known) + 1, count + 1))
     return (*known, *new)
+
+
+def _new_controller(known: ClusterState) -> NodeState:
+    """One more, with ports that no node has. Raises ``CommandError`` when there are too many."""
+    number = len(known.controllers) + 1
+    if number > layout.MAX_NODES_PER_ROLE:
+        raise CommandError(f"a local cluster has at most {layout.MAX_NODES_PER_ROLE} controllers")
+    used = [port for node in known.nodes for port in node.ports.values()]
+    listeners = layout.LISTENERS["controller"]
+    found = ports.free_ports(len(listeners), besides=used)
+    return replace(layout.controller(number, dict(zip(listeners, found, strict=True))), joins=True)
 
 
 def _with_ports(nodes: Sequence[NodeState]) -> tuple[NodeState, ...]:

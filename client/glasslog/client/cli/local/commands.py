@@ -148,6 +148,23 @@ def restart(node: str, directory: Path | None) -> None:
     print(f"{node} is ready.")
 
 
+@local.command("add-controller")
+@_directory_option
+@format_option
+def add_controller(directory: Path | None, output_format: Format) -> None:
+    """Start one controller more.
+
+    It follows the quorum without a vote; `glasslog quorum add-voter` gives it one.
+    """
+    with orderly_ending() as ending:
+        node = _cluster(directory).add_controller(cancelled=ending)
+    if output_format == "json":
+        print_json({"id": node.node_id, "name": node.name, "endpoint": node.address("CONTROLLER")})
+        return
+    print(f"{node.name} is ready, and follows the quorum as {node.node_id}.")
+    note(f"Let it vote: glasslog quorum add-voter {node.node_id}")
+
+
 @local.command("logs")
 @_node_argument
 @click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="How many.")

@@ -30,6 +30,7 @@ MANAGED = frozenset(
         *("node.id", "process.roles", "cluster.id", "broker.rack"),
         *("listeners", "advertised.listeners", "http.listener"),
         *("log.dirs", "metadata.log.dir", "controller.quorum.voters"),
+        "controller.quorum.bootstrap.servers",
     }
 )
 """Settings that differ from node to node, or that the cluster's own working rests on."""
@@ -102,7 +103,6 @@ def _defaults(state: ClusterState) -> dict[str, str]:
 
 def _identity(directory: Path, state: ClusterState, node: NodeState) -> dict[str, str]:
     listeners = [name for name in LISTENERS[node.role] if name != "HTTP"]
-    voters = [f"{voter.node_id}@{voter.address('CONTROLLER')}" for voter in state.controllers]
     return {
         "node.id": str(node.node_id),
         "process.roles": node.role,
@@ -111,5 +111,21 @@ def _identity(directory: Path, state: ClusterState, node: NodeState) -> dict[str
         "listeners": ",".join(f"{name}://{node.address(name)}" for name in listeners),
         "http.listener": node.address("HTTP"),
         "log.dirs": str(data_folder(directory, node)),
-        "controller.quorum.voters": ",".join(voters),
+        **_quorum(state, node),
+    }
+
+
+def _quorum(state: ClusterState, node: NodeState) -> dict[str, str]:
+    """The first voters know each other; who joins later asks those that there are, and gets no vote by it.
+
+    A first voter that was alone asks as well, once there are others: on an empty disk it would begin anew.
+    """
+    first = [each for each in state.controllers if not each.joins]
+    was_alone = len(first) == 1 and len(state.controllers) > 1 and node.role == "controller"
+    only_asks = node.joins or was_alone
+    asked = [each for each in state.controllers if each.name != node.name and (each.joins or only_asks)]
+    voters = [f"{each.node_id}@{each.address('CONTROLLER')}" for each in first]
+    return {
+        "controller.quorum.voters": "" if only_asks else ",".join(voters),
+        "controller.quorum.bootstrap.servers": ",".join(each.address("CONTROLLER") for each in asked),
     }

@@ -25,6 +25,7 @@ class NodeState:
     """One node. ``ports`` by listener: GRPC, KAFKA, CONTROLLER, HTTP.
 
     ``process`` is ``None`` before its first start and after an orderly stop; otherwise it may be dead.
+    ``joins``: a controller that is none of the first voters; it follows the quorum, and may be added to it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class NodeState:
     rack: str
     ports: Mapping[str, int]
     process: ProcessMark | None = None
+    joins: bool = False
 
     def address(self, listener: str) -> str:
         """``host:port`` of a listener; ``KeyError`` if the node has none of that name."""
@@ -121,6 +123,13 @@ class _Fields:
     def items(self, key: str) -> list["_Fields"]:
         return [_Fields(item) for item in self._fields[key]]
 
+    def flag(self, key: str) -> bool:
+        """False where it is missing: clusters of earlier versions lack it."""
+        value = self._fields.get(key, False)
+        if not isinstance(value, bool):
+            raise TypeError(f"{key} is not true or false: {value!r}")
+        return value
+
     def maybe(self, key: str) -> "_Fields | None":
         value = self._fields[key]
         return None if value is None else _Fields(value)
@@ -146,6 +155,7 @@ def _node(fields: _Fields) -> NodeState:
         rack=fields.text("rack"),
         ports=fields.numbers("ports"),
         process=_mark(process) if process else None,
+        joins=fields.flag("joins"),
     )
 
 
