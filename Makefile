@@ -47,10 +47,11 @@ stubs: .venv/.dev ## generate proto/glasslog/v1/*_pb2.py and .pyi from the .prot
 
 SEEDS ?= 20
 FIRST ?= 1
+DURATION ?= 20
 
 .PHONY: sim
 sim: .venv/.dev .venv/.codec ## run whole clusters under random faults in memory; SEEDS=100 for more
-	@$(BIN)/glasslog simulate --seeds 1-$(SEEDS)
+	@$(BIN)/glasslog simulate --seed $(FIRST) --count $(SEEDS) --duration $(DURATION)
 
 .PHONY: up
 up: ## start the docker-compose cluster; says when it is healthy and how to connect

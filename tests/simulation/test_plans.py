@@ -41,7 +41,9 @@ def test_a_shorter_plan_is_the_beginning_of_a_longer_one() -> None:
 
 def test_plans_differ_in_what_matters() -> None:
     plans = [draw_plan(seed, faulty_ms=20_000) for seed in range(200)]
-    assert {plan.controllers for plan in plans} == {1, 3, 5}
+    quorums = {(plan.controllers, plan.first_voters) for plan in plans}
+    assert quorums == {(1, 1), (3, 3), (4, 3), (5, 5)}
+    assert {plan.load.operator_ms for plan in plans} == {0, 500, 2_000}
     assert {plan.brokers for plan in plans} == {1, 2, 3, 4, 5}
     assert {plan.load.replication_factor for plan in plans} == {1, 2, 3, 5}
     assert {episode.kind for plan in plans for episode in plan.episodes} == set(FAULT_WEIGHTS)

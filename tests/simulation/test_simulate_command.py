@@ -1,6 +1,7 @@
 """``glasslog simulate``: what it prints, how it ends, and what it refuses, each in one line."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,10 @@ def test_every_switch_names_a_scenario_that_exists_or_none() -> None:
     from glasslog.simulator.scenarios.catalog import SCENARIOS
 
     assert all(not switch.scenario or switch.scenario in SCENARIOS for switch in SWITCHES.values())
+
+
+def test_make_sim_runs_the_seeds_that_it_is_asked_for() -> None:
+    """For a day ``FIRST`` was declared and not used: the seeds that CI drew for each commit were 1 to 60."""
+    asked = ["make", "--dry-run", "--no-print-directory", "sim", "SEEDS=3", "FIRST=700", "DURATION=30"]
+    shown = subprocess.run(asked, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert "simulate --seed 700 --count 3 --duration 30" in shown.stdout

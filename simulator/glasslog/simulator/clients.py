@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from glasslog.checker.operations import Outcome
+from glasslog.client.admin import Admin
 from glasslog.client.consumer import Consumer
 from glasslog.client.options import ConsumerKeywords, ProducerKeywords
 from glasslog.client.producer import Producer
@@ -27,6 +28,7 @@ REQUEST_TIMEOUT_MS = 3_000
 """Calls that a fault has swallowed are given up after this."""
 
 BOOTSTRAP_TIMEOUT_MS = 60_000
+_ADMIN_TIMEOUT_MS = 6_000
 
 
 class Clients:
@@ -63,6 +65,16 @@ class Clients:
             self._trace,
             validated=validated,
             is_answered=keywords["acks"] != 0,
+        )
+
+    def admin(self, host: str) -> Admin:
+        """Use as ``async with``; gives up sooner than by default."""
+        return Admin(
+            self.bootstrap,
+            runtime=self._cluster.world.runtime(host),
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            default_api_timeout_ms=_ADMIN_TIMEOUT_MS,
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
         )
 
     def on_drained(self, partitions: Sequence[TopicPartition]) -> None:

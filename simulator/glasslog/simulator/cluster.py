@@ -375,6 +375,11 @@ def broker_id(name: str) -> NodeId:
     return NodeId(int(name.rpartition("-")[2]))
 
 
+def controller_id(name: str) -> NodeId:
+    """The id of ``controller-N``."""
+    return NodeId(_FIRST_CONTROLLER_ID + int(name.rpartition("-")[2]))
+
+
 def _first_error(response: Message) -> ErrorCode:
     for field_descriptor, value in response.ListFields():
         if field_descriptor.name == "error_code":

@@ -52,7 +52,8 @@ def _not_whole(cluster: MemoryCluster) -> str:
     image = cluster.image
     placed = [partition for topic in image.topics.values() for partition in topic.partitions]
     return "; ".join(
-        f"{each.topic}-{each.partition}: leader {each.leader}, ISR {each.isr} of {each.replicas}"
+        f"{each.topic}-{each.partition}: leader {each.leader}, ISR {each.isr} of {each.replicas}, "
+        f"moving to {each.target_replicas}"
         for each in placed
-        if not each.has_leader or len(each.isr) < len(each.replicas)
+        if not each.has_leader or len(each.isr) < len(each.replicas) or each.is_moving
     )

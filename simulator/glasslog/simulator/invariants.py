@@ -18,7 +18,7 @@ from glasslog.controller.raft.roles import Leader
 from glasslog.log.batch import iterate_batches
 from glasslog.log.records import RecordTuple, decode_fast
 from glasslog.metadata.image import MetadataImage, PartitionImage
-from glasslog.simulator.cluster import MemoryCluster
+from glasslog.simulator.cluster import MemoryCluster, controller_id
 from glasslog.simulator.outcome import Violated
 
 PartitionKey = tuple[bytes, int]
@@ -144,17 +144,22 @@ class Invariants:
             self._check_image(name, server.controller.committed)
 
     def _check_quorum(self) -> None:
-        """A majority holds, durably, what a leader calls committed; whoever is dead may hold it."""
-        names = self._cluster.controller_names
-        cores = [self._cluster.controller(name).raft.core for name in names if self._cluster.is_alive(name)]
-        running = [core for core in cores if core is not None]
-        for leader in running:
+        """No majority lacks, durably, what a leader calls committed; whoever is dead may hold it.
+
+        It was committed by a majority of its time: of those who vote now only so many can lack it.
+        """
+        names = [name for name in self._cluster.controller_names if self._cluster.is_alive(name)]
+        cores = {controller_id(name): self._cluster.controller(name).raft.core for name in names}
+        running = {node: core for node, core in cores.items() if core is not None}
+        for leader in running.values():
             if isinstance(leader.role, Leader):
-                lacking = [core for core in running if core.log.synced_offset < leader.high_watermark]
-                if 2 * len(lacking) >= len(names):
+                voters = leader.voters
+                held = [running[node].log.synced_offset for node in voters.ids if node in running]
+                lacking = sum(synced_offset < leader.high_watermark for synced_offset in held)
+                if lacking >= voters.majority:
                     raise Violated(
                         f"the quorum's high watermark is {leader.high_watermark} in epoch {leader.epoch}, "
-                        f"but {len(lacking)} of {len(names)} controllers do not have it on disk"
+                        f"but {lacking} of {len(voters.ids)} voters do not have it on disk"
                     )
 
     def _check_voter(self, name: str, core: RaftCore) -> None:
@@ -162,7 +167,7 @@ class Invariants:
             raise Violated(f"{name} went back to quorum epoch {core.epoch}")
         self._cores[name] = core, core.epoch
         if isinstance(core.role, Leader):
-            if len(self._cluster.controller_names) > 1:
+            if len(core.voters.ids) > 1:
                 # Others have heard of this epoch, so that no death of the process may take it back.
                 self._led_epochs[name] = core.epoch
             known = self._quorum_leaders.setdefault(core.epoch, name)

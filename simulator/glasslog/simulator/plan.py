@@ -62,6 +62,7 @@ class Plan:
 
     seed: int
     controllers: int
+    first_voters: int
     brokers: int
     racks: Mapping[str, str]
     clock_offsets_ms: Mapping[str, int]
@@ -77,12 +78,15 @@ class Plan:
     def describe(self) -> str:
         """What was drawn, in a line for people."""
         load = self.load
+        operator = f"an operator each {load.operator_ms} ms" if load.operator_ms else "no operator"
         return (
-            f"{_count(self.controllers, 'controller')}, {_count(self.brokers, 'broker')} on "
-            f"{_count(len(set(self.racks.values())), 'rack')}; {_count(load.partitions, 'partition')} x "
-            f"{_count(load.replication_factor, 'replica')}, min ISR {load.min_insync_replicas}; "
+            f"{_count(self.controllers, 'controller')}, of which {self.first_voters} vote, "
+            f"{_count(self.brokers, 'broker')} on {_count(len(set(self.racks.values())), 'rack')}; "
+            f"{_count(load.partitions, 'partition')} x {_count(load.replication_factor, 'replica')}, "
+            f"min ISR {load.min_insync_replicas}; "
             f"{_count(load.validated_producers, 'producer')} with acks=all, one with acks="
-            f"{load.careless_acks}; {_count(load.members, 'group member')}; linger {load.linger_ms} ms, "
+            f"{load.careless_acks}; {_count(load.members, 'group member')}; {operator}; "
+            f"linger {load.linger_ms} ms, "
             f"batches of {load.batch_size} bytes, compression {load.compression}; "
             f"links of {self.delay_ms[0]} to {self.delay_ms[1]} ms, syncs of up to {self.sync_ms} ms"
         )
@@ -91,7 +95,7 @@ class Plan:
 def draw_plan(seed: int, *, faulty_ms: int) -> Plan:
     """The plan of ``seed``. A longer one has the same faults first, and more."""
     random = Random(f"plan {seed}")
-    controllers = random.choice((1, 3, 3, 3, 5))
+    controllers, first_voters = random.choice(((1, 1), (3, 3), (3, 3), (3, 3), (4, 3), (5, 5)))
     brokers = random.choice((1, 2, 3, 3, 3, 3, 4, 5))
     nodes = [f"controller-{number}" for number in range(1, controllers + 1)]
     names = [f"broker-{number}" for number in range(1, brokers + 1)]
@@ -101,6 +105,7 @@ def draw_plan(seed: int, *, faulty_ms: int) -> Plan:
     return Plan(
         seed=seed,
         controllers=controllers,
+        first_voters=first_voters,
         brokers=brokers,
         racks={name: f"r{index % racks + 1}" for index, name in enumerate(names)},
         clock_offsets_ms={name: round(random.uniform(-skew_ms, skew_ms)) for name in (*nodes, *names)},
@@ -127,6 +132,7 @@ def _load(random: Random, brokers: int) -> Load:
         delivery_timeout_ms=random.choice((4_000, 10_000, 120_000)),
         pause_ms=random.choice((30, 100, 200, 400)),
         churn_ms=random.choice((200, 1_000, 3_000)),
+        operator_ms=random.choice((0, 0, 500, 2_000)),
         linger_ms=random.choice((0, 5, 20, 100)),
         batch_size=random.choice((200, 16_384, 131_072)),
         segment_bytes=random.choice((2_048, 16_384)),

@@ -185,6 +185,7 @@ def _cluster(plan: Plan) -> MemoryCluster:
         world.clock(name).wall_offset_ms = offset_ms
     return MemoryCluster(
         controllers=plan.controllers,
+        first_voters=plan.first_voters,
         brokers=plan.brokers,
         world=world,
         settings=plan.settings,

@@ -15,25 +15,21 @@ from glasslog.client.producer import Producer
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.simulator.checker.history import History
-from glasslog.simulator.clients import (
-    BOOTSTRAP_TIMEOUT_MS,
-    REQUEST_TIMEOUT_MS,
-    Clients,
-    RecordingConsumer,
-    drain,
-)
+from glasslog.simulator.clients import Clients, RecordingConsumer, drain
 from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.invariants import Invariants
+from glasslog.simulator.operator import Estate, Operator
 from glasslog.simulator.trace import Trace
 
 TOPIC = "kept"
 GROUP = "readers"
+_PASSING = ("passing-0", "passing-1")
 _RESTART_MS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How much goes on."""
+    """How much goes on. ``operator_ms`` between two things that an operator does; 0: there is none."""
 
     partitions: int
     replication_factor: int
@@ -42,6 +38,7 @@ class Load:
     delivery_timeout_ms: int
     pause_ms: int
     churn_ms: int
+    operator_ms: int
     min_insync_replicas: int
     careless_acks: int
     linger_ms: int
@@ -112,6 +109,8 @@ class Workload:
             careless = self._produce("careless", validated=False)
             self._senders.append(group.create_task(careless, name="careless"))
             self._senders.append(group.create_task(self._churn(), name="churn"))
+            if self._load.operator_ms:
+                self._senders.append(group.create_task(self._operate(), name="operator"))
             for number in range(self._load.members):
                 group.create_task(self._member(f"member-{number}"), name=f"member-{number}")
             group.create_task(self._assigned("assigned"), name="assigned")
@@ -196,16 +195,9 @@ class Workload:
 
     async def _churn(self) -> None:
         """Create, use and delete a topic under one of two names, over and over."""
-        admin = Admin(
-            self._clients.bootstrap,
-            runtime=self._cluster.world.runtime("admin"),
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            default_api_timeout_ms=6_000,
-            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
-        )
-        async with admin:
+        async with self._clients.admin("admin") as admin:
             while self.is_sending:
-                name = f"passing-{self._random.randrange(2)}"
+                name = self._random.choice(_PASSING)
                 await self._bear(partial(self._create, admin, name), "create")
                 await self._bear(partial(self._use, name), "use")
                 await asyncio.sleep(self._random.uniform(0, 2 * self._load.churn_ms) / 1000)
@@ -235,6 +227,23 @@ class Workload:
         except GlasslogError as error:
             self._trace.add("failed", "admin", does=what, error=error.code.name)
             await asyncio.sleep(0.1)
+
+    async def _operate(self) -> None:
+        cluster = self._cluster
+        estate = Estate(
+            controllers=cluster.controller_names,
+            brokers=cluster.broker_names,
+            topic=TOPIC,
+            partitions=self._load.partitions,
+            replication_factor=self._load.replication_factor,
+            passing=_PASSING,
+        )
+        random = Random(self._random.random())
+        async with self._clients.admin("operator") as admin:
+            operator = Operator(
+                admin, estate, random, self._trace, name="operator", pause_ms=self._load.operator_ms
+            )
+            await operator.run(lambda: self.is_sending)
 
     # --- in the end -------------------------------------------------------------------------------------
 
