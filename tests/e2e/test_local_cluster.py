@@ -111,6 +111,98 @@ def test_what_is_produced_is_consumed(cluster: LocalCluster) -> None:
     assert "readers" in glasslog(at, "group", "list")
 
 
+def test_a_group_is_shown_reset_and_deleted(cluster: LocalCluster) -> None:
+    at = cluster.directory
+    glasslog(at, "topic", "create", "bills", "--partitions", "2")
+    glasslog(at, "produce", "bills", text="\n".join(map(str, range(100))))
+    reading = ("consume", "bills", "--group", "billing", "--from-beginning", "--max-records", "100")
+    glasslog(at, *reading, "--timeout", "20")
+    described = glasslog(at, "group", "describe", "billing")
+    assert "billing  Empty" in described
+    assert "lag 0" in described
+
+    shown = glasslog(at, "group", "reset-offsets", "billing", "--to-earliest", "--format", "json")
+    assert [each["after"] for each in json.loads(shown)] == [0, 0]
+    assert "lag 0" in glasslog(at, "group", "describe", "billing"), "nothing is done without --execute"
+    glasslog(at, "group", "reset-offsets", "billing", "--to-earliest", "--execute")
+    assert "lag 100" in glasslog(at, "group", "describe", "billing")
+    assert len(glasslog(at, *reading, "--timeout", "20").splitlines()) == 100
+    moved = glasslog(
+        at, *("group", "reset-offsets", "billing", "--topic", "bills:0", "--shift-by", "-1000", "--execute")
+    )
+    assert moved.splitlines()[1].split()[-1] == "0", "kept within what there is"
+    glasslog(at, *("group", "reset-offsets", "billing", "--to-datetime", "2001-01-01T00:00:00", "--execute"))
+    assert "lag 100" in glasslog(at, "group", "describe", "billing")
+    glasslog(at, *("group", "reset-offsets", "billing", "--to-latest", "--execute"))
+    assert "lag 0" in glasslog(at, "group", "describe", "billing")
+
+    wrong = glasslog(at, "group", "reset-offsets", "billing", status=2)
+    assert "say where to, and once" in wrong
+    assert "is not a time" in glasslog(
+        at, "group", "reset-offsets", "billing", "--to-datetime", "yesterday", status=2
+    )
+    assert "bills has no partition 9" in glasslog(
+        at, "group", "reset-offsets", "billing", "--topic", "bills:9", "--to-latest", status=1
+    )
+    assert "Deleted group billing." in glasslog(at, "group", "delete", "billing")
+    assert "there is no group 'billing'" in glasslog(at, "group", "delete", "billing", status=1)
+    assert "there is no group 'billing'" in glasslog(at, "group", "describe", "billing", status=1)
+
+
+def test_why_a_partition_is_as_it_is(cluster: LocalCluster) -> None:
+    at = cluster.directory
+    glasslog(at, "topic", "create", "asked", "--partitions", "1")
+    glasslog(at, "produce", "asked", text="one\ntwo\n")
+    (before,) = describe(cluster, "asked")
+    leader = before["leader"]
+    assert f"Broker {leader} on rack-" in glasslog(at, "why", "asked-0")
+    assert "It holds 2 records, offsets 0 to 1" in glasslog(at, "why", "asked-0")
+    cluster.kill(f"broker-{leader}")
+    until(lambda: "out of the ISR: it is down" in glasslog(at, "why", "asked-0"), "it is out of the ISR")
+    told = json.loads(glasslog(at, "why", "asked-0", "--format", "json"))
+    assert told["leader_view"]["leader"] != leader
+    assert any("The preferred leader is broker" in each for each in told["sentences"])
+    assert "asked" in glasslog(at, "topic", "describe", "--under-replicated")
+    assert f"broker {leader} has replicas and is down" in unhealthy(at)
+    cluster.restart(f"broker-{leader}")
+    glasslog(at, "cluster", "health", "--exit-when-healthy", "--timeout", "50")
+    assert glasslog(at, "topic", "describe", "--under-replicated") == ""
+    assert "has no partition 7; it has 1" in glasslog(at, "why", "asked-7", status=1)
+    assert "is not TOPIC-PARTITION" in glasslog(at, "why", "asked", status=2)
+
+
+def unhealthy(directory: Path) -> str:
+    done = subprocess.run(
+        command("cluster", "health"),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        env=environment(directory),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    return done.stdout
+
+
+def test_a_listing_can_be_watched(cluster: LocalCluster) -> None:
+    process = subprocess.Popen(
+        command("topic", "list", "--watch", "0.1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(cluster.directory),
+    )
+    assert process.stdout is not None
+    headings = 0
+    for line in process.stdout:
+        headings += line.startswith("TOPIC")
+        if headings == 3:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, errors.strip()) == (130, "")
+
+
 def test_topics_come_and_go(cluster: LocalCluster) -> None:
     at = cluster.directory
     glasslog(at, "topic", "create", "short-lived", "--partitions", "2", "--config", "retention.ms=1000")

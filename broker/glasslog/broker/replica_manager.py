@@ -33,6 +33,7 @@ from glasslog.broker.partition.partition import Partition
 from glasslog.broker.partition_logs import DirectorySizes, PartitionLogs
 from glasslog.broker.produce_path import ProducePath, ProduceResults
 from glasslog.broker.replicas import Replicas
+from glasslog.broker.replication_view import LeaderView, leader_view
 from glasslog.broker.requests import (
     ACKS_ALL,
     DeleteRecordsPartition,
@@ -186,6 +187,10 @@ class ReplicaManager:
     def epoch_ends(self, asks: Sequence[EpochEndAsk]) -> tuple[EpochEnd, ...]:
         """Where leader epochs ended. Refusals are in the results."""
         return tuple(epoch_end(self._replicas, each) for each in asks)
+
+    def describe_leader(self, partition: TopicPartition) -> LeaderView:
+        """A partition led here, as it is. Raises as ``log_end_offset`` does."""
+        return leader_view(self._replicas, partition)
 
     def log_sizes(self) -> Sequence[DirectorySizes]:
         """What lies in which data directory."""

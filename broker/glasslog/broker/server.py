@@ -26,6 +26,7 @@ from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.partitions import PartitionHandlers
 from glasslog.broker.grpc.reassignments import ReassignmentHandlers
+from glasslog.broker.grpc.replication import ReplicationHandlers
 from glasslog.broker.grpc.service import BrokerHandlers, broker_services
 from glasslog.broker.kafka.apis import ClientParts, client_apis
 from glasslog.broker.kafka.listener import KafkaListener, ListenerLimits, OpenConnections
@@ -424,6 +425,7 @@ class BrokerServer:
             reassignments=ReassignmentHandlers(parts.reassignments),
             quorum=QuorumHandlers(self._controllers, timeout_ms=config.controller_quorum_request_timeout_ms),
             log_dirs=LogDirHandlers(parts.replicas.log_sizes),
+            replication=ReplicationHandlers(parts.replicas),
         )
 
 

@@ -16,6 +16,7 @@ from glasslog.client.connections import error_of
 from glasslog.client.consumer_protocol import decode_assignment
 from glasslog.client.coordinator import CoordinatorClient
 from glasslog.client.deletions import RecordDeletion
+from glasslog.client.group_changes import GroupChanges
 from glasslog.client.metadata import view_of
 from glasslog.client.offsets import OffsetLookup
 from glasslog.client.options import Bootstrap, ClientKeywords, admin_options
@@ -29,6 +30,7 @@ from glasslog.client.reassignments import (
     refusals,
     retry_code,
 )
+from glasslog.client.replication import ReplicationDescription, ReplicationLookup
 from glasslog.client.session import Session
 from glasslog.client.subscription import EARLIEST, LATEST
 from glasslog.client.types import OffsetAndMetadata
@@ -512,6 +514,27 @@ class Admin:
         Raises VOTER_NOT_FOUND, REQUEST_TIMED_OUT when that voter does not catch up.
         """
         return await self._quorum.transfer_leadership(node_id)
+
+    async def commit_group_offsets(
+        self, group_id: str, offsets: Mapping[TopicPartition, int | OffsetAndMetadata]
+    ) -> None:
+        """Set where a group without members goes on. Raises UNKNOWN_MEMBER_ID while it has members."""
+        await GroupChanges(self._session).commit(group_id, offsets)
+
+    async def delete_groups(self, group_ids: Iterable[str]) -> None:
+        """Forget groups and all they committed.
+
+        Raises NON_EMPTY_GROUP while one has members, GROUP_ID_NOT_FOUND; those before it are gone.
+        """
+        for group_id in group_ids:
+            await GroupChanges(self._session).delete(group_id)
+
+    # --- replication ------------------------------------------------------------------------------------
+
+    async def describe_replication(self, partition: TopicPartition) -> ReplicationDescription:
+        """A partition as its leader sees it: ISR, followers, who waits. LEADER_NOT_AVAILABLE without one."""
+        self._session.check()
+        return await ReplicationLookup(self._session).describe(partition)
 
     # --- inside -----------------------------------------------------------------------------------------
 

@@ -2006,3 +2006,231 @@ class DescribeGroupsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeGroupsResponse: _TypeAlias = DescribeGroupsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteGroupsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGroupsRequest: _TypeAlias = DeleteGroupsRequest  # noqa: Y015
+
+@_typing.final
+class DeleteGroupsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Group(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        GROUP_ID_FIELD_NUMBER: _builtins.int
+        ERROR_CODE_FIELD_NUMBER: _builtins.int
+        group_id: _builtins.str
+        error_code: _builtins.int
+        """NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND, NOT_COORDINATOR"""
+        def __init__(
+            self,
+            *,
+            group_id: _builtins.str = ...,
+            error_code: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "group_id", b"group_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeleteGroupsResponse.Group]: ...
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___DeleteGroupsResponse.Group] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGroupsResponse: _TypeAlias = DeleteGroupsResponse  # noqa: Y015
+
+@_typing.final
+class DescribeReplicationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    partition: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeReplicationRequest: _TypeAlias = DescribeReplicationRequest  # noqa: Y015
+
+@_typing.final
+class DescribeReplicationResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Follower(_message.Message):
+        """What the leader knows of another replica."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BROKER_ID_FIELD_NUMBER: _builtins.int
+        IN_ISR_FIELD_NUMBER: _builtins.int
+        ACTIVE_FIELD_NUMBER: _builtins.int
+        LOG_END_OFFSET_FIELD_NUMBER: _builtins.int
+        FETCHED_MS_AGO_FIELD_NUMBER: _builtins.int
+        CAUGHT_UP_MS_AGO_FIELD_NUMBER: _builtins.int
+        broker_id: _builtins.int
+        in_isr: _builtins.bool
+        active: _builtins.bool
+        """registered, neither fenced nor shutting down"""
+        log_end_offset: _builtins.int
+        """it has everything below; -1: has not fetched from this leader yet"""
+        fetched_ms_ago: _builtins.int
+        """-1: never"""
+        caught_up_ms_ago: _builtins.int
+        """when it last had everything; -1: never"""
+        def __init__(
+            self,
+            *,
+            broker_id: _builtins.int = ...,
+            in_isr: _builtins.bool = ...,
+            active: _builtins.bool = ...,
+            log_end_offset: _builtins.int = ...,
+            fetched_ms_ago: _builtins.int = ...,
+            caught_up_ms_ago: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "broker_id", b"broker_id", "caught_up_ms_ago", b"caught_up_ms_ago", "fetched_ms_ago", b"fetched_ms_ago", "in_isr", b"in_isr", "log_end_offset", b"log_end_offset"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Waiting(_message.Message):
+        """Requests that wait for something to happen here."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PRODUCES_FIELD_NUMBER: _builtins.int
+        LOWEST_REQUIRED_OFFSET_FIELD_NUMBER: _builtins.int
+        HIGHEST_REQUIRED_OFFSET_FIELD_NUMBER: _builtins.int
+        FIRST_EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
+        FOLLOWER_FETCHES_FIELD_NUMBER: _builtins.int
+        CONSUMER_FETCHES_FIELD_NUMBER: _builtins.int
+        produces: _builtins.int
+        """acks=all, until the high watermark has passed what they appended"""
+        lowest_required_offset: _builtins.int
+        highest_required_offset: _builtins.int
+        first_expires_in_ms: _builtins.int
+        """when the first of them is answered with REQUEST_TIMED_OUT"""
+        follower_fetches: _builtins.int
+        """for the log to grow"""
+        consumer_fetches: _builtins.int
+        """for the high watermark to advance"""
+        def __init__(
+            self,
+            *,
+            produces: _builtins.int = ...,
+            lowest_required_offset: _builtins.int = ...,
+            highest_required_offset: _builtins.int = ...,
+            first_expires_in_ms: _builtins.int = ...,
+            follower_fetches: _builtins.int = ...,
+            consumer_fetches: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_fetches", b"consumer_fetches", "first_expires_in_ms", b"first_expires_in_ms", "follower_fetches", b"follower_fetches", "highest_required_offset", b"highest_required_offset", "lowest_required_offset", b"lowest_required_offset", "produces", b"produces"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    LEADER_EPOCH_FIELD_NUMBER: _builtins.int
+    LEADING_FOR_MS_FIELD_NUMBER: _builtins.int
+    LOG_START_OFFSET_FIELD_NUMBER: _builtins.int
+    HIGH_WATERMARK_FIELD_NUMBER: _builtins.int
+    LOG_END_OFFSET_FIELD_NUMBER: _builtins.int
+    ISR_FIELD_NUMBER: _builtins.int
+    JOINING_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
+    MIN_INSYNC_REPLICAS_FIELD_NUMBER: _builtins.int
+    FOLLOWERS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    error_code: _builtins.int
+    """NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION"""
+    error_message: _builtins.str
+    leader: _builtins.int
+    leader_epoch: _builtins.int
+    leading_for_ms: _builtins.int
+    log_start_offset: _builtins.int
+    high_watermark: _builtins.int
+    log_end_offset: _builtins.int
+    min_insync_replicas: _builtins.int
+    """at most the number of replicas"""
+    @_builtins.property
+    def isr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """as the controllers have confirmed it"""
+
+    @_builtins.property
+    def joining(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """asked for, and not confirmed yet"""
+
+    @_builtins.property
+    def leaving(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def followers(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribeReplicationResponse.Follower]: ...
+    @_builtins.property
+    def waiting(self) -> Global___DescribeReplicationResponse.Waiting: ...
+    def __init__(
+        self,
+        *,
+        error_code: _builtins.int = ...,
+        error_message: _builtins.str = ...,
+        leader: _builtins.int = ...,
+        leader_epoch: _builtins.int = ...,
+        leading_for_ms: _builtins.int = ...,
+        log_start_offset: _builtins.int = ...,
+        high_watermark: _builtins.int = ...,
+        log_end_offset: _builtins.int = ...,
+        isr: _abc.Iterable[_builtins.int] | None = ...,
+        joining: _abc.Iterable[_builtins.int] | None = ...,
+        leaving: _abc.Iterable[_builtins.int] | None = ...,
+        min_insync_replicas: _builtins.int = ...,
+        followers: _abc.Iterable[Global___DescribeReplicationResponse.Follower] | None = ...,
+        waiting: Global___DescribeReplicationResponse.Waiting | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["waiting", b"waiting"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "error_message", b"error_message", "followers", b"followers", "high_watermark", b"high_watermark", "isr", b"isr", "joining", b"joining", "leader", b"leader", "leader_epoch", b"leader_epoch", "leading_for_ms", b"leading_for_ms", "leaving", b"leaving", "log_end_offset", b"log_end_offset", "log_start_offset", b"log_start_offset", "min_insync_replicas", b"min_insync_replicas", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeReplicationResponse: _TypeAlias = DescribeReplicationResponse  # noqa: Y015

@@ -188,3 +188,24 @@ def test_properties_take_kafka_names_and_types() -> None:
         parse_properties(ConsumerOptions, ["group.id=x"])
     with pytest.raises(ConfigError, match="not an integer"):
         parse_properties(ConsumerOptions, ["fetch.min.bytes=x"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "_GLASSLOG_COMPLETE" in script
+    asked = subprocess.run(
+        [sys.executable, "-m", "glasslog.client"],
+        env={
+            **os.environ,
+            "_GLASSLOG_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": "glasslog gro" if shell != "fish" else "glasslog",
+            "COMP_CWORD": "gro" if shell == "fish" else "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "group" in asked.stdout

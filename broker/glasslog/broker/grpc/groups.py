@@ -166,6 +166,20 @@ class GroupHandlers:
             )
         return pb.DescribeGroupsResponse(groups=[self._description(group_id) for group_id in message.groups])
 
+    async def delete_groups(self, message: pb.DeleteGroupsRequest, peer: Peer) -> pb.DeleteGroupsResponse:
+        if len(message.groups) > MAX_GROUPS_PER_REQUEST:
+            raise GlasslogError(
+                ErrorCode.INVALID_REQUEST, f"more than {MAX_GROUPS_PER_REQUEST} groups in one request"
+            )
+        return pb.DeleteGroupsResponse(
+            groups=[
+                pb.DeleteGroupsResponse.Group(
+                    group_id=group_id, error_code=await self._coordinator.delete_group(group_id)
+                )
+                for group_id in message.groups
+            ]
+        )
+
     def _description(self, group_id: str) -> pb.DescribeGroupsResponse.Group:
         found = self._coordinator.describe(group_id)
         if isinstance(found, ErrorCode):

@@ -10,6 +10,7 @@ from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.partitions import PartitionHandlers
 from glasslog.broker.grpc.reassignments import ReassignmentHandlers
+from glasslog.broker.grpc.replication import ReplicationHandlers
 from glasslog.broker.grpc.serving import BROKER_SERVICE, OnFatal, stream, unary
 from glasslog.broker.quorum_admin import QuorumHandlers
 from glasslog.common.runtime.protocols import Services, StreamHandler, UnaryHandler
@@ -30,6 +31,7 @@ class BrokerHandlers:
     reassignments: ReassignmentHandlers
     quorum: QuorumHandlers
     log_dirs: LogDirHandlers
+    replication: ReplicationHandlers
 
 
 def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_flight: int) -> Services:
@@ -45,6 +47,7 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
                 _group_table(handlers.groups, on_fatal),
                 _quorum_table(handlers.quorum, on_fatal),
                 _reassignment_table(handlers.reassignments, handlers.log_dirs, on_fatal),
+                _replication_table(handlers.replication, on_fatal),
             )
             for name, handler in table.items()
         },
@@ -99,6 +102,7 @@ def _group_table(groups: GroupHandlers, on_fatal: OnFatal) -> dict[str, UnaryHan
         "OffsetFetch": unary(pb.OffsetFetchRequest, groups.offset_fetch, on_fatal),
         "ListGroups": unary(pb.ListGroupsRequest, groups.list_groups, on_fatal),
         "DescribeGroups": unary(pb.DescribeGroupsRequest, groups.describe_groups, on_fatal),
+        "DeleteGroups": unary(pb.DeleteGroupsRequest, groups.delete_groups, on_fatal),
     }
 
 
@@ -123,6 +127,10 @@ def _quorum_table(quorum: QuorumHandlers, on_fatal: OnFatal) -> dict[str, UnaryH
         "RemoveVoter": unary(quorum_pb2.RemoveVoterRequest, quorum.remove_voter, on_fatal),
         "TransferLeadership": unary(quorum_pb2.TransferLeadershipRequest, quorum.transfer, on_fatal),
     }
+
+
+def _replication_table(replication: ReplicationHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {"DescribeReplication": unary(pb.DescribeReplicationRequest, replication.describe, on_fatal)}
 
 
 def _stream_table(data: DataHandlers, on_fatal: OnFatal, max_in_flight: int) -> dict[str, StreamHandler]:

@@ -56,6 +56,14 @@ class FollowerState:
         self.log_start_offset = log_start_offset
         self.broker_epoch = broker_epoch
 
+    def fetched_ms_ago(self, now_ms: int) -> int | None:
+        """``None``: never."""
+        return None if self._last_fetch_ms == _NEVER_MS else now_ms - self._last_fetch_ms
+
+    def caught_up_ms_ago(self, now_ms: int) -> int | None:
+        """``None``: never, as far as this leader knows."""
+        return None if self.last_caught_up_ms == _NEVER_MS else now_ms - self.last_caught_up_ms
+
     def is_caught_up(self, *, leader_end_offset: Offset, now_ms: int, lag_time_max_ms: int) -> bool:
         """Whether it has everything, or had it within ``lag_time_max_ms``."""
         if self.log_end_offset == leader_end_offset:

@@ -91,6 +91,7 @@ class LeaderState:
         self._eligible = eligible
         self._isr: IsrState = CommittedIsr(members=terms.isr)
         self._maximal = terms.isr
+        self.since_ms = now_ms
         self.followers: dict[NodeId, FollowerState] = {}
         self._set_followers(now_ms)
 

@@ -107,6 +107,13 @@ class ProduceWatchers(Generic[K]):
         for _, operation, index in self._waiting.pop(key, ()):
             operation.complete_partition(index, error)
 
+    def waiting_on(self, key: K) -> tuple[Sequence[int], int | None]:
+        """The offsets that ``key`` has to reach, and the soonest deadline in ms."""
+        entries = [entry for entry in self._waiting.get(key, ()) if not entry[1].is_done]
+        return [offset for offset, _, _ in entries], min(
+            (each.deadline_ms for _, each, _ in entries), default=None
+        )
+
     def sweep(self) -> None:
         """Forget those that timed out."""
         for key in list(self._waiting):
@@ -185,6 +192,10 @@ class FetchWatchers(Generic[K]):
                 operation.complete()
             else:
                 watchers[operation] = total_bytes
+
+    def count_on(self, key: K) -> int:
+        """How many wait for ``key``."""
+        return len(self._waiting.get(key, ()))
 
     def complete_all(self, key: K) -> None:
         """``key`` changed its leader or is gone: answer at once, so that the reader looks elsewhere."""

@@ -35,6 +35,9 @@ class Admin(BlockingClient[asyncio_admin.Admin]):
     list_groups = waiting(asyncio_admin.Admin.list_groups)
     describe_groups = waiting(asyncio_admin.Admin.describe_groups)
     group_offsets = waiting(asyncio_admin.Admin.group_offsets)
+    commit_group_offsets = waiting(asyncio_admin.Admin.commit_group_offsets)
+    delete_groups = waiting(asyncio_admin.Admin.delete_groups)
+    describe_replication = waiting(asyncio_admin.Admin.describe_replication)
 
 
 # What is named above is known to type checkers; whatever else there is works all the same.

@@ -1,9 +1,20 @@
-"""``glasslog cluster``: what the cluster is made of. Translates answers of ``Admin`` into tables."""
+"""``glasslog cluster``: what it is made of, and whether it is well. Translates for ``Admin`` and back."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 from glasslog.client.cli.connect import run_admin
-from glasslog.client.cli.options import bootstrap_option, format_option
-from glasslog.client.cli.output import Format, Json, print_json, print_table
+from glasslog.client.cli.errors import CommandError
+from glasslog.client.cli.options import bootstrap_option, format_option, watch_option
+from glasslog.client.cli.output import Format, Json, print_json, print_table, repeated
+from glasslog.common.errors import GlasslogError
+
+if TYPE_CHECKING:
+    from glasslog.client.admin import Admin
+
+_POLL_S = 0.2
 
 
 @click.group("cluster")
@@ -14,8 +25,13 @@ def cluster() -> None:
 @cluster.command("describe")
 @bootstrap_option
 @format_option
-def describe(bootstrap: str | None, output_format: Format) -> None:
+@watch_option
+def describe(bootstrap: str | None, output_format: Format, watch_s: float | None) -> None:
     """Show the cluster's id, its active controller and its brokers."""
+    repeated(watch_s, lambda: _show(bootstrap, output_format))
+
+
+def _show(bootstrap: str | None, output_format: Format) -> None:
     found = run_admin(bootstrap, lambda admin: admin.describe_cluster())
     if output_format == "json":
         brokers: list[Json] = [
@@ -27,3 +43,94 @@ def describe(bootstrap: str | None, output_format: Format) -> None:
     print(f"cluster {found.cluster_id}, active controller {controller}")
     rows = [(broker.node_id, broker.rack or None, broker.address) for broker in found.brokers]
     print_table(("broker", "rack", "grpc"), rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What is wrong; partitions by name."""
+
+    controller_id: int
+    down: tuple[int, ...]
+    leaderless: tuple[str, ...]
+    under_replicated: tuple[str, ...]
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.controller_id >= 0 and not (self.down or self.leaderless or self.under_replicated)
+
+    def as_json(self) -> dict[str, Json]:
+        return {
+            "healthy": self.is_healthy,
+            "controller_id": self.controller_id,
+            "down": list(self.down),
+            "leaderless": list(self.leaderless),
+            "under_replicated": list(self.under_replicated),
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        told = ["healthy" if self.is_healthy else "not healthy"]
+        if self.controller_id < 0:
+            told.append("no active controller is known")
+        told += [f"broker {node} has replicas and is down" for node in self.down]
+        told += [f"{name} has no leader" for name in self.leaderless]
+        told += [f"{name} lacks replicas in sync" for name in self.under_replicated]
+        return told
+
+
+@cluster.command("health")
+@click.option("--exit-when-healthy", is_flag=True, help="Wait until it is, then end with 0.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0), metavar="S", help="Wait no longer; ends with 1."
+)
+@bootstrap_option
+@format_option
+def health(
+    exit_when_healthy: bool, timeout_s: float | None, bootstrap: str | None, output_format: Format
+) -> int:
+    """Say whether every partition has a leader and all replicas in sync. Exit status 1 when not.
+
+    \b
+    glasslog cluster health
+    glasslog cluster health --exit-when-healthy --timeout 60
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        found, trouble = _examined(bootstrap, patient=exit_when_healthy)
+        is_late = deadline is not None and time.monotonic() >= deadline
+        if not exit_when_healthy or is_late or (found is not None and found.is_healthy):
+            break
+        time.sleep(_POLL_S)
+    if found is None:
+        raise CommandError(str(trouble))
+    if output_format == "json":
+        print_json(found.as_json())
+    else:
+        print("\n".join(found.lines()))
+    return 0 if found.is_healthy else 1
+
+
+def _examined(bootstrap: str | None, *, patient: bool) -> tuple[Health | None, GlasslogError | None]:
+    """Whoever waits for a cluster to come up also waits for it to answer."""
+    try:
+        return run_admin(bootstrap, _examine), None
+    except GlasslogError as error:
+        if not patient or isinstance(error, CommandError):
+            raise
+        return None, error
+
+
+async def _examine(admin: "Admin") -> Health:
+    found = await admin.describe_cluster()
+    alive = {broker.node_id for broker in found.brokers}
+    placed = [
+        (each.name, partition) for each in await admin.describe_topics() for partition in each.partitions
+    ]
+    return Health(
+        controller_id=found.controller_id,
+        down=tuple(sorted({node for _, partition in placed for node in partition.replicas} - alive)),
+        leaderless=tuple(f"{name}-{each.partition}" for name, each in placed if each.leader < 0),
+        under_replicated=tuple(
+            f"{name}-{each.partition}" for name, each in placed if len(each.isr) < len(each.replicas)
+        ),
+    )

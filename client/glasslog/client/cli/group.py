@@ -1,13 +1,14 @@
-"""``glasslog group``: list and describe consumer groups. Translates answers of ``Admin`` into tables."""
+"""``glasslog group``: see, reset and delete consumer groups. Translates for ``Admin`` and back."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from glasslog.client.cli.connect import run_admin
 from glasslog.client.cli.errors import CommandError
-from glasslog.client.cli.options import bootstrap_option, format_option
-from glasslog.client.cli.output import Format, Json, print_json, print_table
+from glasslog.client.cli.options import bootstrap_option, format_option, watch_option
+from glasslog.client.cli.output import Format, Json, print_json, print_table, repeated
+from glasslog.client.cli.reset_offsets import reset_offsets
 from glasslog.common.ids import TopicPartition
 
 if TYPE_CHECKING:
@@ -29,14 +30,22 @@ class _Place(NamedTuple):
 
 @click.group("group")
 def group() -> None:
-    """List and describe consumer groups."""
+    """See consumer groups, set where they go on, delete them."""
+
+
+group.add_command(reset_offsets)
 
 
 @group.command("list")
 @bootstrap_option
 @format_option
-def list_groups(bootstrap: str | None, output_format: Format) -> None:
+@watch_option
+def list_groups(bootstrap: str | None, output_format: Format, watch_s: float | None) -> None:
     """List all groups with their state."""
+    repeated(watch_s, lambda: _show_list(bootstrap, output_format))
+
+
+def _show_list(bootstrap: str | None, output_format: Format) -> None:
     found = run_admin(bootstrap, lambda admin: admin.list_groups())
     if output_format == "json":
         print_json(
@@ -49,17 +58,36 @@ def list_groups(bootstrap: str | None, output_format: Format) -> None:
 
 @group.command("describe")
 @click.argument("name")
+@click.option("--members", "by_member", is_flag=True, help="Who they are and what each reads.")
 @bootstrap_option
 @format_option
-def describe(name: str, bootstrap: str | None, output_format: Format) -> None:
-    """Show the members of group NAME, and its offsets and lag in each partition."""
+@watch_option
+def describe(
+    name: str, by_member: bool, bootstrap: str | None, output_format: Format, watch_s: float | None
+) -> None:
+    """Show where group NAME is in each partition, how far behind, and who reads it.
+
+    \b
+    glasslog group describe billing             lag by partition
+    glasslog group describe billing --members   what each member has
+    glasslog group describe billing --watch 1   again every second
+    """
+    repeated(watch_s, lambda: _show(name, bootstrap, output_format, by_member=by_member))
+
+
+def _show(name: str, bootstrap: str | None, output_format: Format, *, by_member: bool) -> None:
     found, places = run_admin(bootstrap, lambda admin: _ask(admin, name))
     if found.state == "Dead" and not places:
         raise CommandError(f"there is no group {name!r}")
     if output_format == "json":
         print_json(_as_json(found, places))
         return
-    print(f"{name}  {found.state}  {found.protocol_name or '-'}  {len(found.members)} members")
+    lags = [place.lag for place in places if place.lag is not None]
+    behind = f"  lag {sum(lags)}" if lags else ""
+    print(f"{name}  {found.state}  {found.protocol_name or '-'}  {len(found.members)} members{behind}")
+    if by_member:
+        _show_members(found, places)
+        return
     columns = ("topic", "partition", "committed", "end", "lag", "member")
     rows = [
         (
@@ -73,6 +101,35 @@ def describe(name: str, bootstrap: str | None, output_format: Format) -> None:
         for place in places
     ]
     print_table(columns, rows)
+
+
+def _show_members(found: "GroupDescription", places: "list[_Place]") -> None:
+    lags = {place.partition: place.lag or 0 for place in places}
+    rows = [
+        (
+            member.member_id,
+            member.group_instance_id or None,
+            member.client_host,
+            sum(lags.get(partition, 0) for partition in member.assignment),
+            member.assignment or None,
+        )
+        for member in found.members
+    ]
+    print_table(("member", "instance", "host", "lag", "partitions"), rows)
+
+
+@group.command("delete")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@bootstrap_option
+def delete(names: tuple[str, ...], bootstrap: str | None) -> None:
+    """Forget groups that have no members, with all they committed."""
+    for name in names:
+        run_admin(bootstrap, _deletion(name))
+        print(f"Deleted group {name}.")
+
+
+def _deletion(name: str) -> "Callable[[Admin], Awaitable[None]]":
+    return lambda admin: admin.delete_groups([name])
 
 
 async def _ask(admin: "Admin", name: str) -> "tuple[GroupDescription, list[_Place]]":

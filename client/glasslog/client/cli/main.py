@@ -30,15 +30,19 @@ COMMANDS: Mapping[str, _Entry] = {
     "partition": _Entry("glasslog.client.cli.partition", "partition", "Move partitions between brokers."),
     "produce": _Entry("glasslog.client.cli.produce", "produce", "Write lines to a topic."),
     "consume": _Entry("glasslog.client.cli.consume", "consume", "Read a topic."),
-    "group": _Entry("glasslog.client.cli.group", "group", "List and describe consumer groups."),
+    "group": _Entry("glasslog.client.cli.group", "group", "See, reset and delete consumer groups."),
     "config": _Entry("glasslog.client.cli.config", "config", "Settings of topics and brokers."),
-    "cluster": _Entry("glasslog.client.cli.cluster", "cluster", "Describe the cluster."),
+    "cluster": _Entry("glasslog.client.cli.cluster", "cluster", "Describe the cluster; is it healthy?"),
+    "why": _Entry("glasslog.client.cli.why", "why", "Say why a partition is as it is."),
     "quorum": _Entry("glasslog.client.cli.quorum", "quorum", "See who votes on metadata, and change it."),
     "log": _Entry("glasslog.client.cli.log.commands", "log", "Look into segments, indexes, checkpoints."),
     "demo": _Entry(
         "glasslog.client.cli.demo.command",
         "demo",
         "Kill a leader, prove that nothing was lost.",
+    ),
+    "completion": _Entry(
+        "glasslog.client.cli.completion", "completion", "Have your shell complete commands."
     ),
     "check": _Entry("glasslog.client.cli.check", "check", "Judge a recorded history of clients."),
     "simulate": _Entry(

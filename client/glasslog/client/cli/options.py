@@ -5,6 +5,8 @@ from typing import TypeVar
 
 import click
 
+_WATCH_S = 2.0
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -17,6 +19,19 @@ def format_option(command: Command) -> Command:
         default="text",
         show_default=True,
         help="For people or for scripts.",
+    )(command)
+
+
+def watch_option(command: Command) -> Command:
+    """``--watch [SECONDS]``, given to the command as ``watch_s`` (``None``: once)."""
+    return click.option(
+        "--watch",
+        "watch_s",
+        type=click.FloatRange(0.1),
+        is_flag=False,
+        flag_value=_WATCH_S,
+        metavar="[SECONDS]",
+        help=f"Show it again and again, every {_WATCH_S:g} seconds; Ctrl-C ends it.",
     )(command)
 
 

@@ -2,11 +2,14 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 Format = Literal["text", "json"]
+
+_CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
 def print_json(value: Json) -> None:
@@ -36,6 +39,18 @@ def aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def repeated(watch_s: float | None, show: Callable[[], None]) -> None:
+    """Show it once, or every ``watch_s`` seconds until interrupted; on a terminal in one place."""
+    while True:
+        if watch_s is not None and sys.stdout.isatty():
+            print(_CLEAR, end="")
+        show()
+        sys.stdout.flush()
+        if watch_s is None:
+            return
+        time.sleep(watch_s)
 
 
 def note(text: str) -> None:

@@ -1,12 +1,13 @@
 """``glasslog topic``: topics and their oldest records. Translates for ``Admin`` and back into tables."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 from glasslog.client.cli.connect import run_admin
-from glasslog.client.cli.options import bootstrap_option, format_option
-from glasslog.client.cli.output import Format, Json, print_json, print_table
+from glasslog.client.cli.options import bootstrap_option, format_option, watch_option
+from glasslog.client.cli.output import Format, Json, print_json, print_table, repeated
 from glasslog.common.config_sources import parse_assignments
 from glasslog.common.ids import TopicPartition, format_uuid
 
@@ -73,8 +74,13 @@ def create(
 @click.option("--internal", is_flag=True, help="Show internal topics too.")
 @bootstrap_option
 @format_option
-def list_topics(internal: bool, bootstrap: str | None, output_format: Format) -> None:
+@watch_option
+def list_topics(internal: bool, bootstrap: str | None, output_format: Format, watch_s: float | None) -> None:
     """List all topics."""
+    repeated(watch_s, lambda: _show_list(bootstrap, output_format, internal=internal))
+
+
+def _show_list(bootstrap: str | None, output_format: Format, *, internal: bool) -> None:
     found = run_admin(bootstrap, lambda admin: admin.describe_topics())
     shown = sorted((each for each in found if internal or not each.internal), key=lambda each: each.name)
     if output_format == "json":
@@ -85,14 +91,40 @@ def list_topics(internal: bool, bootstrap: str | None, output_format: Format) ->
 
 
 @topic.command("describe")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="[NAME...]", nargs=-1)
+@click.option(
+    "--under-replicated",
+    is_flag=True,
+    help="Only partitions that lack replicas in sync, of all topics if none.",
+)
 @bootstrap_option
 @format_option
-def describe(names: tuple[str, ...], bootstrap: str | None, output_format: Format) -> None:
-    """Show the partitions of topics: leader, leader epoch, replicas, ISR, ELR, first and next offset."""
+@watch_option
+def describe(
+    names: tuple[str, ...],
+    under_replicated: bool,
+    bootstrap: str | None,
+    output_format: Format,
+    watch_s: float | None,
+) -> None:
+    """Show the partitions of topics: leader, leader epoch, replicas, ISR, ELR, first and next offset.
 
+    \b
+    glasslog topic describe orders
+    glasslog topic describe --under-replicated --watch
+    """
+    if not names and not under_replicated:
+        raise click.UsageError("name a topic, or ask for those --under-replicated")
+    repeated(watch_s, lambda: _show(names, bootstrap, output_format, under_replicated=under_replicated))
+
+
+def _show(
+    names: tuple[str, ...], bootstrap: str | None, output_format: Format, *, under_replicated: bool
+) -> None:
     async def ask(admin: "Admin") -> "tuple[list[TopicDescription], Offsets, Offsets]":
         found = await admin.describe_topics(names)
+        if under_replicated:
+            found = [lacking for each in found if (lacking := _under_replicated(each)).partitions]
         led = [
             TopicPartition(each.name, partition.partition)
             for each in found
@@ -110,6 +142,11 @@ def describe(names: tuple[str, ...], bootstrap: str | None, output_format: Forma
         settings = ", ".join(f"{key}={value}" for key, value in sorted(each.configs.items()))
         print(f"{each.name}  id {format_uuid(each.topic_id)}" + (f"  {settings}" if settings else ""))
         print_table(_COLUMNS, [_row(each.name, partition, starts, ends) for partition in each.partitions])
+
+
+def _under_replicated(each: "TopicDescription") -> "TopicDescription":
+    lacking = (partition for partition in each.partitions if len(partition.isr) < len(partition.replicas))
+    return replace(each, partitions=tuple(lacking))
 
 
 @topic.command("alter")
