@@ -331,3 +331,24 @@ def test_brokers_that_missed_much_begin_with_a_snapshot() -> None:
             "metadata.max.retention.bytes": "0",
         },
     )
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_broker_that_was_away_gets_its_leaderships_back_if_that_is_wanted(enabled: bool) -> None:
+    async def scenario(cluster: MemoryCluster) -> None:
+        await cluster.create_topic("t", partitions=3)
+        old = cluster.leader_of("t")
+        await cluster.kill(old)
+        await cluster.until(lambda: cluster.leader_of("t") not in ("", old))
+        await cluster.restart(old)
+        await cluster.healthy()
+        await isr_is_whole(cluster, "t", partitions=3)
+        assert cluster.leader_of("t") != old
+        await asyncio.sleep(6)
+        assert (cluster.leader_of("t") == old) is enabled
+
+    settings = {
+        "leader.imbalance.check.interval.seconds": "5",
+        "auto.leader.rebalance.enable": str(enabled).lower(),
+    }
+    on_a_cluster(scenario, settings=settings)

@@ -204,6 +204,21 @@ class NodeConfig:
         "elect a replica outside the ISR when no other is left, where the topic does not say",
         default=False,
     )
+    auto_leader_rebalance_enable: bool = setting(
+        "auto.leader.rebalance.enable", "give leaderships back to the first of the replicas", default=True
+    )
+    leader_imbalance_check_interval_seconds: int = setting(
+        "leader.imbalance.check.interval.seconds",
+        "between two looks at who leads what",
+        default=300,
+        minimum=1,
+    )
+    leader_imbalance_per_broker_percentage: int = setting(
+        "leader.imbalance.per.broker.percentage",
+        "of its own leaderships that a broker may lack before it gets them back",
+        default=10,
+        minimum=0,
+    )
     message_max_bytes: int = setting(
         "message.max.bytes",
         "largest record batch, where the topic does not say",

@@ -27,6 +27,9 @@ class ControllerSettings:
     broker_session_timeout_ms: int = 9000
     broker_failure_grace_ms: int = 150
     session_stream_window_ms: int = 2000
+    auto_leader_rebalance_enable: bool = True
+    leader_imbalance_check_interval_ms: int = 300_000
+    leader_imbalance_per_broker_percentage: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Runs the controller's core over the quorum's log: the shell that owns it.
 
 Requests are decided one after the other on the event loop; records go to the log, and an answer leaves when
-everything decided up to it is committed. One task fences the brokers that the heartbeats give up. Refuses
-to know how requests travel (``service``) and how the quorum agrees (``raft``).
+everything decided up to it is committed. One task fences the brokers that the heartbeats give up, and has
+leaderships rebalanced from time to time. Refuses to know how requests travel (``service``) and how the quorum
+agrees (``raft``).
 """
 
 import asyncio
@@ -20,7 +21,14 @@ from glasslog.controller.decision import ControllerSettings
 from glasslog.controller.events import describe
 from glasslog.controller.heartbeats import Heartbeats
 from glasslog.controller.raft.types import CommittedBatch, SnapshotSource
-from glasslog.controller.requests import BrokerHeartbeatRequest, FenceBrokersRequest, Request, Response
+from glasslog.controller.requests import (
+    BrokerHeartbeatRequest,
+    FenceBrokersRequest,
+    RebalanceLeadersRequest,
+    RebalanceLeadersResponse,
+    Request,
+    Response,
+)
 from glasslog.controller.state import Active, ControllerState
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.image_records import encoded_image, image_of
@@ -38,6 +46,8 @@ STALL_MS = 100
 """A timer that fires later than this after its time shows that this process itself stood still."""
 
 _RETRY_MS = 200
+_REBALANCE_PAUSE_MS = 100
+"""Between two rounds when one did not suffice."""
 
 
 class MetadataLog(Protocol):
@@ -71,6 +81,8 @@ class _Term:
 
     heartbeats: Heartbeats
     over: asyncio.Future[None]
+    rebalance_ms: int | None
+    """When to look at the balance of leaders next; ``None``: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +183,11 @@ class Controller:
         self._end_term()
         self._state.activate(epoch, self._clock.now_ms())
         over = asyncio.get_running_loop().create_future()
-        self._term = _Term(heartbeats=self._state.active.heartbeats, over=over)
+        self._term = _Term(
+            heartbeats=self._state.active.heartbeats,
+            over=over,
+            rebalance_ms=self._next_rebalance_ms(has_more=False),
+        )
         brokers = len(self._state.committed.brokers)
         _log.info("controller %d is active in epoch %d, %d brokers", self._node_id, epoch, brokers)
         self._woken.set()
@@ -281,10 +297,13 @@ class Controller:
         heartbeats.session_lost(broker_id, broker_epoch, self._clock.now_ms())
         self._rearm()
 
-    # --- fencing ---
+    # --- what it does by itself ---
 
     async def run(self) -> None:
-        """Fence who is to be fenced, until cancelled. Raises ``InvariantViolation`` if a decision met one."""
+        """Fence who is to be fenced, and rebalance leaders, until cancelled.
+
+        Raises ``InvariantViolation`` if a decision met one.
+        """
         while True:
             self._woken.clear()
             if self._failure is not None:
@@ -294,7 +313,7 @@ class Controller:
             if self._armed_ms is not None:
                 # What was overdue before the sleep (the log had refused) is no sign of a stall.
                 self._forgive_stall(self._clock.now_ms() - max(self._armed_ms, armed_at_ms))
-            if not self._fence_expired():
+            if not self._fence_expired() or not self._rebalance_if_due():
                 await asyncio.sleep(_RETRY_MS / 1000)
 
     async def _sleep(self, deadline_ms: int | None) -> None:
@@ -307,7 +326,10 @@ class Controller:
             return
 
     def _next_deadline_ms(self) -> int | None:
-        return None if self._term is None else self._term.heartbeats.next_deadline_ms()
+        if self._term is None:
+            return None
+        deadlines_ms = (self._term.heartbeats.next_deadline_ms(), self._term.rebalance_ms)
+        return min((each for each in deadlines_ms if each is not None), default=None)
 
     def _rearm(self) -> None:
         """Wake the fencing task if it would sleep past the next deadline; a later one it finds by itself."""
@@ -334,6 +356,29 @@ class Controller:
         except GlasslogError as error:
             _log.warning("fencing has to wait: %s", error)
             return False
+        return True
+
+    def _next_rebalance_ms(self, *, has_more: bool) -> int | None:
+        settings = self._state.settings
+        if not settings.auto_leader_rebalance_enable:
+            return None
+        pause_ms = _REBALANCE_PAUSE_MS if has_more else settings.leader_imbalance_check_interval_ms
+        return self._clock.now_ms() + pause_ms
+
+    def _rebalance_if_due(self) -> bool:
+        """Returns false if the log refused and it must be tried again later."""
+        term = self._term
+        if term is None or term.rebalance_ms is None or self._clock.now_ms() < term.rebalance_ms:
+            return True
+        try:
+            response, _ = self._decide(RebalanceLeadersRequest())
+        except GlasslogError as error:
+            _log.warning("leaderships can not be rebalanced now: %s", error)
+            return False
+        assert isinstance(response, RebalanceLeadersResponse)
+        if response.elected:
+            _log.info("%d leaderships return to the first of their replicas", response.elected)
+        term.rebalance_ms = self._next_rebalance_ms(has_more=response.has_more)
         return True
 
     # --- status ---

@@ -9,8 +9,8 @@ Theory of operation. A broker is given up for one of two reasons:
   only.
 - Its *session stream broke* (its process is gone) and it opened no other within the grace. A stream that
   comes back within the grace changes nothing, so that a flapping connection does not move leaderships; one
-  that stays away longer moves them once, and they do not come back by themselves. A broker whose stream is
-  known to be broken is not unfenced.
+  that stays away longer moves them once, and they come back minutes later, with the next look at the balance
+  of leaders (``preferred_leaders``). A broker whose stream is known to be broken is not unfenced.
 
 A broker that has not opened a stream yet, after its registration or after a new controller took over, has a
 *window* for it: this finds brokers that died together with the old controller.

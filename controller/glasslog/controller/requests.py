@@ -308,6 +308,19 @@ class AlterPartitionReassignmentsResponse:
     outcomes: tuple[ReassignmentOutcome, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebalanceLeadersRequest:
+    """The controller's own: it is time to look whether leaderships should return."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebalanceLeadersResponse:
+    """How many did; ``has_more`` asks to look again soon."""
+
+    elected: int
+    has_more: bool
+
+
 Request = (
     RegisterBrokerRequest
     | BrokerHeartbeatRequest
@@ -320,6 +333,7 @@ Request = (
     | AlterConfigsRequest
     | CreatePartitionsRequest
     | AlterPartitionReassignmentsRequest
+    | RebalanceLeadersRequest
 )
 Response = (
     RegisterBrokerResponse
@@ -333,4 +347,5 @@ Response = (
     | AlterConfigsResponse
     | CreatePartitionsResponse
     | AlterPartitionReassignmentsResponse
+    | RebalanceLeadersResponse
 )

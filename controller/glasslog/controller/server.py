@@ -202,6 +202,9 @@ def controller_settings(config: NodeConfig) -> ControllerSettings:
         unclean_leader_election_enable=config.unclean_leader_election_enable,
         broker_session_timeout_ms=config.broker_session_timeout_ms,
         broker_failure_grace_ms=config.broker_failure_grace_ms,
+        auto_leader_rebalance_enable=config.auto_leader_rebalance_enable,
+        leader_imbalance_check_interval_ms=config.leader_imbalance_check_interval_seconds * 1000,
+        leader_imbalance_per_broker_percentage=config.leader_imbalance_per_broker_percentage,
     )
 
 

@@ -19,6 +19,7 @@ from glasslog.controller.directories import assign_replicas
 from glasslog.controller.heartbeats import Heartbeats
 from glasslog.controller.isr import alter_partition
 from glasslog.controller.partitions import create_partitions
+from glasslog.controller.preferred_leaders import rebalance_leaders
 from glasslog.controller.producer_ids import allocate_producer_ids
 from glasslog.controller.reassignment import alter_reassignments
 from glasslog.controller.registration import broker_heartbeat, fence_brokers, register_broker
@@ -31,6 +32,7 @@ from glasslog.controller.requests import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
     FenceBrokersRequest,
+    RebalanceLeadersRequest,
     RegisterBrokerRequest,
     Request,
     Response,
@@ -129,6 +131,8 @@ class ControllerState:
                 return alter_configs(context, request)
             case CreatePartitionsRequest():
                 return create_partitions(context, request)
+            case RebalanceLeadersRequest():
+                return rebalance_leaders(context, request)
             case AlterPartitionReassignmentsRequest():
                 return alter_reassignments(context, request)
             case _:

@@ -174,12 +174,12 @@ class Bench:
         assert found is not None
         return found
 
-    def alter(self, name: str, isr: tuple[int, ...], /, **changes: object) -> IsrOutcome:
-        """The leader of partition 0 proposes, with everything right but for ``changes``."""
-        state = self.partition(name)
+    def alter(self, name: str, isr: tuple[int, ...], number: int = 0, /, **changes: object) -> IsrOutcome:
+        """The leader of partition ``number`` proposes, with everything right but for ``changes``."""
+        state = self.partition(name, number)
         proposal = IsrProposal(
             topic_id=state.topic_id,
-            partition=0,
+            partition=number,
             leader_epoch=state.leader_epoch,
             partition_epoch=state.partition_epoch,
             new_isr=tuple(map(NodeId, isr)),
