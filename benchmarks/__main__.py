@@ -25,6 +25,7 @@ from benchmarks import (
     kafka_clients,
     latency,
     recovery,
+    simulation,
     start,
     throughput,
 )
@@ -41,6 +42,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "throughput": throughput.run,
     "latency": latency.run,
     "failover": failover.run,
+    "simulation": simulation.run,
     "kafka": kafka_clients.run,
 }
 _INTERRUPTED_STATUS = 130

@@ -158,6 +158,8 @@ def _settings(random: Random) -> dict[str, str]:
         "log.segment.delete.delay.ms": (0, 500, 60_000),
         "metadata.log.max.record.bytes.between.snapshots": (1_000, 10_000, 20_971_520),
         "metadata.max.retention.bytes": (0, 104_857_600),
+        "leader.imbalance.check.interval.seconds": (1, 5, 300),
+        "leader.imbalance.per.broker.percentage": (0, 10),
     }
     settings = {key: str(random.choice(values)) for key, values in drawn.items()}
     return settings | {"controlled.shutdown.timeout.ms": "5000", "auto.create.topics.enable": "false"}
