@@ -32,7 +32,7 @@ SCRIPTS = sorted((Path(__file__).parent / "isr").glob("*.txt"))
 
 
 def numbers(text: str) -> tuple[NodeId, ...]:
-    return tuple(NodeId(int(each)) for each in text.split(","))
+    return tuple(NodeId(int(each)) for each in text.split(",") if each)
 
 
 class IsrScript:
@@ -70,6 +70,7 @@ class IsrScript:
                 isr=isr,
                 leader_epoch=LeaderEpoch(int(given.get("epoch", "1"))),
                 partition_epoch=PartitionEpoch(0),
+                elr=numbers(given.get("elr", "")),
             ),
             epoch_start_offset=Offset(self.end),
             high_watermark=Offset(int(given.get("hw", "0"))),
@@ -99,7 +100,7 @@ class IsrScript:
                 proposal = leader.maybe_shrink_isr(leader_end_offset=Offset(self.end), now_ms=self.now_ms)
                 return self.proposed(leader, proposal) or "nobody lags"
             case "confirm" | "refuse":
-                return self.decide(leader, ErrorCode[given.get("error", "NONE")])
+                return self.decide(leader, given)
             case "metadata":
                 return self.metadata(leader, given)
             case "broker":
@@ -135,15 +136,16 @@ class IsrScript:
         self.proposal = proposal
         return f"ask for ISR {show(proposal.new_isr)}; {self.describe(leader)}"
 
-    def decide(self, leader: LeaderState, error: ErrorCode) -> str:
+    def decide(self, leader: LeaderState, given: dict[str, str]) -> str:
         assert self.proposal is not None
         proposal = self.proposal
         outcome = AlterPartitionOutcome(
-            error=error,
+            error=ErrorCode[given.get("error", "NONE")],
             leader=NodeId(1),
             leader_epoch=proposal.leader_epoch,
             isr=proposal.new_isr,
             partition_epoch=PartitionEpoch(proposal.partition_epoch + 1),
+            elr=numbers(given.get("elr", "")),
         )
         after = leader.on_outcome(proposal, outcome)
         self.advance(leader)
@@ -153,6 +155,7 @@ class IsrScript:
         is_news = leader.on_metadata(
             replicas=numbers(given["replicas"]) if "replicas" in given else leader.replicas,
             isr=numbers(given["isr"]),
+            elr=numbers(given.get("elr", "")),
             partition_epoch=PartitionEpoch(int(given.get("partition-epoch", leader.partition_epoch + 1))),
             now_ms=self.now_ms,
         )

@@ -127,6 +127,7 @@ def _outcome(partition: pb.AlterPartitionResponse.Partition) -> AlterPartitionOu
         leader_epoch=LeaderEpoch(partition.leader_epoch),
         isr=tuple(NodeId(member) for member in partition.isr),
         partition_epoch=PartitionEpoch(partition.partition_epoch),
+        elr=tuple(NodeId(member) for member in partition.elr),
     )
 
 

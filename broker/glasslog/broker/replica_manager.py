@@ -432,6 +432,7 @@ class ReplicaManager:
                 replicas=placed.replicas,
                 isr=placed.isr,
                 adding_replicas=placed.adding_replicas,
+                elr=placed.elr,
                 partition_epoch=placed.partition_epoch,
                 now_ms=now_ms,
             ):
@@ -448,6 +449,7 @@ class ReplicaManager:
             leader_epoch=placed.leader_epoch,
             partition_epoch=placed.partition_epoch,
             adding_replicas=placed.adding_replicas,
+            elr=placed.elr,
         )
         partition.become_leader(
             terms,

@@ -197,7 +197,11 @@ class NodeConfig:
         "auto.create.topics.enable", "create an unknown topic when a client names it", default=True
     )
     min_insync_replicas: int = setting(
-        "min.insync.replicas", "for acks=all, where the topic does not say", default=1, minimum=1
+        "min.insync.replicas",
+        "for acks=all, where the topic does not say; controllers need it as well: who leaves a smaller ISR "
+        "may still be elected (KIP-966)",
+        default=1,
+        minimum=1,
     )
     unclean_leader_election_enable: bool = setting(
         "unclean.leader.election.enable",

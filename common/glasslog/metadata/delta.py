@@ -15,6 +15,7 @@ from glasslog.metadata.image import BrokerImage, MetadataImage, PartitionImage, 
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
     ConfigChange,
+    FeatureLevel,
     MetadataRecord,
     NoOp,
     PartitionChange,
@@ -39,6 +40,7 @@ class MetadataDelta:
         self._offset = base.offset
         self._epoch = base.epoch
         self._next_producer_id = base.next_producer_id
+        self._features: dict[str, int] = {}
         self._brokers: dict[NodeId, BrokerImage | None] = {}
         self._topics: dict[TopicId, _TopicDelta] = {}
         self._removed_topics: dict[TopicId, TopicImage] = {}
@@ -54,6 +56,7 @@ class MetadataDelta:
         delta = cls(base)
         delta._offset, delta._epoch = image.offset, image.epoch
         delta._next_producer_id = image.next_producer_id
+        delta._features = dict(image.features)
         delta._brokers = _differences(base.brokers, image.brokers)
         delta._names = _differences(base.topic_ids, image.topic_ids)
         configs = _differences(base.configs, image.configs)
@@ -112,6 +115,8 @@ class MetadataDelta:
                 self._change_config(record)
             case ProducerIdsAllocated():
                 self._allocate_producer_ids(record.next_producer_id)
+            case FeatureLevel():
+                self._features[record.name] = record.level
             case NoOp():
                 pass
             case _:
@@ -211,6 +216,7 @@ class MetadataDelta:
             topic_ids=_without_none({**base.topic_ids, **self._names}) if self._names else base.topic_ids,
             configs=self._next_configs(),
             next_producer_id=self._next_producer_id,
+            features={**base.features, **self._features} if self._features else base.features,
         )
 
     def _next_topics(self) -> Mapping[TopicId, TopicImage]:
@@ -265,6 +271,8 @@ class _TopicDelta:
             directories=record.directories,
             adding_replicas=record.adding_replicas,
             removing_replicas=record.removing_replicas,
+            elr=record.elr,
+            last_known_leader=record.last_known_leader,
         )
 
     def change(self, record: PartitionChange) -> None:
@@ -277,6 +285,7 @@ class _TopicDelta:
             old = self._partitions[record.partition]
         epoch_bump = 0 if record.leader is None else 1
         adding, removing = record.adding_replicas, record.removing_replicas
+        last_known = record.last_known_leader
         self.changed[record.partition] = replace(
             old,
             leader=old.leader if record.leader is None else record.leader,
@@ -285,6 +294,8 @@ class _TopicDelta:
             directories=_next_directories(old, record),
             adding_replicas=old.adding_replicas if adding is None else adding,
             removing_replicas=old.removing_replicas if removing is None else removing,
+            elr=old.elr if record.elr is None else record.elr,
+            last_known_leader=old.last_known_leader if last_known is None else last_known,
             leader_epoch=LeaderEpoch(old.leader_epoch + epoch_bump),
             partition_epoch=PartitionEpoch(old.partition_epoch + 1),
         )

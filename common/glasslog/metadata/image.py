@@ -19,6 +19,7 @@ from glasslog.common.ids import (
     ProducerId,
     TopicId,
 )
+from glasslog.metadata.features import FEATURES
 from glasslog.metadata.records import UNASSIGNED_DIRECTORY, Endpoint, ResourceType
 
 
@@ -62,6 +63,9 @@ class PartitionImage:
 
     While it is being moved ``replicas`` are both: those it comes from (all but ``adding_replicas``) and those
     it goes to (all but ``removing_replicas``). One of an earlier, replaced move may be in both.
+
+    ``elr`` are replicas outside the ISR that have every committed record all the same: the high watermark
+    stands still while there are any. ``last_known_leader`` led before nobody did (KIP-966).
     """
 
     topic_id: TopicId
@@ -75,6 +79,8 @@ class PartitionImage:
     directories: tuple[bytes, ...] = ()
     adding_replicas: tuple[NodeId, ...] = ()
     removing_replicas: tuple[NodeId, ...] = ()
+    elr: tuple[NodeId, ...] = ()
+    last_known_leader: NodeId = NO_NODE
 
     @property
     def has_leader(self) -> bool:
@@ -132,6 +138,7 @@ class MetadataImage:
     topic_ids: Mapping[str, TopicId] = field(default_factory=dict)
     configs: Mapping[tuple[ResourceType, str], Mapping[str, str]] = field(default_factory=dict)
     next_producer_id: ProducerId = _FIRST_PRODUCER_ID
+    features: Mapping[str, int] = field(default_factory=dict)
 
     def topic(self, name: str) -> TopicImage | None:
         topic_id = self.topic_ids.get(name)
@@ -150,6 +157,11 @@ class MetadataImage:
     def broker_config(self, broker_id: NodeId | None) -> Mapping[str, str]:
         """The settings made on one broker while it runs; ``None``: on every broker."""
         return self.configs.get((ResourceType.BROKER, "" if broker_id is None else str(broker_id)), _NOTHING)
+
+    def feature_level(self, name: str) -> int:
+        """Of a feature of ``features.FEATURES``: as it was set, or else as a new cluster has it."""
+        level = self.features.get(name)
+        return FEATURES[name].default if level is None else level
 
     def broker_epoch(self, broker_id: NodeId) -> BrokerEpoch | None:
         broker = self.brokers.get(broker_id)

@@ -15,6 +15,7 @@ from glasslog.metadata.image import EMPTY_IMAGE, BrokerImage, MetadataImage, Par
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
     ConfigChange,
+    FeatureLevel,
     MetadataRecord,
     PartitionCreated,
     ProducerIdsAllocated,
@@ -29,6 +30,8 @@ BATCH_RECORDS = 500
 
 def image_records(image: MetadataImage) -> Iterator[MetadataRecord]:
     """Records that make ``image`` out of nothing, in an order that may be replayed."""
+    for name, level in image.features.items():
+        yield FeatureLevel(name=name, level=level)
     for broker in image.brokers.values():
         yield from _broker_records(broker)
     for topic in image.topics.values():
@@ -91,4 +94,6 @@ def _partition_record(partition: PartitionImage) -> PartitionCreated:
         directories=partition.directories,
         adding_replicas=partition.adding_replicas,
         removing_replicas=partition.removing_replicas,
+        elr=partition.elr,
+        last_known_leader=partition.last_known_leader,
     )

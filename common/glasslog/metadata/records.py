@@ -7,7 +7,15 @@ Source: Kafka's ``metadata/src/main/resources/common/metadata/*.json`` (KIP-631)
 from dataclasses import dataclass
 from enum import IntEnum
 
-from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId
+from glasslog.common.ids import (
+    NO_NODE,
+    BrokerEpoch,
+    LeaderEpoch,
+    NodeId,
+    PartitionEpoch,
+    ProducerId,
+    TopicId,
+)
 
 UNASSIGNED_DIRECTORY = bytes(16)
 """In place of a directory's id: the broker has not said yet where its replica lies."""
@@ -94,6 +102,10 @@ class PartitionCreated:
     removing_replicas: tuple[NodeId, ...] = ()
     """Of ``replicas``, while the partition is being moved (KIP-455)."""
 
+    elr: tuple[NodeId, ...] = ()
+    last_known_leader: NodeId = NO_NODE
+    """Who led before nobody did, while nobody does (KIP-966)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionChange:
@@ -110,6 +122,8 @@ class PartitionChange:
     directories: tuple[bytes, ...] | None = None
     adding_replicas: tuple[NodeId, ...] | None = None
     removing_replicas: tuple[NodeId, ...] | None = None
+    elr: tuple[NodeId, ...] | None = None
+    last_known_leader: NodeId | None = None
 
 
 class ResourceType(IntEnum):
@@ -139,6 +153,14 @@ class ProducerIdsAllocated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureLevel:
+    """From here on the cluster behaves by ``level`` of a feature (KIP-584)."""
+
+    name: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoOp:
     """Says nothing: only moves the log on (KIP-835)."""
 
@@ -153,5 +175,6 @@ MetadataRecord = (
     | PartitionChange
     | ConfigChange
     | ProducerIdsAllocated
+    | FeatureLevel
     | NoOp
 )

@@ -8,11 +8,20 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from glasslog.common.errors import InvariantViolation
-from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, ProducerId, TopicId
+from glasslog.common.ids import (
+    NO_NODE,
+    BrokerEpoch,
+    LeaderEpoch,
+    NodeId,
+    PartitionEpoch,
+    ProducerId,
+    TopicId,
+)
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
     ConfigChange,
     Endpoint,
+    FeatureLevel,
     MetadataRecord,
     NoOp,
     PartitionChange,
@@ -89,6 +98,10 @@ def _to_wire(record: MetadataRecord) -> pb.MetadataRecord:
                     next_producer_id=record.next_producer_id,
                 )
             )
+        case FeatureLevel():
+            return pb.MetadataRecord(
+                feature_level=pb.FeatureLevelRecord(name=record.name, level=record.level)
+            )
         case NoOp():
             return pb.MetadataRecord(no_op=pb.NoOpRecord())
         case _:
@@ -119,6 +132,8 @@ def _partition_to_wire(record: PartitionCreated) -> pb.PartitionRecord:
         directories=record.directories,
         adding_replicas=record.adding_replicas,
         removing_replicas=record.removing_replicas,
+        elr=record.elr,
+        last_known_leader=None if record.last_known_leader == NO_NODE else record.last_known_leader,
     )
 
 
@@ -132,6 +147,8 @@ def _change_to_wire(record: PartitionChange) -> pb.PartitionChangeRecord:
         directories=_directories_to_wire(record.directories),
         adding_replicas=_nodes_to_wire(record.adding_replicas),
         removing_replicas=_nodes_to_wire(record.removing_replicas),
+        elr=_nodes_to_wire(record.elr),
+        last_known_leader=record.last_known_leader,
     )
 
 
@@ -180,6 +197,8 @@ def _from_wire(message: pb.MetadataRecord) -> MetadataRecord:
                 broker_epoch=BrokerEpoch(ids.broker_epoch),
                 next_producer_id=ProducerId(ids.next_producer_id),
             )
+        case "feature_level":
+            return FeatureLevel(name=message.feature_level.name, level=message.feature_level.level)
         case "no_op":
             return NoOp()
         case None:
@@ -228,6 +247,10 @@ def _partition_from_wire(message: pb.PartitionRecord) -> PartitionCreated:
         directories=tuple(message.directories),
         adding_replicas=_nodes(message.adding_replicas),
         removing_replicas=_nodes(message.removing_replicas),
+        elr=_nodes(message.elr),
+        last_known_leader=NodeId(message.last_known_leader)
+        if message.HasField("last_known_leader")
+        else NO_NODE,
     )
 
 
@@ -244,6 +267,10 @@ def _change_from_wire(message: pb.PartitionChangeRecord) -> PartitionChange:
         else None,
         removing_replicas=(
             _nodes(message.removing_replicas.values) if message.HasField("removing_replicas") else None
+        ),
+        elr=_nodes(message.elr.values) if message.HasField("elr") else None,
+        last_known_leader=(
+            NodeId(message.last_known_leader) if message.HasField("last_known_leader") else None
         ),
     )
 

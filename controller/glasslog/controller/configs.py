@@ -22,7 +22,7 @@ from glasslog.controller.admin_requests import (
     ResourceEdits,
 )
 from glasslog.controller.decision import Context, Decision
-from glasslog.controller.elections import UNCLEAN_KEY, elect_leaderless
+from glasslog.controller.elections import MIN_ISR_KEY, UNCLEAN_KEY, adjusted
 from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.records import ConfigChange, MetadataRecord, ResourceType
@@ -150,18 +150,17 @@ def _check(kind: ResourceType, name: str, settings: Mapping[str, str]) -> None:
 
 
 def _with_elections(context: Context, changes: list[ConfigChange]) -> tuple[MetadataRecord, ...]:
-    """The changes, and leaders for partitions that may have one now that they may lose records for it."""
-    concerned = [change for change in changes if change.key == UNCLEAN_KEY]
+    """The changes, with leaders for partitions that may now lose records for one, and without needless ELRs.
+
+    The ELRs must go with the setting: a leader goes by a smaller ``min.insync.replicas`` as soon as it
+    knows it, and then commits what only its ISR has.
+    """
+    concerned = [change for change in changes if change.key in (UNCLEAN_KEY, MIN_ISR_KEY)]
     if not concerned:
         return tuple(changes)
     is_for_all = any(change.resource_type is ResourceType.BROKER for change in concerned)
     topics = None if is_for_all else frozenset(change.resource_name for change in concerned)
-    elected = elect_leaderless(
-        _image_after(context, changes),
-        topics,
-        unclean_by_default=context.settings.unclean_leader_election_enable,
-    )
-    return (*changes, *elected)
+    return (*changes, *adjusted(_image_after(context, changes), context.settings, topics))
 
 
 def _image_after(context: Context, changes: Iterable[ConfigChange]) -> MetadataImage:

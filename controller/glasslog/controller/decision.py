@@ -23,6 +23,7 @@ class ControllerSettings:
     num_partitions: int = 1
     default_replication_factor: int = 1
     unclean_leader_election_enable: bool = False
+    min_insync_replicas: int = 1
     max_partitions_per_request: int = 10_000
     broker_session_timeout_ms: int = 9000
     broker_failure_grace_ms: int = 150

@@ -8,8 +8,15 @@ the rest.  Refuses to know how a broker chooses a directory.  Source: KIP-858.
 from dataclasses import replace
 
 from glasslog.common.errors import ErrorCode
+from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.controller.decision import Context, Decision
-from glasslog.controller.elections import changed, is_online, may_elect_unclean, without_directories
+from glasslog.controller.elections import (
+    difference,
+    is_online,
+    settled,
+    terms_of,
+    without_directories,
+)
 from glasslog.controller.requests import (
     AssignmentOutcome,
     AssignReplicasToDirsRequest,
@@ -34,12 +41,7 @@ def directories_failed(
     registration = BrokerRegistrationChange(
         broker_id=broker.broker_id, broker_epoch=broker.broker_epoch, log_dir_ids=left
     )
-    elected = without_directories(
-        context.image,
-        broker.broker_id,
-        gone,
-        unclean_by_default=context.settings.unclean_leader_election_enable,
-    )
+    elected = without_directories(context.image, context.settings, broker.broker_id, gone)
     return (*elected, registration)
 
 
@@ -96,26 +98,31 @@ def _replaced(
 ) -> tuple[ErrorCode, PartitionChange | None]:
     """The directory that held the replica is gone, so this is a new one that holds nothing.
 
-    It is no member of the ISR any more. Where it is the last one, what was acknowledged is in the lost
-    directory alone: the replica stays offline until that comes back, unless the topic elects uncleanly.
+    It is no member of the ISR or the ELR any more. Where it is the last one, what was acknowledged is in the
+    lost directory alone: the replica stays offline until that comes back, unless the topic elects uncleanly.
     """
-    image, moved = context.image, _moved(partition, directories)
-    others = tuple(member for member in partition.isr if member != broker.broker_id)
-    if others == partition.isr:
+    image, moved, node = context.image, _moved(partition, directories), broker.broker_id
+    if node not in (*partition.isr, *partition.elr, partition.last_known_leader):
         return ErrorCode.NONE, moved
-    unclean = may_elect_unclean(image, partition, context.settings.unclean_leader_election_enable)
-    if not others and not unclean:
+    others = tuple(member for member in partition.isr if member != node)
+    is_last = not others and not any(member != node for member in partition.elr)
+    terms = terms_of(image, context.settings, partition.topic)
+    if is_last and not terms.unclean:
         return ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE, None
-    change = changed(
-        replace(partition, directories=directories),
+    after = settled(
+        replace(partition, directories=directories, last_known_leader=_other(partition, node)),
         isr=others,
         is_active=lambda member: _is_online_after(image, partition, broker, member),
-        unclean=unclean,
+        terms=terms,
+        lost=frozenset((node,)),
     )
-    if change is None:
-        return ErrorCode.NONE, moved
-    ends_move = change.directories is not None
-    return ErrorCode.NONE, change if ends_move else replace(change, directories=directories)
+    after = replace(after, last_known_leader=_other(after, node))
+    return ErrorCode.NONE, difference(partition, after)
+
+
+def _other(partition: PartitionImage, node: NodeId) -> NodeId:
+    """The last known leader, if that is not ``node``."""
+    return NO_NODE if partition.last_known_leader == node else partition.last_known_leader
 
 
 def _is_online_after(

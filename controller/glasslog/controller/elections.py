@@ -1,66 +1,130 @@
 """Who leads a partition, and what a broker's leaving or return does to the partitions it holds.
 
 Pure functions from an image to ``PartitionChange`` records; this module refuses to know why a broker leaves
-or returns. Source: Kafka's ``PartitionChangeBuilder``, without eligible leader replicas.
+or returns.
+
+Theory of operation. A replica may be elected when it has every committed record: the members of the ISR do.
+Nothing is committed while the ISR is smaller than ``min.insync.replicas``, so whoever leaves it then, or is
+the last to leave it, still has everything: it becomes an eligible leader replica (ELR), and may lead when the
+ISR is empty. It stays one until the ISR is large enough again, or until its broker's stop was unclean, which
+may have cost it records that were not synced yet. When nobody is left who surely has everything, the leader
+of the time before leads again as soon as it is back: it is the likeliest to have most.
+Where the feature ``eligible.leader.replicas.version`` is at 0, the last members of the ISR stay in it instead
+and lead when they are back, whatever they lost.
+Source: KIP-966, Kafka's ``PartitionChangeBuilder`` with the last known leader in balanced recovery.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from glasslog.common.ids import NO_NODE, NodeId
+from glasslog.controller.decision import ControllerSettings
+from glasslog.metadata.features import ELIGIBLE_LEADER_REPLICAS
 from glasslog.metadata.image import MetadataImage, PartitionImage
 from glasslog.metadata.records import PartitionChange
 
 UNCLEAN_KEY = "unclean.leader.election.enable"
 """The setting, by the same name on topics and brokers, that rather loses records than waits."""
 
+MIN_ISR_KEY = "min.insync.replicas"
+"""The setting, by the same name on topics and brokers, below which nothing is committed."""
+
 T = TypeVar("T")
 
 IsActive = Callable[[NodeId], bool]
 
+_NOBODY: frozenset[NodeId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a partition's elections go by; ``unclean``: it would rather lose records than wait."""
+
+    unclean: bool
+    min_insync_replicas: int
+    keeps_elr: bool
+
+    def least_for(self, partition: PartitionImage) -> int:
+        """The smallest ISR with which something is committed."""
+        return min(self.min_insync_replicas, len(partition.replicas))
+
+
+def terms_of(image: MetadataImage, settings: ControllerSettings, topic: str) -> Terms:
+    """By the topic's settings, or else what is set on every broker, or else the node's."""
+    return Terms(
+        unclean=may_elect_unclean(image, settings, topic),
+        min_insync_replicas=int(_setting(image, topic, MIN_ISR_KEY) or settings.min_insync_replicas),
+        keeps_elr=image.feature_level(ELIGIBLE_LEADER_REPLICAS) >= 1,
+    )
+
+
+def may_elect_unclean(image: MetadataImage, settings: ControllerSettings, topic: str) -> bool:
+    """Whether the topic bears the loss of records; see ``terms_of``."""
+    text = _setting(image, topic, UNCLEAN_KEY)
+    return settings.unclean_leader_election_enable if text is None else text.strip().lower() == "true"
+
+
+def _setting(image: MetadataImage, topic: str, key: str) -> str | None:
+    own = image.topic_config(topic).get(key)
+    return image.broker_config(None).get(key) if own is None else own
+
+
+# --- brokers leave and return ---
+
 
 def without_brokers(
-    image: MetadataImage, gone: frozenset[NodeId], *, unclean_by_default: bool
+    image: MetadataImage,
+    settings: ControllerSettings,
+    gone: frozenset[NodeId],
+    *,
+    lost: frozenset[NodeId] = _NOBODY,
 ) -> tuple[PartitionChange, ...]:
-    """Take ``gone`` out of every ISR and leadership. Visits all partitions: linear in their number."""
+    """Take ``gone`` out of every ISR and leadership; those ``lost``, who may lack records, also of every ELR.
+
+    Visits all partitions: linear in their number.
+    """
 
     def concerned(partition: PartitionImage) -> bool:
-        return partition.leader in gone or any(member in gone for member in partition.isr)
+        return (
+            partition.leader in gone
+            or any(member in gone for member in partition.isr)
+            or any(member in lost for member in partition.elr)
+        )
 
     return _elections(
-        image,
-        concerned,
-        is_gone=lambda partition, broker_id: broker_id in gone,
-        unclean_by_default=unclean_by_default,
+        image, settings, concerned, is_gone=lambda partition, broker_id: broker_id in gone, lost=lost
     )
 
 
 def without_directories(
-    image: MetadataImage, broker_id: NodeId, gone: frozenset[bytes], *, unclean_by_default: bool
+    image: MetadataImage, settings: ControllerSettings, broker_id: NodeId, gone: frozenset[bytes]
 ) -> tuple[PartitionChange, ...]:
-    """Take a broker out of the ISRs and leaderships of what it held in the directories ``gone``.
+    """Take a broker out of the ISRs, ELRs and leaderships of what it held in the directories ``gone``.
 
     Linear in the number of all partitions.
     """
 
     def concerned(partition: PartitionImage) -> bool:
-        return broker_id in partition.isr and partition.directory_of(broker_id) in gone
+        is_held = broker_id in partition.isr or broker_id in partition.elr
+        return is_held and partition.directory_of(broker_id) in gone
 
     return _elections(
         image,
+        settings,
         concerned,
         is_gone=lambda partition, member: member == broker_id,
-        unclean_by_default=unclean_by_default,
+        lost=frozenset((broker_id,)),
     )
 
 
 def _elections(
     image: MetadataImage,
+    settings: ControllerSettings,
     concerned: Callable[[PartitionImage], bool],
     *,
     is_gone: Callable[[PartitionImage, NodeId], bool],
-    unclean_by_default: bool,
+    lost: frozenset[NodeId] = _NOBODY,
 ) -> tuple[PartitionChange, ...]:
     found = []
     for partition in filter(concerned, _partitions(image)):
@@ -72,7 +136,8 @@ def _elections(
             partition,
             isr=tuple(member for member in partition.isr if not is_gone(partition, member)),
             is_active=is_active,
-            unclean=may_elect_unclean(image, partition, unclean_by_default),
+            terms=terms_of(image, settings, partition.topic),
+            lost=lost,
         )
         if change is not None:
             found.append(change)
@@ -80,7 +145,7 @@ def _elections(
 
 
 def with_broker(
-    image: MetadataImage, back: NodeId, *, unclean_by_default: bool
+    image: MetadataImage, settings: ControllerSettings, back: NodeId
 ) -> tuple[PartitionChange, ...]:
     """Elect where nobody leads and ``back``, about to be unfenced, can. Linear in the partitions' number."""
     found = []
@@ -93,64 +158,135 @@ def with_broker(
                 return _has_its_directory(image, partition, broker_id)
             return is_online(image, partition, broker_id)
 
-        change = changed(
-            partition,
-            isr=partition.isr,
-            is_active=is_active,
-            unclean=may_elect_unclean(image, partition, unclean_by_default),
-        )
+        terms = terms_of(image, settings, partition.topic)
+        change = changed(partition, isr=partition.isr, is_active=is_active, terms=terms)
         if change is not None:
             found.append(change)
     return tuple(found)
 
 
-def elect_leaderless(
-    image: MetadataImage, topics: frozenset[str] | None, *, unclean_by_default: bool
+def adjusted(
+    image: MetadataImage, settings: ControllerSettings, topics: frozenset[str] | None
 ) -> tuple[PartitionChange, ...]:
-    """Elect where nobody leads and somebody can, in ``topics`` or, with ``None``, everywhere.
+    """What changed terms change at once, in ``topics`` or, with ``None``, everywhere.
 
-    Linear in the partitions' number.
+    Where nobody leads somebody may now, and an ISR that is large enough now leaves no ELR. Linear in the
+    partitions' number.
     """
     found = []
     for partition in _partitions(image):
-        if partition.has_leader or (topics is not None and partition.topic not in topics):
+        if topics is not None and partition.topic not in topics:
+            continue
+        if partition.has_leader and not partition.elr:
             continue
 
         def is_active(broker_id: NodeId, partition: PartitionImage = partition) -> bool:
             return is_online(image, partition, broker_id)
 
-        unclean = may_elect_unclean(image, partition, unclean_by_default)
-        change = changed(partition, isr=partition.isr, is_active=is_active, unclean=unclean)
+        terms = terms_of(image, settings, partition.topic)
+        change = changed(partition, isr=partition.isr, is_active=is_active, terms=terms)
         if change is not None:
             found.append(change)
     return tuple(found)
 
 
+# --- one partition ---
+
+
 def changed(
-    partition: PartitionImage, *, isr: tuple[NodeId, ...], is_active: IsActive, unclean: bool
+    partition: PartitionImage,
+    *,
+    isr: tuple[NodeId, ...],
+    is_active: IsActive,
+    terms: Terms,
+    lost: frozenset[NodeId] = _NOBODY,
 ) -> PartitionChange | None:
-    """The change that brings the partition to ``isr`` and to a leader that fits; ``None`` if it is there.
+    """The change that ``settled`` makes; ``None`` if the partition is settled already."""
+    return difference(partition, settled(partition, isr=isr, is_active=is_active, terms=terms, lost=lost))
 
-    The last ISR stays when ``isr`` is empty: its members have every acknowledged record, whoever else leads
-    may lose some. A leader that may go on goes on; otherwise the first active ISR member in the order of
-    the assignment leads; either with the active members only. Otherwise, if ``unclean``, the first active
-    replica leads, alone in the ISR; otherwise nobody.
+
+def settled(
+    partition: PartitionImage,
+    *,
+    isr: tuple[NodeId, ...],
+    is_active: IsActive,
+    terms: Terms,
+    lost: frozenset[NodeId] = _NOBODY,
+) -> PartitionImage:
+    """With ``isr``, the ELR and the leader that fit it, and its move ended if that is done.
+
+    A leader that may go on goes on; otherwise the first active ISR member in the order of the assignment
+    leads; either with the active members only.  Otherwise the first active one of the ELR, alone in the ISR;
+    otherwise the last known leader; otherwise, if the terms say so, the first active replica; otherwise
+    nobody.
     """
-    after = elected(replace(partition, isr=isr or partition.isr), is_active=is_active, unclean=unclean)
-    return difference(partition, finished(after, is_active=is_active))
+    after = eligible(partition, isr=isr, is_active=is_active, terms=terms, lost=lost)
+    return finished(elected(after, is_active=is_active, terms=terms), is_active=is_active)
 
 
-def elected(partition: PartitionImage, *, is_active: IsActive, unclean: bool) -> PartitionImage:
-    """With a leader that fits its ISR, as ``changed`` says; epochs are left alone."""
+def eligible(
+    partition: PartitionImage,
+    *,
+    isr: tuple[NodeId, ...],
+    is_active: IsActive,
+    terms: Terms,
+    lost: frozenset[NodeId] = _NOBODY,
+) -> PartitionImage:
+    """With ``isr`` and the ELR that goes with it, without those ``lost``; the leader is left alone.
+
+    Without ELR the last ISR stays when ``isr`` is empty: its members have every acknowledged record.
+    """
+    if not terms.keeps_elr:
+        known = () if partition.last_known_leader == NO_NODE else (partition.last_known_leader,)
+        return replace(partition, isr=isr or partition.isr or partition.elr or known, elr=())
+    had = (*partition.isr, *partition.elr)
+    if not partition.has_leader and partition.last_known_leader == NO_NODE:
+        # It lost its leader when there was no ELR: one of those who had everything is as good.
+        partition = replace(partition, last_known_leader=had[0] if had else NO_NODE)
+    isr = tuple(filter(is_active, isr))
+    if len(isr) >= terms.least_for(partition):
+        return replace(partition, isr=isr, elr=())
+    elr = (node for node in partition.replicas if node in had and node not in isr and node not in lost)
+    return replace(partition, isr=isr, elr=tuple(elr))
+
+
+def elected(partition: PartitionImage, *, is_active: IsActive, terms: Terms) -> PartitionImage:
+    """With a leader that fits its ISR and ELR, as ``settled`` says; epochs are left alone."""
     leader = _elect(partition, partition.isr, is_active)
     if leader != NO_NODE:
         # Members that died together with the last leader are kept while nobody leads, and no longer.
-        return replace(partition, leader=leader, isr=tuple(filter(is_active, partition.isr)))
-    if unclean:
-        # A replica that is just being added may be empty: it is the last choice.
-        choices = (*partition.original_replicas, *partition.adding_replicas)
-        leader = next(filter(is_active, choices), NO_NODE)
-    return replace(partition, leader=leader, isr=partition.isr if leader == NO_NODE else (leader,))
+        isr = tuple(filter(is_active, partition.isr))
+        return replace(partition, leader=leader, isr=isr, last_known_leader=NO_NODE)
+    leader = NO_NODE if partition.isr else _elect(partition, partition.elr, is_active)
+    if leader != NO_NODE:
+        # Where one is enough, it commits alone from now on.
+        is_enough = terms.least_for(partition) <= 1
+        elr = () if is_enough else tuple(node for node in partition.elr if node != leader)
+        return replace(partition, leader=leader, isr=(leader,), elr=elr, last_known_leader=NO_NODE)
+    leader = _last_choice(partition, is_active, terms)
+    if leader != NO_NODE:
+        return replace(partition, leader=leader, isr=(leader,), elr=(), last_known_leader=NO_NODE)
+    return replace(partition, leader=NO_NODE, last_known_leader=_led_last(partition, terms))
+
+
+def _last_choice(partition: PartitionImage, is_active: IsActive, terms: Terms) -> NodeId:
+    """Who leads although it may lack acknowledged records."""
+    last = partition.last_known_leader
+    is_wanted = terms.keeps_elr and not partition.isr and not partition.elr
+    if is_wanted and last in partition.replicas and is_active(last):
+        return last
+    if not terms.unclean:
+        return NO_NODE
+    # A replica that is just being added may be empty: it is the last choice of all.
+    choices = (*partition.original_replicas, *partition.adding_replicas)
+    return next(filter(is_active, choices), NO_NODE)
+
+
+def _led_last(partition: PartitionImage, terms: Terms) -> NodeId:
+    """Whom to remember, now that nobody leads."""
+    if not terms.keeps_elr:
+        return NO_NODE
+    return partition.leader if partition.leader in partition.replicas else partition.last_known_leader
 
 
 def finished(partition: PartitionImage, *, is_active: IsActive) -> PartitionImage:
@@ -163,14 +299,22 @@ def finished(partition: PartitionImage, *, is_active: IsActive) -> PartitionImag
         isr=tuple(member for member in partition.isr if member in targets),
         adding_replicas=(),
         removing_replicas=(),
+        elr=(),
     )
     return replace(after, leader=_elect(after, after.isr, is_active))
 
 
 def with_replicas(partition: PartitionImage, replicas: tuple[NodeId, ...]) -> PartitionImage:
-    """Assigned to ``replicas``; those that stay keep their directories."""
+    """Assigned to ``replicas``; those that stay keep their directories, and may be elected as before."""
     directories = tuple(map(partition.directory_of, replicas)) if partition.directories else ()
-    return replace(partition, replicas=replicas, directories=directories)
+    last = partition.last_known_leader
+    return replace(
+        partition,
+        replicas=replicas,
+        directories=directories,
+        elr=tuple(node for node in partition.elr if node in replicas),
+        last_known_leader=last if last in replicas else NO_NODE,
+    )
 
 
 def difference(before: PartitionImage, after: PartitionImage) -> PartitionChange | None:
@@ -179,6 +323,7 @@ def difference(before: PartitionImage, after: PartitionImage) -> PartitionChange
     When a replica goes the leader epoch goes up, also under the same leader: should that replica come back
     empty, nothing that the leader knew of its former log, and no fetch of that time, may count any more.
     """
+    last = after.last_known_leader
     is_left = any(replica not in after.replicas for replica in before.replicas)
     change = PartitionChange(
         topic_id=before.topic_id,
@@ -189,6 +334,8 @@ def difference(before: PartitionImage, after: PartitionImage) -> PartitionChange
         directories=_news(before.directories, after.directories),
         adding_replicas=_news(before.adding_replicas, after.adding_replicas),
         removing_replicas=_news(before.removing_replicas, after.removing_replicas),
+        elr=_news(before.elr, after.elr),
+        last_known_leader=None if before.last_known_leader == last else last,
     )
     nothing = PartitionChange(topic_id=before.topic_id, partition=before.partition)
     return None if change == nothing else change
@@ -207,14 +354,6 @@ def _elect(partition: PartitionImage, isr: tuple[NodeId, ...], is_active: IsActi
     if partition.leader in isr and is_active(partition.leader):
         return partition.leader
     return next((replica for replica in partition.replicas if replica in isr and is_active(replica)), NO_NODE)
-
-
-def may_elect_unclean(image: MetadataImage, partition: PartitionImage, default: bool) -> bool:
-    """Whether the topic, or else what is set on every broker, or else the node, bears the loss of records."""
-    text = image.topic_config(partition.topic).get(UNCLEAN_KEY)
-    if text is None:
-        text = image.broker_config(None).get(UNCLEAN_KEY)
-    return default if text is None else text.strip().lower() == "true"
 
 
 def is_online(image: MetadataImage, partition: PartitionImage, broker_id: NodeId) -> bool:

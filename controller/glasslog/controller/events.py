@@ -91,12 +91,12 @@ def _partition_line(before: PartitionImage | None, after: PartitionImage | None)
     if before.replicas != after.replicas or before.is_moving != after.is_moving:
         return _move_line(name, before, after)
     if before.leader_epoch == after.leader_epoch:
-        return f"{name}: ISR {_nodes(before.isr)} -> {_nodes(after.isr)}, leader {_node(after.leader)}"
-    unclean = after.has_leader and after.leader not in before.isr
+        return f"{name}: ISR {_nodes(before.isr)} -> {_in_sync(after)}, leader {_node(after.leader)}"
+    unclean = after.has_leader and after.leader not in (*before.isr, *before.elr)
     warning = "; UNCLEAN: acknowledged records may be lost" if unclean else ""
     return (
         f"{name}: leader {_node(before.leader)} -> {_node(after.leader)} "
-        f"(epoch {after.leader_epoch}), ISR {_nodes(after.isr)}{warning}"
+        f"(epoch {after.leader_epoch}), ISR {_in_sync(after)}{warning}"
     )
 
 
@@ -104,12 +104,17 @@ def _move_line(name: str, before: PartitionImage, after: PartitionImage) -> str:
     leader = f"leader {_node(after.leader)} (epoch {after.leader_epoch})"
     if after.is_moving:
         moved = f"{_nodes(after.original_replicas)} -> {_nodes(after.target_replicas)}"
-        return f"{name}: moving {moved}, ISR {_nodes(after.isr)}, {leader}"
-    return f"{name}: now on {_nodes(after.replicas)}, ISR {_nodes(after.isr)}, {leader}"
+        return f"{name}: moving {moved}, ISR {_in_sync(after)}, {leader}"
+    return f"{name}: now on {_nodes(after.replicas)}, ISR {_in_sync(after)}, {leader}"
 
 
 def _node(node_id: NodeId) -> str:
     return "none" if node_id == NO_NODE else str(node_id)
+
+
+def _in_sync(partition: PartitionImage) -> str:
+    elr = f", ELR {_nodes(partition.elr)}" if partition.elr else ""
+    return f"{_nodes(partition.isr)}{elr}"
 
 
 def _nodes(node_ids: Sequence[NodeId]) -> str:

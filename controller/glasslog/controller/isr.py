@@ -6,12 +6,10 @@ ends here. Refuses to know when a leader should propose.
 Source: KIP-497, KIP-455 and KIP-903, Kafka's ``ReplicationControlManager.alterPartition``.
 """
 
-from dataclasses import replace
-
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId, PartitionEpoch
 from glasslog.controller.decision import Context, Decision
-from glasslog.controller.elections import difference, finished, is_online
+from glasslog.controller.elections import difference, eligible, finished, is_online, terms_of
 from glasslog.controller.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -35,7 +33,7 @@ def alter_partition(context: Context, request: AlterPartitionRequest) -> Decisio
             outcomes.append(_refused(proposal, ErrorCode.INVALID_REQUEST))
             continue
         seen.add(key)
-        outcome, record = _decide(context.image, request.broker_id, proposal)
+        outcome, record = _decide(context, request.broker_id, proposal)
         outcomes.append(outcome)
         if record is not None:
             records.append(record)
@@ -43,8 +41,9 @@ def alter_partition(context: Context, request: AlterPartitionRequest) -> Decisio
 
 
 def _decide(
-    image: MetadataImage, leader: NodeId, proposal: IsrProposal
+    context: Context, leader: NodeId, proposal: IsrProposal
 ) -> tuple[IsrOutcome, PartitionChange | None]:
+    image = context.image
     if proposal.topic_id not in image.topics:
         return _refused(proposal, ErrorCode.UNKNOWN_TOPIC_ID), None
     partition = image.partition_by_id(proposal.topic_id, proposal.partition)
@@ -56,17 +55,25 @@ def _decide(
     isr = tuple(replica for replica in partition.replicas if replica in proposal.new_isr)
     if _same_members(isr, partition.isr):
         # Asked again after the answer was lost: what it asked for is there, whatever led to it.
-        return _accepted(partition, partition.isr, partition.partition_epoch), None
+        return _accepted(partition, partition.partition_epoch), None
     error = _what_is_asked(image, partition, proposal)
     if error is not ErrorCode.NONE:
         return _refused(proposal, error), None
-    after = finished(
-        replace(partition, isr=isr), is_active=lambda member: is_online(image, partition, member)
-    )
+    after = _with_isr(context, partition, isr)
     record = difference(partition, after)
     if record is not None and record.leader is not None:
         return _refused(proposal, ErrorCode.NEW_LEADER_ELECTED), record
-    return _accepted(partition, after.isr, PartitionEpoch(partition.partition_epoch + 1)), record
+    return _accepted(after, PartitionEpoch(partition.partition_epoch + 1)), record
+
+
+def _with_isr(context: Context, partition: PartitionImage, isr: tuple[NodeId, ...]) -> PartitionImage:
+    image = context.image
+
+    def is_active(member: NodeId) -> bool:
+        return is_online(image, partition, member)
+
+    terms = terms_of(image, context.settings, partition.topic)
+    return finished(eligible(partition, isr=isr, is_active=is_active, terms=terms), is_active=is_active)
 
 
 def _who_asks(partition: PartitionImage, leader: NodeId, proposal: IsrProposal) -> ErrorCode:
@@ -112,15 +119,14 @@ def _same_members(one: tuple[NodeId, ...], other: tuple[NodeId, ...]) -> bool:
     return len(one) == len(other) and all(member in other for member in one)
 
 
-def _accepted(
-    partition: PartitionImage, isr: tuple[NodeId, ...], partition_epoch: PartitionEpoch
-) -> IsrOutcome:
+def _accepted(partition: PartitionImage, partition_epoch: PartitionEpoch) -> IsrOutcome:
     return IsrOutcome(
         topic_id=partition.topic_id,
         partition=partition.partition,
         leader=partition.leader,
         leader_epoch=partition.leader_epoch,
-        isr=isr,
+        isr=partition.isr,
+        elr=partition.elr,
         partition_epoch=partition_epoch,
     )
 

@@ -18,10 +18,10 @@ from glasslog.common.ids import NodeId
 from glasslog.controller.decision import Context, Decision
 from glasslog.controller.elections import (
     difference,
-    elected,
     finished,
     is_online,
-    may_elect_unclean,
+    settled,
+    terms_of,
     with_replicas,
 )
 from glasslog.controller.requests import (
@@ -95,7 +95,7 @@ def _begun(
     leaving = tuple(
         node
         for node in partition.replicas
-        if node not in target and (node in original or node in partition.isr)
+        if node not in target and (node in original or node in (*partition.isr, *partition.elr))
     )
     replicas = (*target, *leaving)
     moving = replace(
@@ -124,28 +124,18 @@ def _cancelled(context: Context, partition: PartitionImage) -> PartitionChange |
     if not partition.is_moving:
         raise GlasslogError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS, f"{name} is not being moved")
     original = partition.original_replicas
+    back = replace(with_replicas(partition, original), adding_replicas=(), removing_replicas=())
     isr = tuple(member for member in partition.isr if member in original)
-    unclean = may_elect_unclean(image, partition, context.settings.unclean_leader_election_enable)
-    if not isr and not unclean:
+    terms = terms_of(image, context.settings, partition.topic)
+    if not isr and not back.elr and not terms.unclean:
         raise GlasslogError(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             f"{name} can not go back to {[*original]}: none of them is in sync, only {[*partition.isr]}; "
             "to do it nevertheless, and lose records, set unclean.leader.election.enable on the topic",
         )
-    back = replace(
-        with_replicas(partition, original),
-        isr=isr or original[:1],
-        adding_replicas=(),
-        removing_replicas=(),
-    )
-    return difference(
-        partition,
-        elected(
-            back,
-            is_active=lambda member: is_online(image, back, member),
-            unclean=unclean and not isr,
-        ),
-    )
+    back = replace(back, isr=isr if isr or terms.keeps_elr else original[:1])
+    after = settled(back, isr=back.isr, is_active=lambda member: is_online(image, back, member), terms=terms)
+    return difference(partition, after)
 
 
 def _name(asked: Reassignment) -> str:

@@ -6,7 +6,7 @@ Decisions about registrations; what they do to partitions is ``elections``' busi
 """
 
 from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import BrokerEpoch
+from glasslog.common.ids import BrokerEpoch, NodeId
 from glasslog.controller.decision import Context, Decision
 from glasslog.controller.directories import DIRECTORY_ID_BYTES, directories_failed
 from glasslog.controller.elections import leads_anything, with_broker, without_brokers
@@ -32,7 +32,8 @@ from glasslog.metadata.records import (
 def register_broker(context: Context, request: RegisterBrokerRequest) -> Decision[RegisterBrokerResponse]:
     """A new incarnation, fenced; or the known one again, as it is.
 
-    The new one takes nothing over from the old: wherever others are in sync, it leaves the ISR.
+    The new one leaves every ISR. Where the old one did not stop cleanly it may have lost records that were
+    not synced, and leaves every ELR as well: it is elected only where nobody else could have more (KIP-966).
     """
     problem = _registration_problem(context, request)
     if problem is not None:
@@ -41,7 +42,10 @@ def register_broker(context: Context, request: RegisterBrokerRequest) -> Decisio
     if old is not None and old.incarnation_id == request.incarnation_id:
         return Decision(response=RegisterBrokerResponse(broker_epoch=old.broker_epoch))
     registered = _registered(context, request)
-    leaving = _leaving(context, old) if old is not None else ()
+    leaving: tuple[PartitionChange, ...] = ()
+    if old is not None:
+        was_clean = request.previous_broker_epoch == old.broker_epoch
+        leaving = _leaving(context, old, is_clean=was_clean)
     response = RegisterBrokerResponse(broker_epoch=registered.broker_epoch)
     return Decision(response=response, records=(registered, *leaving))
 
@@ -179,12 +183,10 @@ def _fencing(context: Context, *brokers: BrokerImage) -> tuple[MetadataRecord, .
     return (*_leaving(context, *brokers), *fenced)
 
 
-def _leaving(context: Context, *brokers: BrokerImage) -> tuple[PartitionChange, ...]:
-    return without_brokers(
-        context.image,
-        frozenset(broker.broker_id for broker in brokers),
-        unclean_by_default=context.settings.unclean_leader_election_enable,
-    )
+def _leaving(context: Context, *brokers: BrokerImage, is_clean: bool = True) -> tuple[PartitionChange, ...]:
+    gone = frozenset(broker.broker_id for broker in brokers)
+    lost = frozenset[NodeId]() if is_clean else gone
+    return without_brokers(context.image, context.settings, gone, lost=lost)
 
 
 def _returning(context: Context, broker: BrokerImage) -> tuple[MetadataRecord, ...]:
@@ -194,9 +196,5 @@ def _returning(context: Context, broker: BrokerImage) -> tuple[MetadataRecord, .
         fenced=False,
         in_controlled_shutdown=False,
     )
-    elected = with_broker(
-        context.image,
-        broker.broker_id,
-        unclean_by_default=context.settings.unclean_leader_election_enable,
-    )
+    elected = with_broker(context.image, context.settings, broker.broker_id)
     return (unfenced, *elected)

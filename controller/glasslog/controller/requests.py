@@ -144,6 +144,7 @@ class IsrOutcome:
     leader: NodeId = NO_NODE
     leader_epoch: LeaderEpoch = NO_LEADER_EPOCH
     isr: tuple[NodeId, ...] = ()
+    elr: tuple[NodeId, ...] = ()
     partition_epoch: PartitionEpoch = _NO_PARTITION_EPOCH
 
 

@@ -200,6 +200,7 @@ def controller_settings(config: NodeConfig) -> ControllerSettings:
         num_partitions=config.num_partitions,
         default_replication_factor=config.default_replication_factor,
         unclean_leader_election_enable=config.unclean_leader_election_enable,
+        min_insync_replicas=config.min_insync_replicas,
         broker_session_timeout_ms=config.broker_session_timeout_ms,
         broker_failure_grace_ms=config.broker_failure_grace_ms,
         auto_leader_rebalance_enable=config.auto_leader_rebalance_enable,

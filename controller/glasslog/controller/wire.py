@@ -198,6 +198,7 @@ def _outcome(item: IsrOutcome) -> pb.AlterPartitionResponse.Partition:
         leader=item.leader,
         leader_epoch=item.leader_epoch,
         isr=item.isr,
+        elr=item.elr,
         partition_epoch=item.partition_epoch,
     )
 

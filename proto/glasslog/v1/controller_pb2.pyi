@@ -251,6 +251,7 @@ class AlterPartitionResponse(_message.Message):
         LEADER_EPOCH_FIELD_NUMBER: _builtins.int
         ISR_FIELD_NUMBER: _builtins.int
         PARTITION_EPOCH_FIELD_NUMBER: _builtins.int
+        ELR_FIELD_NUMBER: _builtins.int
         topic_id: _builtins.bytes
         partition: _builtins.int
         error_code: _builtins.int
@@ -259,6 +260,10 @@ class AlterPartitionResponse(_message.Message):
         partition_epoch: _builtins.int
         @_builtins.property
         def isr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+        @_builtins.property
+        def elr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+            """while there are any, nothing is committed (KIP-966)"""
+
         def __init__(
             self,
             *,
@@ -269,10 +274,11 @@ class AlterPartitionResponse(_message.Message):
             leader_epoch: _builtins.int = ...,
             isr: _abc.Iterable[_builtins.int] | None = ...,
             partition_epoch: _builtins.int = ...,
+            elr: _abc.Iterable[_builtins.int] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "isr", b"isr", "leader", b"leader", "leader_epoch", b"leader_epoch", "partition", b"partition", "partition_epoch", b"partition_epoch", "topic_id", b"topic_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["elr", b"elr", "error_code", b"error_code", "isr", b"isr", "leader", b"leader", "leader_epoch", b"leader_epoch", "partition", b"partition", "partition_epoch", b"partition_epoch", "topic_id", b"topic_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -48,7 +48,8 @@ class Invariants:
         self._images: dict[int, tuple[str, MetadataImage]] = {}
         self._partition_epochs: dict[tuple[PartitionKey, int], PartitionImage] = {}
         self._highest: dict[TopicPartition, int] = {}
-        self._committed: dict[PartitionKey, int] = {}
+        self._committed: dict[PartitionKey, dict[int, int]] = {}
+        """Up to where each leader epoch has committed."""
 
     def highest_of(self, partition: TopicPartition, *, beyond: int) -> int:
         """The highest high watermark that any leader had; looks again unless it is known to be greater.
@@ -192,8 +193,8 @@ class Invariants:
 
     def _check_placed(self, placed: PartitionImage, image: MetadataImage) -> None:
         what = f"{placed.topic}-{placed.partition} at metadata offset {image.offset}"
-        if not placed.isr or not set(placed.isr) <= set(placed.replicas):
-            raise Violated(f"{what}: ISR {placed.isr} of replicas {placed.replicas}")
+        if not {*placed.isr, *placed.elr} <= set(placed.replicas) or {*placed.isr} & {*placed.elr}:
+            raise Violated(f"{what}: ISR {placed.isr}, ELR {placed.elr} of replicas {placed.replicas}")
         if placed.leader != NO_NODE:
             for member in placed.isr:
                 if not image.brokers[member].active:
@@ -238,13 +239,15 @@ class Invariants:
                 f"{self._high_watermarks[key]} to {state.high_watermark} in epoch {state.leader_epoch}"
             )
         self._high_watermarks[key] = state.high_watermark
-        self._committed[partition.key] = max(self._committed.get(partition.key, 0), state.high_watermark)
+        self._committed.setdefault(partition.key, {})[int(state.leader_epoch)] = state.high_watermark
         self._note_highest(partition.name, state.high_watermark)
         self._check_in_sync(name, partition, state)
         self._check_epochs(name, partition, state)
 
     def _check_elected_leader(self, name: str, partition: Partition, state: LeaderState) -> None:
-        committed = self._committed.get(partition.key, 0)
+        """It has what was committed before. Who reads its election late is no leader any more by then."""
+        before = self._committed.get(partition.key, {})
+        committed = max((end for epoch, end in before.items() if epoch < state.leader_epoch), default=0)
         if state.epoch_start_offset < committed and not self._may_lose:
             raise Violated(
                 f"{name} leads {partition.name} in epoch {state.leader_epoch} with a log that ended at "

@@ -85,6 +85,7 @@ class Bench:
         number: int = 0,
         cluster_id: str = CLUSTER,
         log_dir_ids: tuple[bytes, ...] = (),
+        previous_broker_epoch: BrokerEpoch = NO_BROKER_EPOCH,
     ) -> RegisterBrokerResponse:
         self._incarnations += 1
         request = RegisterBrokerRequest(
@@ -94,6 +95,7 @@ class Bench:
             endpoints=ENDPOINTS,
             rack=rack,
             log_dir_ids=log_dir_ids,
+            previous_broker_epoch=previous_broker_epoch,
         )
         return self.ask(request, RegisterBrokerResponse)
 

@@ -114,15 +114,20 @@ def assert_sound(image: MetadataImage) -> None:
     for topic in image.topics.values():
         for partition in topic.partitions:
             where = f"{partition.topic}-{partition.partition}"
-            assert partition.isr, where
-            assert set(partition.isr) <= set(partition.replicas), where
+            assert {*partition.isr, *partition.elr} <= set(partition.replicas), where
+            assert not {*partition.isr} & {*partition.elr}, where
             members = [image.brokers[member] for member in partition.isr]
             if partition.has_leader:
                 assert partition.leader in partition.isr, where
                 assert image.brokers[partition.leader].active, where
                 assert all(member.active for member in members), where
             else:
-                assert not any(member.active for member in members), f"{where} could have a leader"
+                # Nobody who has everything may be there and not lead, and nobody is forgotten who led.
+                assert not members, where
+                could = (*partition.elr, *(() if partition.elr else (partition.last_known_leader,)))
+                assert could, where
+                assert NO_NODE not in could, where
+                assert not any(image.brokers[node].active for node in could), f"{where} could have a leader"
 
 
 ControllerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -107,7 +107,7 @@ def test_nobody_leads_from_a_failed_directory(bench: Bench) -> None:
     assign(bench, 1, D1, "alone")
     bench.heartbeat(1, offline_log_dirs=(D1,))
     state = bench.partition("alone")
-    assert (state.leader, state.isr) == (NO_NODE, (1,))
+    assert (state.leader, state.isr, state.elr, state.last_known_leader) == (NO_NODE, (), (), 1)
     bench.fence(1)
     bench.open_session(1)
     bench.heartbeat(1)
@@ -126,7 +126,7 @@ def test_the_last_replica_of_a_lost_directory_does_not_come_back_empty(bench: Be
     come_back(bench, 3, NEW)
     assert bench.partition("alone").leader == NO_NODE
     assert assign(bench, 3, NEW, "alone") is ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE
-    assert (bench.partition("alone").leader, bench.partition("alone").isr) == (NO_NODE, (3,))
+    assert (bench.partition("alone").leader, bench.partition("alone").directories) == (NO_NODE, (D1,))
     come_back(bench, 3, D1)
     assert bench.partition("alone").leader == 3
 

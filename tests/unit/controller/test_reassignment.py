@@ -386,8 +386,8 @@ class Moves(RuleBasedStateMachine):
     def sets_are_whole(self) -> None:
         state = self.bench.partition("t")
         assert len(set(state.replicas)) == len(state.replicas)
-        assert state.isr
-        for members in (state.isr, state.adding_replicas, state.removing_replicas):
+        assert state.isr or state.elr
+        for members in (state.isr, state.elr, state.adding_replicas, state.removing_replicas):
             assert set(members) <= set(state.replicas)
         assert state.original_replicas
         assert state.target_replicas
@@ -409,7 +409,7 @@ class Moves(RuleBasedStateMachine):
         """Without unclean elections what was acknowledged by a whole ISR is at every next leader."""
         before, now = self.before, self.bench.partition("t")
         if now.leader != before.leader and now.leader != NO_NODE:
-            assert now.leader in (*before.isr, *self.in_sync)
+            assert now.leader in (*before.isr, *before.elr, *self.in_sync)
         if any(node not in now.replicas for node in before.replicas):
             assert now.leader_epoch > before.leader_epoch
         self.before, self.in_sync = now, ()

@@ -83,7 +83,7 @@ def test_a_new_incarnation_of_the_only_isr_member_leads_again_in_a_new_term(benc
     bench.create_on("t", (1,))
     bench.lose_session(1)
     bench.register(1)
-    assert (bench.partition("t").leader, bench.partition("t").isr) == (NO_NODE, (1,))
+    assert (bench.partition("t").leader, bench.partition("t").last_known_leader) == (NO_NODE, 1)
     bench.open_session(1)
     bench.heartbeat(1)
     assert (bench.partition("t").leader, bench.partition("t").leader_epoch) == (1, 2)
@@ -206,7 +206,7 @@ def test_the_only_replica_takes_its_partition_offline_when_it_stops(bench: Bench
     bench.start(1)
     bench.create_on("t", (1,))
     bench.heartbeat(1, want_shut_down=True)
-    assert (bench.partition("t").leader, bench.partition("t").isr) == (NO_NODE, (1,))
+    assert (bench.partition("t").leader, bench.partition("t").elr) == (NO_NODE, (1,))
     assert bench.heartbeat(1, want_shut_down=True).should_shut_down
 
 

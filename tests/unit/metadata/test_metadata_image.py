@@ -20,6 +20,7 @@ from glasslog.metadata.records import (
     BrokerRegistrationChange,
     ConfigChange,
     Endpoint,
+    FeatureLevel,
     MetadataRecord,
     NoOp,
     PartitionChange,
@@ -205,6 +206,8 @@ records = st.one_of(
         partition_epoch=epochs.map(PartitionEpoch),
         adding_replicas=node_tuples,
         removing_replicas=node_tuples,
+        elr=node_tuples,
+        last_known_leader=nodes,
     ),
     st.builds(
         PartitionChange,
@@ -215,6 +218,8 @@ records = st.one_of(
         replicas=st.none() | node_tuples,
         adding_replicas=st.none() | node_tuples,
         removing_replicas=st.none() | node_tuples,
+        elr=st.none() | node_tuples,
+        last_known_leader=st.none() | nodes,
     ),
     st.builds(
         ConfigChange,
@@ -223,6 +228,7 @@ records = st.one_of(
         key=st.text(max_size=5),
         value=st.none() | st.text(max_size=5),
     ),
+    st.builds(FeatureLevel, name=st.text(max_size=5), level=st.integers(0, 99)),
     st.just(NoOp()),
 )
 

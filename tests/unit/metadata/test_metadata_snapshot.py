@@ -31,6 +31,7 @@ from glasslog.metadata.records import (
     BrokerRegistrationChange,
     ConfigChange,
     Endpoint,
+    FeatureLevel,
     MetadataRecord,
     PartitionChange,
     PartitionCreated,
@@ -90,6 +91,8 @@ def partition(topic: int, number: int) -> PartitionCreated:
         directories=(b"d" * 16, bytes(16)),
         adding_replicas=(NodeId(1),),
         removing_replicas=(NodeId(2),),
+        elr=(NodeId(1),),
+        last_known_leader=NodeId(1),
     )
 
 
@@ -115,6 +118,7 @@ FULL = replayed(
         ProducerIdsAllocated(
             broker_id=NodeId(1), broker_epoch=BrokerEpoch(10), next_producer_id=ProducerId(3000)
         ),
+        FeatureLevel(name="eligible.leader.replicas.version", level=1),
     ],
 )
 

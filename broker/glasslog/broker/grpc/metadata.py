@@ -163,6 +163,7 @@ def _partition_descriptions(topic: TopicImage) -> list[pb.DescribeTopicsResponse
             partition_epoch=partition.partition_epoch,
             replicas=partition.replicas,
             isr=partition.isr,
+            elr=partition.elr,
             adding_replicas=partition.adding_replicas,
             removing_replicas=partition.removing_replicas,
         )

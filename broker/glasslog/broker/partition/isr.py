@@ -73,6 +73,7 @@ class AlterPartitionOutcome:
     leader_epoch: LeaderEpoch
     isr: tuple[NodeId, ...]
     partition_epoch: PartitionEpoch
+    elr: tuple[NodeId, ...] = ()
 
 
 class AlterPartitionSender(Protocol):

@@ -2,8 +2,10 @@
 
 This module knows followers' offsets and the controller's word; it refuses to know logs, sockets and waiting
 requests.  The high watermark covers the *maximal* ISR, never goes back, and stands still while the committed
-ISR is below ``min.insync.replicas`` (KIP-966).  ISR changes take effect only when confirmed (KIP-497).
-Source: Kafka's ``Partition.scala``.
+ISR is below ``min.insync.replicas``, or while there are eligible leader replicas (KIP-966): those may be
+elected for having everything that is committed, and whether there are any is the controller's word, which
+may go by another ``min.insync.replicas`` for a moment.  ISR changes take effect only when confirmed
+(KIP-497).  Source: Kafka's ``Partition.scala``.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,6 +39,7 @@ class LeaderTerms:
     leader_epoch: LeaderEpoch
     partition_epoch: PartitionEpoch
     adding_replicas: tuple[NodeId, ...] = ()
+    elr: tuple[NodeId, ...] = ()
 
 
 class AfterOutcome(Enum):
@@ -84,6 +87,7 @@ class LeaderState:
         self.partition_epoch = terms.partition_epoch
         self.replicas = terms.replicas
         self._adding = terms.adding_replicas
+        self._elr = terms.elr
         self.epoch_start_offset = epoch_start_offset
         self.high_watermark = high_watermark
         self.min_insync_replicas = min_insync_replicas
@@ -125,7 +129,8 @@ class LeaderState:
 
     @property
     def is_under_min_isr(self) -> bool:
-        return len(self._isr.committed) < self.effective_min_isr
+        """Whether nothing can be committed now."""
+        return len(self._isr.committed) < self.effective_min_isr or bool(self._elr)
 
     @property
     def is_under_replicated(self) -> bool:
@@ -250,6 +255,7 @@ class LeaderState:
         if outcome.leader_epoch != self.leader_epoch or outcome.partition_epoch < self.partition_epoch:
             return AfterOutcome.WAIT_FOR_METADATA
         self.partition_epoch = outcome.partition_epoch
+        self._elr = outcome.elr
         self._set_isr(CommittedIsr(members=outcome.isr))
         return AfterOutcome.DONE
 
@@ -259,6 +265,7 @@ class LeaderState:
         replicas: Sequence[NodeId],
         isr: Sequence[NodeId],
         adding_replicas: Sequence[NodeId] = (),
+        elr: Sequence[NodeId] = (),
         partition_epoch: PartitionEpoch,
         now_ms: int,
     ) -> bool:
@@ -271,6 +278,7 @@ class LeaderState:
         self.partition_epoch = partition_epoch
         self.replicas = tuple(replicas)
         self._adding = tuple(adding_replicas)
+        self._elr = tuple(elr)
         self._set_isr(CommittedIsr(members=tuple(isr)))
         self._set_followers(now_ms)
         return True

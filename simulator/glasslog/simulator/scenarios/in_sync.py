@@ -1,4 +1,6 @@
-"""Who may be in sync: brokers without their data, and brokers on their way out. KIP-903, KIP-841."""
+"""Who may be in sync: brokers without their data, and brokers on their way out. KIP-903, KIP-841.
+
+And who may lead when nobody is: KIP-966."""
 
 from glasslog.broker.partition.isr import PendingExpand
 from glasslog.broker.partition.leader_state import LeaderState
@@ -84,5 +86,43 @@ FENCED_REPLICA = Scenario(
     description="A fenced follower, and then a stopping one, fetches on without getting into the ISR again.",
     origin="KIP-841",
     script=_fenced_replica,
+    settings={"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"},
+)
+
+
+async def _last_replica(stage: Stage) -> None:
+    """The ISR shrinks to its leader, which then loses what it had not synced and is the first one back."""
+    (partition,) = await stage.create_topic("kept", configs={"min.insync.replicas": "2"})
+    leader, *others = stage.replicas(partition)
+    async with stage.clients.producer("producer") as producer:
+        for _ in range(stage.random.randrange(1, 20)):
+            await producer.put(partition)
+        stage.expect(stage.leader(partition) == leader, f"{leader} leads")
+        for other in others:
+            stage.cut(other, leader, *stage.cluster.controller_names)
+        await stage.until(
+            lambda: stage.in_sync(partition) == [leader], "the leader is alone in sync", within_ms=30_000
+        )
+        await producer.send(partition)
+        await stage.wait(stage.random.uniform(10, 500))
+        await stage.kill(leader, power_loss="none")
+        await stage.wait(stage.random.uniform(10, 1_000))
+        stage.start(leader)
+        # It is back and active before anybody who has everything can be.
+        await stage.until(
+            lambda: stage.cluster.broker(leader).status().is_ready, f"{leader} is ready", within_ms=30_000
+        )
+        await stage.wait(stage.random.uniform(10, 500))
+        stage.heal()
+        await stage.until(lambda: stage.leader(partition) != "", "somebody leads", within_ms=30_000)
+        for _ in range(5):
+            await producer.send(partition)
+
+
+LAST_REPLICA = Scenario(
+    name="last-replica",
+    description="The ISR shrinks to one, which loses its unsynced tail and is back before the others.",
+    origin="KIP-966",
+    script=_last_replica,
     settings={"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"},
 )

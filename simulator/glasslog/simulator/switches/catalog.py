@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from glasslog.simulator.switches.consumers import UNNOTICED_TRUNCATION
-from glasslog.simulator.switches.in_sync import ANY_INCARNATION, ANYBODY_IN_SYNC
+from glasslog.simulator.switches.in_sync import ANY_INCARNATION, ANYBODY_IN_SYNC, LAST_STAYS
 from glasslog.simulator.switches.producers import FORGOTTEN_PRODUCERS
 from glasslog.simulator.switches.quorum import (
     LOG_BEFORE_SYNC,
@@ -23,6 +23,7 @@ SWITCHES: Mapping[str, Switch] = {
         UNNOTICED_TRUNCATION,
         ANY_INCARNATION,
         ANYBODY_IN_SYNC,
+        LAST_STAYS,
         NO_CHECK_QUORUM,
         NO_PRE_VOTE,
         VOTE_BEFORE_SYNC,

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from glasslog.broker.replicas import Replicas
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import BrokerEpoch, NodeId, TopicPartition
-from glasslog.controller import directories, isr
-from glasslog.controller.decision import Context
+from glasslog.controller import directories, elections, isr
+from glasslog.controller.decision import Context, ControllerSettings
+from glasslog.controller.elections import Terms
 from glasslog.controller.requests import DirectoryAssignment
 from glasslog.metadata.image import BrokerImage, MetadataImage, PartitionImage
 from glasslog.metadata.records import PartitionChange
@@ -69,5 +71,27 @@ ANYBODY_IN_SYNC = Switch(
     origin="KIP-841",
     bug=_anybody,
     scenario="fenced-replica",
+    seeds=3,
+)
+
+
+@contextmanager
+def _last_stays() -> Iterator[None]:
+    original = elections.terms_of
+
+    @instead_of(elections.terms_of)
+    def terms_of(image: MetadataImage, settings: ControllerSettings, topic: str) -> Terms:
+        return replace(original(image, settings, topic), keeps_elr=False)
+
+    with patched(elections, "terms_of", terms_of), patched(isr, "terms_of", terms_of):
+        yield
+
+
+LAST_STAYS = Switch(
+    name="last-in-sync-stays",
+    description="The last member of an ISR leads again when it is back, whatever it has lost meanwhile.",
+    origin="KIP-966",
+    bug=_last_stays,
+    scenario="last-replica",
     seeds=3,
 )

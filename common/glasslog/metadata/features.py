@@ -1,0 +1,38 @@
+"""What a whole cluster can switch between without a new version of it: features and their levels.
+
+This module knows which levels this version can do, and which one a new cluster has; it refuses to know what
+depends on a level.  Source: KIP-584, Kafka's ``Feature`` and ``MetadataVersion``, whose names and numbers
+are used where the meaning is the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+METADATA_VERSION = "metadata.version"
+KRAFT_VERSION = "kraft.version"
+ELIGIBLE_LEADER_REPLICAS = "eligible.leader.replicas.version"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """The levels of one feature, both inclusive. ``default`` holds until a level is set."""
+
+    doc: str
+    minimum: int
+    maximum: int
+    default: int
+
+
+FEATURES: Mapping[str, Feature] = {
+    METADATA_VERSION: Feature(
+        doc="which metadata records there are: those of Kafka 4.0", minimum=25, maximum=25, default=25
+    ),
+    ELIGIBLE_LEADER_REPLICAS: Feature(
+        doc="1: replicas that left the ISR while it was too small may still be elected (KIP-966); "
+        "0: only the last members of the ISR may",
+        minimum=0,
+        maximum=1,
+        default=1,
+    ),
+}
+"""By name."""
