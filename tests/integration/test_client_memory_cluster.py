@@ -211,6 +211,27 @@ def test_members_come_and_go_and_nothing_is_read_by_two(strategy: str) -> None:
     run_virtual(main, timeout_ms=300_000)
 
 
+def test_seeking_to_a_time() -> None:
+    """To the first record from then on; where there is none, behind the last."""
+
+    async def main() -> None:
+        async with MemoryCluster(seed=4) as cluster:
+            runtime = cluster.world.runtime("writer")
+            await create(runtime)
+            place = TopicPartition(TOPIC, 0)
+            async with Producer(BOOTSTRAP, runtime=runtime) as producer:
+                for number in range(10):
+                    await producer.send(TOPIC, b"%d" % number, partition=0, timestamp_ms=1_000 * number)
+            async with Consumer(bootstrap_servers=BOOTSTRAP, runtime=runtime) as consumer:
+                consumer.assign([place])
+                consumer.seek_to_timestamp({place: 6_500})
+                assert await consumer.position(place) == 7
+                consumer.seek_to_timestamp({place: 99_000})
+                assert await consumer.position(place) == 10
+
+    run_virtual(main, timeout_ms=300_000)
+
+
 def _coordinating_partition(cluster: MemoryCluster) -> int:
     topic = cluster.image.topic("__consumer_offsets")
     assert topic is not None

@@ -7,15 +7,18 @@ group protocol.
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, Unpack
 
 from glasslog.client.fetcher import Fetcher
+from glasslog.client.interceptors import ConsumerInterceptor, passed_through, tell_all
 from glasslog.client.membership import Membership
 from glasslog.client.offsets import OffsetLookup
 from glasslog.client.options import Bootstrap, ConsumerKeywords, consumer_options
+from glasslog.client.serializers import DeserializationError, deserializer_of
 from glasslog.client.session import Session
 from glasslog.client.subscription import (
     EARLIEST,
@@ -25,7 +28,7 @@ from glasslog.client.subscription import (
     Positioned,
     SubscriptionState,
 )
-from glasslog.client.types import ConsumerRecord, FetchedRecords, OffsetAndMetadata
+from glasslog.client.types import ConsumerRecord, Deserializer, FetchedRecords, OffsetAndMetadata
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.protocols import Runtime
@@ -73,6 +76,9 @@ class Consumer:
         bootstrap_servers: Bootstrap,
         group_id: str | None = None,
         listener: RebalanceListener | None = None,
+        key_deserializer: Deserializer | str | None = None,
+        value_deserializer: Deserializer | str | None = None,
+        interceptors: Sequence[ConsumerInterceptor] = (),
         runtime: Runtime | None = None,
         **options: Unpack[ConsumerKeywords],
     ) -> None:
@@ -89,6 +95,12 @@ class Consumer:
             Membership(self._session, self._options, self._fetcher.arrived.set) if group_id else None
         )
         self._listener = listener
+        self._key_deserializer = deserializer_of("key_deserializer", key_deserializer)
+        self._value_deserializer = deserializer_of("value_deserializer", value_deserializer)
+        self._is_raw = self._key_deserializer is None and self._value_deserializer is None
+        self._interceptors = tuple(interceptors)
+        self._pattern: re.Pattern[str] | None = None
+        self._commits: dict[asyncio.Task[None], None] = {}
         self._joining: asyncio.Task[None] | None = None
         self._may_read_on = False
         """While joining: what is held stays this member's until the group has decided (KIP-429)."""
@@ -130,17 +142,45 @@ class Consumer:
 
     # --- what to read -----------------------------------------------------------------------------------
 
-    def subscribe(self, topics: Iterable[str], listener: RebalanceListener | None = None) -> None:
-        """Take part in the group with these topics, in place of any before. Needs ``group_id``."""
+    def subscribe(
+        self, topics: Iterable[str] | re.Pattern[str], listener: RebalanceListener | None = None
+    ) -> None:
+        """Take part in the group with these topics, in place of any before. Needs ``group_id``.
+
+        With a compiled pattern: all topics whose whole name matches, but internal ones; those that come later
+        too, within ``metadata_max_age_ms``.
+        """
         if self._membership is None:
             raise GlasslogError(
                 ErrorCode.INVALID_GROUP_ID, "subscribing needs a group_id; without a group use assign"
             )
-        wanted = tuple(dict.fromkeys([topics] if isinstance(topics, str) else topics))
-        self._session.metadata.add_topics(wanted)
-        self._subscription.topics = wanted
         self._listener = listener or self._listener
-        self._membership.subscribe(self._subscription.topics)
+        if isinstance(topics, re.Pattern):
+            self._pattern = topics
+            self._session.metadata.follow_all_topics()
+            self._session.metadata.on_change(self._match_topics)
+            self._match_topics()
+            return
+        self._pattern = None
+        self._take_topics(tuple(dict.fromkeys([topics] if isinstance(topics, str) else topics)))
+
+    def _match_topics(self) -> None:
+        if self._pattern is None:
+            return
+        known = self._session.metadata.view.topics.values()
+        matching = [
+            topic.name
+            for topic in known
+            if topic.partitions and not topic.internal and self._pattern.fullmatch(topic.name)
+        ]
+        if tuple(sorted(matching)) != self._subscription.topics:
+            self._take_topics(tuple(sorted(matching)))
+
+    def _take_topics(self, topics: tuple[str, ...]) -> None:
+        assert self._membership is not None
+        self._session.metadata.add_topics(topics)
+        self._subscription.topics = topics
+        self._membership.subscribe(topics)
         self._fetcher.arrived.set()
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
@@ -158,6 +198,7 @@ class Consumer:
             await self._give_up(self.assignment, _position)
             await self._membership.leave("unsubscribed")
             self._membership.subscribe(())
+        self._pattern = None
         self._subscription.topics = ()
         self._take_over(())
 
@@ -196,7 +237,50 @@ class Consumer:
         for partition, run, epoch in await self.poll_batches(max_records, timeout_ms):
             topic, number = partition.topic, partition.partition
             records += [_make_record(ConsumerRecord, (topic, number, *record, epoch)) for record in run]
+        if not self._is_raw:
+            records = self._deserialized(records)
+        if self._interceptors and records:
+            records = passed_through([each.on_consume for each in self._interceptors], records)
         return records
+
+    def _deserialized(self, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
+        """Those before the first that can not be; that one and the rest count as not handed out."""
+        done: list[ConsumerRecord] = []
+        for index, record in enumerate(records):
+            try:
+                done.append(self._deserialize(record))
+            except DeserializationError:
+                self._give_back(records[index:])
+                if not done:
+                    raise
+                break
+        return done
+
+    def _deserialize(self, record: ConsumerRecord) -> ConsumerRecord:
+        try:
+            if self._key_deserializer is not None and record.key is not None:
+                record = record._replace(key=self._key_deserializer(record.key))
+            if self._value_deserializer is not None and record.value is not None:
+                record = record._replace(value=self._value_deserializer(record.value))
+        except Exception as error:
+            partition = TopicPartition(record.topic, record.partition)
+            raise DeserializationError(
+                f"the record at offset {record.offset} of {partition} can not be deserialized: "
+                f"{error or type(error).__name__}; seek to {record.offset + 1} to go on behind it",
+                partition=partition,
+                offset=record.offset,
+            ) from error
+        return record
+
+    def _give_back(self, records: Iterable[ConsumerRecord]) -> None:
+        first: dict[TopicPartition, ConsumerRecord] = {}
+        for record in records:
+            first.setdefault(TopicPartition(record.topic, record.partition), record)
+        for partition, record in first.items():
+            self._subscription.move_to(
+                partition, Positioned(offset=record.offset, leader_epoch=record.leader_epoch)
+            )
+        self._fetcher.wake()
 
     async def poll_batches(
         self, max_records: int | None = None, timeout_ms: int = 1_000
@@ -224,9 +308,15 @@ class Consumer:
         ):
             state = self._iterated = await self._next_state()
             self._since_check = 0
-        record, epoch = state.take_one()
+        taken, epoch = state.take_one()
         partition = state.partition
-        return _make_record(ConsumerRecord, (partition.topic, partition.partition, *record, epoch))
+        record = _make_record(ConsumerRecord, (partition.topic, partition.partition, *taken, epoch))
+        if not self._is_raw:
+            (record,) = self._deserialized([record])
+        if self._interceptors:
+            passed = passed_through([each.on_consume for each in self._interceptors], [record])
+            return passed[0] if passed else await self.__anext__()
+        return record
 
     async def _next_state(self) -> PartitionState:
         while True:
@@ -293,6 +383,14 @@ class Consumer:
         """Go on behind the last record there is now; without arguments in all assigned partitions."""
         self._seek_to(partitions, LATEST)
 
+    def seek_to_timestamp(self, timestamps: Mapping[TopicPartition, int]) -> None:
+        """Go on with the first record from a time on (ms since 1970); behind the last if there is none."""
+        for partition, timestamp_ms in timestamps.items():
+            if timestamp_ms < 0:
+                raise GlasslogError(ErrorCode.INVALID_TIMESTAMP, f"{timestamp_ms} is before 1970")
+            self._subscription.move_to(partition, AwaitingReset(timestamp=timestamp_ms))
+        self._fetcher.wake()
+
     def _seek_to(self, partitions: Sequence[TopicPartition], timestamp: int) -> None:
         for partition in partitions or self.assignment:
             self._subscription.move_to(partition, AwaitingReset(timestamp=timestamp))
@@ -331,14 +429,50 @@ class Consumer:
         longer this member's.
         """
         membership = self._need_group()
-        if offsets is None:
-            wanted = self.positions()
-        else:
-            wanted = {
-                partition: offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(offset)
-                for partition, offset in offsets.items()
-            }
+        wanted = self._wanted(offsets)
         await membership.commit(wanted, timeout_ms=self._options.default_api_timeout_ms)
+        tell_all([each.on_commit for each in self._interceptors], wanted)
+
+    def commit_async(
+        self,
+        offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None,
+        on_done: Callable[[GlasslogError | None], None] | None = None,
+    ) -> None:
+        """As ``commit``, without waiting: commits are stored in the order they were asked for.
+
+        ``on_done`` is told of the outcome; without it a failure is logged.  ``close`` waits for all of them.
+        """
+        membership, wanted = self._need_group(), self._wanted(offsets)
+        task = self._session.scope.spawn(self._commit_later(membership, wanted, on_done), "consumer commit")
+        self._commits[task] = None
+        task.add_done_callback(lambda done: self._commits.pop(task, None))
+
+    async def _commit_later(
+        self,
+        membership: Membership,
+        wanted: Mapping[TopicPartition, OffsetAndMetadata],
+        on_done: Callable[[GlasslogError | None], None] | None,
+    ) -> None:
+        failure: GlasslogError | None = None
+        try:
+            await membership.commit(wanted, timeout_ms=self._options.default_api_timeout_ms)
+            tell_all([each.on_commit for each in self._interceptors], wanted)
+        except GlasslogError as error:
+            failure = error
+        if on_done is not None:
+            tell_all([on_done], failure)
+        elif failure is not None:
+            _LOG.warning("commit failed: %s", failure)
+
+    def _wanted(
+        self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None
+    ) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        if offsets is None:
+            return self.positions()
+        return {
+            partition: offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(offset)
+            for partition, offset in offsets.items()
+        }
 
     async def committed(self, partition: TopicPartition) -> OffsetAndMetadata | None:
         """The group's position in a partition, ``None`` if there is none."""
@@ -419,6 +553,7 @@ class Consumer:
         """A commit that fails costs nothing but records that are delivered again."""
         try:
             await membership.commit(positions, timeout_ms=_AUTO_COMMIT_TIMEOUT_MS)
+            tell_all([each.on_commit for each in self._interceptors], positions)
             for partition, position in positions.items():
                 self._committed_upto[partition] = position.offset
         except GlasslogError as error:
@@ -522,6 +657,8 @@ class Consumer:
             return
         try:
             await self._end_joining()
+            if self._commits:
+                await asyncio.wait(list(self._commits), timeout=_AUTO_COMMIT_TIMEOUT_MS / 1_000)
             if self._membership is not None and self._session.failure is None:
                 await self._give_up(self.assignment, offset_of)
                 if self._subscription.topics:

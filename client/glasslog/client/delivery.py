@@ -33,16 +33,19 @@ class Delivery:
         """Have ``callback`` called with the outcome, on the event loop; at once if it is known."""
 
         def tell() -> None:
-            try:
-                outcome: RecordMetadata | GlasslogError = self._metadata()
-            except GlasslogError as error:
-                outcome = error
-            callback(outcome)
+            callback(self.outcome())
 
         if self.done():
             tell()
         else:
             self._batch.callbacks.append(tell)
+
+    def outcome(self) -> RecordMetadata | GlasslogError:
+        """Only once it is ``done``."""
+        try:
+            return self._metadata()
+        except GlasslogError as error:
+            return error
 
     def _metadata(self) -> RecordMetadata:
         delivered = _delivered(self._batch)

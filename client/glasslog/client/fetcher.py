@@ -16,6 +16,7 @@ from glasslog.client.offsets import OffsetLookup
 from glasslog.client.options import ConsumerOptions
 from glasslog.client.session import Session
 from glasslog.client.subscription import (
+    LATEST,
     AwaitingCommitted,
     AwaitingReset,
     PartitionState,
@@ -236,7 +237,10 @@ class Fetcher:
         if not result.records:
             return
         try:
-            state.add(result.records)
+            state.add(
+                result.records,
+                [(each.producer_id, each.first_offset) for each in result.aborted_transactions],
+            )
         except CorruptBatch as error:
             message = f"{state.partition} can not be read at offset {state.fetch_offset}: {error}"
             self._subscription.move_to(state.partition, Stuck(error=GlasslogError(error.code, message)))
@@ -344,8 +348,13 @@ class Fetcher:
         wanted = {partition: timestamp for partition, (_, timestamp) in waiting.items()}
         found, failed = await self._lookup.list_once(wanted)
         for partition, position in found.items():
-            if self._subscription.find(partition, waiting[partition][0]) is not None:
-                offset = max(0, position.offset)
-                self._subscription.move_to(partition, Positioned(offset=offset))
+            version, timestamp = waiting[partition]
+            if self._subscription.find(partition, version) is None:
+                continue
+            if position.offset < 0 and timestamp >= 0:
+                # No record is that young: whatever comes next is.
+                self._subscription.move_to(partition, AwaitingReset(timestamp=LATEST))
+                continue
+            self._subscription.move_to(partition, Positioned(offset=max(0, position.offset)))
         self.arrived.set()
         return not failed

@@ -5,8 +5,9 @@ pauses. Refuses to know what the view is used for.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from glasslog.client.backoff import Backoff
 from glasslog.client.cluster import (
@@ -90,6 +91,12 @@ class ClusterMetadata:
         before = len(self._topics)
         self._topics.update(dict.fromkeys([_checked_name(topic) for topic in topics]))
         if len(self._topics) != before:
+            self.request_update()
+
+    def follow_all_topics(self) -> None:
+        """Keep every topic of the cluster in the view from now on."""
+        if not self._all_topics:
+            self._all_topics = True
             self.request_update()
 
     def request_update(self) -> None:
@@ -210,7 +217,8 @@ class ClusterMetadata:
         started = self._started
         address = self.any_broker()
         timeout_ms = min(self._options.request_timeout_ms, _FIRST_ATTEMPT_MS << min(self._failures, 10))
-        request = MetadataRequest(topics=list(self._topics))
+        is_of_all = self._all_topics
+        request = MetadataRequest(topics=[] if is_of_all else list(self._topics), all_topics=is_of_all)
         try:
             response = await self._connections.unary(
                 address, "Metadata", request, MetadataResponse, timeout_ms=timeout_ms
@@ -222,13 +230,23 @@ class ClusterMetadata:
             return False
         self._failures = 0
         self._failed_at.pop(address, None)
-        self.view = merge(self.view, view_of(response))
+        found = view_of(response)
+        self.view = merge(self.view, found)
+        if is_of_all and self.view.metadata_offset == found.metadata_offset:
+            self.view = replace(self.view, topics=self._existing(found))
         await self._connections.retain(self._addresses())
         self._notify()
         self._finished = started
         self._refreshed.set()
         self._refreshed = asyncio.Event()
         return True
+
+    def _existing(self, found: ClusterView) -> Mapping[str, TopicView]:
+        """After an answer about all topics: what is not in it does not exist."""
+        gone = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        known = {name: topic for name, topic in self.view.topics.items() if name in found.topics}
+        missing = [name for name in self._topics if name not in known]
+        return known | {name: TopicView(name=name, error=gone) for name in missing}
 
     def _notify(self) -> None:
         for listener in self._listeners:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from struct import iter_unpack
 from typing import Protocol
 
-from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.errors import ConfigError, ErrorCode, GlasslogError
 from glasslog.common.runtime.protocols import Random
 
 _SEED = 0x9747B28C
@@ -81,6 +81,33 @@ class DefaultPartitioner:
             chosen = self._sticky[topic] = self._random.randrange(partition_count)
             self._in_batch[topic] = False
         return chosen
+
+
+class RoundRobinPartitioner:
+    """Records to all partitions in turn, whatever their keys."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def choose(self, topic: str, key: bytes | None, partition_count: int) -> int:
+        chosen = self._last[topic] = (self._last.get(topic, -1) + 1) % partition_count
+        return chosen
+
+    def on_new_batch(self, topic: str, partition: int) -> None:
+        return
+
+
+def partitioner_of(given: CustomPartitioner | str | None, random: Random) -> Partitioner:
+    """A user's own, or one by name: ``default`` and ``round_robin``. Raises ``ConfigError`` for another."""
+    match given:
+        case None | "default":
+            return DefaultPartitioner(random)
+        case "round_robin":
+            return RoundRobinPartitioner()
+        case str():
+            raise ConfigError(f"partitioner={given!r}: a function, or one of default, round_robin")
+        case _:
+            return CheckedPartitioner(given)
 
 
 class CheckedPartitioner:

@@ -6,6 +6,7 @@ know sequence numbers, leaders and retries.
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from itertools import repeat
 from types import TracebackType
 from typing import Self, Unpack
@@ -14,14 +15,11 @@ from glasslog.client.accumulator import Accumulator, AccumulatorOptions, Pending
 from glasslog.client.backoff import Backoff
 from glasslog.client.cluster import PartitionView
 from glasslog.client.delivery import Deliveries, Delivery
+from glasslog.client.interceptors import ProducerInterceptor, ProducerRecord, passed_through, tell_all
 from glasslog.client.options import Bootstrap, ProducerKeywords, ProducerOptions, producer_options
-from glasslog.client.partitioner import (
-    CheckedPartitioner,
-    CustomPartitioner,
-    DefaultPartitioner,
-    Partitioner,
-)
+from glasslog.client.partitioner import CustomPartitioner, partitioner_of
 from glasslog.client.sender import ProducerStats, Sender
+from glasslog.client.serializers import SerializationError, serializer_of
 from glasslog.client.session import Session
 from glasslog.client.types import Headers, Serializer
 from glasslog.common.errors import ErrorCode, GlasslogError
@@ -40,18 +38,20 @@ _RECORD_OVERHEAD_BYTES = HEADER_BYTES + 32
 class Producer:
     """Sends records to topics. Start it with ``start`` or ``async with``; any number of tasks may use it.
 
-    Options are those of ``ProducerOptions``; ``partitioner`` is a function of topic, serialized key and
-    number of partitions; serializers turn what ``send`` gets into bytes.  Errors are ``GlasslogError`` with
-    Kafka's codes.
+    Options are those of ``ProducerOptions``; ``partitioner`` is ``"default"``, ``"round_robin"`` or a
+    function of topic, serialized key and number of partitions; serializers (``"bytes"``, ``"str"``,
+    ``"json"`` or a function) turn what ``send`` gets into bytes.  Errors are ``GlasslogError`` with Kafka's
+    codes.
     """
 
     def __init__(
         self,
         bootstrap_servers: Bootstrap,
         *,
-        partitioner: CustomPartitioner | None = None,
-        key_serializer: Serializer | None = None,
-        value_serializer: Serializer | None = None,
+        partitioner: CustomPartitioner | str | None = None,
+        key_serializer: Serializer | str | None = None,
+        value_serializer: Serializer | str | None = None,
+        interceptors: Sequence[ProducerInterceptor] = (),
         runtime: Runtime | None = None,
         **options: Unpack[ProducerKeywords],
     ) -> None:
@@ -69,11 +69,10 @@ class Producer:
             self._session.scope,
             self._accumulator,
         )
-        self._partitioner: Partitioner = (
-            DefaultPartitioner(random) if partitioner is None else CheckedPartitioner(partitioner)
-        )
-        self._key_serializer = key_serializer
-        self._value_serializer = value_serializer
+        self._partitioner = partitioner_of(partitioner, random)
+        self._key_serializer = serializer_of("key_serializer", key_serializer)
+        self._value_serializer = serializer_of("value_serializer", value_serializer)
+        self._interceptors = tuple(interceptors)
         self._partitions: dict[str, tuple[TopicPartition, ...]] = {}
         self._owes_a_turn = False
         """Whether the next call lets others run before it queues anything."""
@@ -137,12 +136,36 @@ class Producer:
         REQUEST_TIMED_OUT, and ``TypeError`` for what is not bytes.  When it raises or is cancelled, nothing
         has been queued.
         """
-        key_bytes, value_bytes = self.serialized(key, value)
+        if self._interceptors:
+            return await self.send_serialized(
+                *self.serialized(topic, value, key, partition, timestamp_ms, headers)
+            )
+        key_bytes = _to_bytes("key", key, self._key_serializer)
+        value_bytes = _to_bytes("value", value, self._value_serializer)
         return await self.send_serialized(topic, value_bytes, key_bytes, partition, timestamp_ms, headers)
 
-    def serialized(self, key: object, value: object) -> tuple[bytes | None, bytes | None]:
-        """Key and value as ``send`` makes bytes of them. May be called from any thread."""
-        return _to_bytes("key", key, self._key_serializer), _to_bytes("value", value, self._value_serializer)
+    def serialized(
+        self,
+        topic: str,
+        value: object,
+        key: object,
+        partition: int | None,
+        timestamp_ms: int | None,
+        headers: Headers,
+    ) -> tuple[str, bytes | None, bytes | None, int | None, int | None, Headers]:
+        """What ``send`` has to do before it queues, in the thread that calls: interceptors, serializers."""
+        record = ProducerRecord(topic, value, key, partition, timestamp_ms, headers)
+        record = passed_through([each.on_send for each in self._interceptors], record)
+        key_bytes = _to_bytes("key", record.key, self._key_serializer)
+        value_bytes = _to_bytes("value", record.value, self._value_serializer)
+        return (
+            record.topic,
+            value_bytes,
+            key_bytes,
+            record.partition,
+            record.timestamp_ms,
+            record.headers,
+        )
 
     async def send_serialized(
         self,
@@ -153,7 +176,7 @@ class Producer:
         timestamp_ms: int | None,
         headers: Headers,
     ) -> Delivery:
-        """``send``, without serializers."""
+        """``send``, without interceptors and serializers."""
         partitions = await self._prepare(topic)
         self._check_size(len(key or b"") + len(value or b""), headers)
         target = self._target(topic, partitions, partition, key)
@@ -163,7 +186,13 @@ class Producer:
         )
         if self._accumulator.attention:
             self._attend(target)
-        return Delivery(batch, batch.record_count - 1)
+        delivery = Delivery(batch, batch.record_count - 1)
+        if self._interceptors:
+            batch.watchers.append(partial(self._tell_interceptors, delivery))
+        return delivery
+
+    def _tell_interceptors(self, delivery: Delivery) -> None:
+        tell_all([each.on_acknowledgement for each in self._interceptors], delivery.outcome())
 
     async def send_many(
         self,
@@ -375,7 +404,12 @@ async def _finished(batch: PendingBatch) -> None:
 
 def _to_bytes(what: str, value: object, serializer: Serializer | None) -> bytes | None:
     if serializer is not None:
-        value = serializer(value)
+        try:
+            value = serializer(value)
+        except Exception as error:
+            raise SerializationError(
+                f"a record's {what} {value!r:.60} can not be serialized: {error or type(error).__name__}"
+            ) from error
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, bytearray | memoryview):

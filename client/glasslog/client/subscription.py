@@ -7,9 +7,10 @@ for more afterwards; automatic commits use the latter.  Source: Kafka's ``Subscr
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from glasslog.client.aborted import AbortedFilter
 from glasslog.client.types import FetchedRecords
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import TopicPartition
@@ -93,7 +94,7 @@ class PartitionState:
         self.fetch_offset = place.offset if isinstance(place, Positioned) else NO_POSITION
         self.fetch_epoch = place.leader_epoch if isinstance(place, Positioned) else -1
         self.processed = self.fetch_offset
-        self._chunks: deque[tuple[bytes, int]] = deque()
+        self._chunks: deque[tuple[bytes, int, AbortedFilter]] = deque()
         self._decoded: list[RecordTuple] = []
         self._decoded_epoch = -1
         self._decoded_next = NO_POSITION
@@ -121,14 +122,17 @@ class PartitionState:
         """Whether ``take_one`` has something at hand."""
         return self._index < len(self._decoded)
 
-    def add(self, data: bytes) -> None:
-        """Take fetched batches. Raises ``CorruptBatch`` when headers make no sense."""
+    def add(self, data: bytes, aborted: Sequence[tuple[int, int]] = ()) -> None:
+        """Take fetched batches. Raises ``CorruptBatch`` when headers make no sense.
+
+        ``aborted``: producer ids with the offsets where transactions begin that are not to be handed out.
+        """
         next_offset, epoch = NO_POSITION, -1
         for header, _ in iterate_batches(data):
             next_offset, epoch = header.next_offset, header.partition_leader_epoch
         if next_offset > self.fetch_offset:
             self.fetch_offset, self.fetch_epoch = next_offset, epoch
-            self._chunks.append((data, 0))
+            self._chunks.append((data, 0, AbortedFilter(aborted)))
             self.buffered_bytes += len(data)
 
     def take(self, max_records: int) -> FetchedRecords | None:
@@ -160,11 +164,12 @@ class PartitionState:
     def _decode_next(self) -> None:
         self.place = Positioned(offset=self.position, leader_epoch=self.leader_epoch)
         self._decoded, self._index = [], 0
-        data, start = self._chunks[0]
+        data, start, aborted = self._chunks[0]
         header = read_header(data, start)
+        is_aborted = aborted.hides(header, data, start)
         if header.next_offset > self.position:
             position = self.place.offset
-            records = [] if header.is_control else decode_fast(data, start)
+            records = [] if header.is_control or is_aborted else decode_fast(data, start)
             if records and records[0][0] < position:
                 records = [record for record in records if record[0] >= position]
             self._decoded = records
@@ -174,7 +179,7 @@ class PartitionState:
                 self.place = Positioned(offset=header.next_offset, leader_epoch=header.partition_leader_epoch)
         end = start + header.size_bytes
         if end < len(data):
-            self._chunks[0] = (data, end)
+            self._chunks[0] = (data, end, aborted)
         else:
             self._chunks.popleft()
             self.buffered_bytes -= len(data)

@@ -4,7 +4,7 @@ Plain values; this module refuses to know how they are fetched or sent.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from glasslog.common.ids import TopicPartition
 
@@ -12,19 +12,23 @@ Headers = tuple[tuple[str, bytes | None], ...]
 Serializer = Callable[[object], bytes | None]
 """From what the user sends to bytes."""
 
+Deserializer = Callable[[bytes], Any]
+"""From bytes to what the user wants to see."""
+
 
 class ConsumerRecord(NamedTuple):
     """One record as a consumer gets it. ``timestamp`` in milliseconds since 1970 UTC.
 
-    ``leader_epoch`` is that of the leader which appended it.
+    ``leader_epoch`` is that of the leader which appended it.  Key and value are bytes or ``None``, unless
+    the consumer has a deserializer: then what that makes of bytes, which no type can say here.
     """
 
     topic: str
     partition: int
     offset: int
     timestamp: int
-    key: bytes | None
-    value: bytes | None
+    key: Any
+    value: Any
     headers: Headers = ()
     leader_epoch: int = -1
 

@@ -3,6 +3,7 @@
 Refuses to know fetching and groups: the consumer within does.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -10,8 +11,10 @@ from typing import Protocol, Self, Unpack
 
 from glasslog.client import consumer as asyncio_consumer
 from glasslog.client.blocking.base import BlockingClient, on_loop, waiting
+from glasslog.client.interceptors import ConsumerInterceptor
 from glasslog.client.options import Bootstrap, ConsumerKeywords
-from glasslog.client.types import ConsumerRecord, FetchedRecords, OffsetAndMetadata
+from glasslog.client.types import ConsumerRecord, Deserializer, FetchedRecords, OffsetAndMetadata
+from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.production.thread import Calls
 from glasslog.common.runtime.protocols import Runtime
@@ -61,6 +64,9 @@ class Consumer(BlockingClient[asyncio_consumer.Consumer]):
         bootstrap_servers: Bootstrap,
         group_id: str | None = None,
         listener: RebalanceListener | None = None,
+        key_deserializer: Deserializer | str | None = None,
+        value_deserializer: Deserializer | str | None = None,
+        interceptors: Sequence[ConsumerInterceptor] = (),
         runtime: Runtime | None = None,
         **options: Unpack[ConsumerKeywords],
     ) -> None:
@@ -70,6 +76,9 @@ class Consumer(BlockingClient[asyncio_consumer.Consumer]):
             bootstrap_servers=bootstrap_servers,
             group_id=group_id,
             listener=_OnCallersThread(calls, listener) if listener is not None else None,
+            key_deserializer=key_deserializer,
+            value_deserializer=value_deserializer,
+            interceptors=interceptors,
             runtime=runtime,
             **options,
         )
@@ -104,7 +113,9 @@ class Consumer(BlockingClient[asyncio_consumer.Consumer]):
 
     # --- what to read -----------------------------------------------------------------------------------
 
-    def subscribe(self, topics: Iterable[str], listener: RebalanceListener | None = None) -> None:
+    def subscribe(
+        self, topics: Iterable[str] | re.Pattern[str], listener: RebalanceListener | None = None
+    ) -> None:
         """Take part in the group with these topics, in place of any before. Needs ``group_id``."""
         calls = self._calls
         passed_on = _OnCallersThread(calls, listener) if listener is not None and calls is not None else None
@@ -192,6 +203,10 @@ class Consumer(BlockingClient[asyncio_consumer.Consumer]):
         """Go on at ``offset``."""
         self._act(lambda: self._inner.seek(partition, offset))
 
+    def seek_to_timestamp(self, timestamps: Mapping[TopicPartition, int]) -> None:
+        """Go on with the first record from a time on (ms since 1970); behind the last if there is none."""
+        self._act(lambda: self._inner.seek_to_timestamp(timestamps))
+
     def seek_to_beginning(self, *partitions: TopicPartition) -> None:
         """Go on with the first record that is kept; without arguments in all assigned partitions."""
         self._act(lambda: self._inner.seek_to_beginning(*partitions))
@@ -224,6 +239,19 @@ class Consumer(BlockingClient[asyncio_consumer.Consumer]):
             await self._inner.commit(
                 {**self._inner.positions(), **self._unread()} if offsets is None else offsets
             )
+
+        self._wait(work)
+
+    def commit_async(
+        self,
+        offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None,
+        on_done: Callable[[GlasslogError | None], None] | None = None,
+    ) -> None:
+        """As ``commit``, without waiting. ``on_done`` is called on the background thread."""
+
+        async def work() -> None:
+            handed_out = {**self._inner.positions(), **self._unread()}
+            self._inner.commit_async(handed_out if offsets is None else offsets, on_done)
 
         self._wait(work)
 

@@ -5,11 +5,12 @@ Refuses to know batches and brokers: the producer within does.
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 from glasslog.client import delivery as asyncio_delivery
 from glasslog.client import producer as asyncio_producer
 from glasslog.client.blocking.base import BlockingClient, waiting
+from glasslog.client.interceptors import ProducerInterceptor
 from glasslog.client.options import Bootstrap, ProducerKeywords
 from glasslog.client.partitioner import CustomPartitioner
 from glasslog.client.sender import ProducerStats
@@ -22,15 +23,8 @@ _MAX_HANDED_OVER = 4_096
 """Records that ``send`` has taken but the loop has not: then it waits until the loop has."""
 
 
-class _Outgoing(NamedTuple):
-    """Arguments of ``send_serialized``."""
-
-    topic: str
-    value: bytes | None
-    key: bytes | None
-    partition: int | None
-    timestamp_ms: int | None
-    headers: Headers
+_Outgoing = tuple[str, bytes | None, bytes | None, int | None, int | None, Headers]
+"""Arguments of ``send_serialized``."""
 
 
 class Delivery:
@@ -113,9 +107,10 @@ class Producer(BlockingClient[asyncio_producer.Producer]):
         self,
         bootstrap_servers: Bootstrap,
         *,
-        partitioner: CustomPartitioner | None = None,
-        key_serializer: Serializer | None = None,
-        value_serializer: Serializer | None = None,
+        partitioner: CustomPartitioner | str | None = None,
+        key_serializer: Serializer | str | None = None,
+        value_serializer: Serializer | str | None = None,
+        interceptors: Sequence[ProducerInterceptor] = (),
         runtime: Runtime | None = None,
         **options: Unpack[ProducerKeywords],
     ) -> None:
@@ -124,6 +119,7 @@ class Producer(BlockingClient[asyncio_producer.Producer]):
             partitioner=partitioner,
             key_serializer=key_serializer,
             value_serializer=value_serializer,
+            interceptors=interceptors,
             runtime=runtime,
             **options,
         )
@@ -156,9 +152,8 @@ class Producer(BlockingClient[asyncio_producer.Producer]):
         Waits only when ``buffer_memory`` is used up.  Raises what a serializer raises, and ``TypeError`` for
         what is not bytes; every other refusal is the result's, or else the next flush's.
         """
-        key_bytes, value_bytes = self._inner.serialized(key, value)
         delivery = Delivery(self)
-        outgoing = _Outgoing(topic, value_bytes, key_bytes, partition, timestamp_ms, headers)
+        outgoing = self._inner.serialized(topic, value, key, partition, timestamp_ms, headers)
         if not self._thread.is_held:
             self._wait(self._handed_over.drained)
         if not self._handed_over.put((delivery, outgoing)):
