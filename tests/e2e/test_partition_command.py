@@ -91,3 +91,18 @@ def test_a_move_that_waits_is_listed_and_cancelled(cluster: LocalCluster, tmp_pa
     finally:
         cluster.restart(f"broker-{target}")
     assert json.loads(glasslog(cluster, "partition", "list", "--format", "json")) == []
+
+
+def test_a_broker_is_taken_out_for_good(cluster: LocalCluster) -> None:
+    glasslog(cluster, "topic", "create", "stays", "--partitions", "4", "--replication-factor", "3")
+    shown = glasslog(cluster, "cluster", "decommission", "4")
+    assert "COPIED TO" in shown
+    assert "is alive" in glasslog(cluster, "cluster", "unregister", "4", status=1)
+    done = glasslog(cluster, "cluster", "decommission", "4", "--execute", "--drain-only")
+    assert done.endswith("Broker 4 holds nothing any more.\n")
+    described = json.loads(glasslog(cluster, "topic", "describe", "stays", "--format", "json"))
+    assert {tuple(sorted(each["replicas"])) for each in described[0]["partitions"]} == {(1, 2, 3)}
+    cluster.stop("broker-4")
+    done = glasslog(cluster, "cluster", "decommission", "4", "--execute")
+    assert done.endswith("Broker 4 is unregistered.\n")
+    assert "no broker is registered as 4" in glasslog(cluster, "cluster", "unregister", "4", status=1)

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import pytest
 from glasslog.client.admin import Admin, NewTopic
 from glasslog.client.producer import Producer
-from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import TopicPartition
+from glasslog.client.reassignment_plan import drained
+from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import NodeId, TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.log.batch import iterate_batches
 from glasslog.log.records import decode_records
@@ -72,14 +73,13 @@ class Moving:
         await self._producer.flush()
         assert self._producer.stats.records_failed == 0
         values: list[bytes] = []
-        leader = self.cluster.leader_of("t")
-        while True:
-            answer = await self.cluster.fetch(leader, "t", offset=len(values))
-            assert answer.error_code == 0
-            if not answer.records:
-                break
-            for _, position in iterate_batches(answer.records):
-                values += [record.value or b"" for record in decode_records(answer.records, position)]
+        async with asyncio.timeout(30):
+            while len(values) < self.sent:
+                answer = await self.cluster.fetch(self.cluster.leader_of("t"), "t", offset=len(values))
+                # A leader may be named before it knows of it itself.
+                assert answer.error_code in (ErrorCode.NONE, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+                for _, position in iterate_batches(answer.records):
+                    values += [record.value or b"" for record in decode_records(answer.records, position)]
         assert self.sent > 0
         assert [int(value) for value in values[: self.sent]] == list(range(self.sent))
 
@@ -216,6 +216,43 @@ def test_a_topic_that_is_deleted_in_the_middle_is_gone_everywhere() -> None:
             within_ms=30_000,
             what="no files of the topic",
         )
+
+    tell(story)
+
+
+def test_a_broker_leaves_for_good() -> None:
+    async def story(moving: Moving) -> None:
+        admin, cluster = moving.admin, moving.cluster
+        with pytest.raises(GlasslogError, match="broker 3 is alive; stop it first"):
+            await admin.unregister_broker(3)
+        racks = {each.node_id: each.rack for each in (await admin.describe_cluster()).brokers}
+        current = {
+            TopicPartition(topic.name, each.partition): each.replicas
+            for topic in await admin.describe_topics()
+            for each in topic.partitions
+        }
+        for move in drained(current, racks, leaving=NodeId(3)):
+            await moving.move(*move.after, partition=move.partition)
+        await cluster.until(lambda: 3 not in cluster.partition("t").replicas, within_ms=60_000)
+        await cluster.stop("broker-3")
+        await admin.unregister_broker(3)
+        assert NodeId(3) not in cluster.image.brokers
+        await asyncio.sleep(1)
+
+    tell(story)
+
+
+def test_a_living_broker_that_was_forgotten_by_force_registers_anew() -> None:
+    async def story(moving: Moving) -> None:
+        cluster = moving.cluster
+        before = cluster.image.brokers[NodeId(5)].broker_epoch
+        await moving.admin.unregister_broker(5, force=True)
+
+        def is_back() -> bool:
+            found = cluster.image.brokers.get(NodeId(5))
+            return found is not None and found.active and found.broker_epoch > before
+
+        await cluster.until(is_back, within_ms=30_000, what="broker 5 registered anew")
 
     tell(story)
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from glasslog.broker.alter_partition import AlterPartitionManager
+from glasslog.broker.broker_admin import BrokerAdmin
 from glasslog.broker.config_admin import ConfigAdmin
 from glasslog.broker.config_view import ConfigView
 from glasslog.broker.controller_channel import ControllerChannel
@@ -18,6 +19,7 @@ from glasslog.broker.directory_reports import DirectoryReports
 from glasslog.broker.endpoints import GRPC, broker_listeners, endpoints_to_register
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import GroupLimits
+from glasslog.broker.grpc.brokers import BrokerAdminHandlers
 from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
@@ -425,6 +427,7 @@ class BrokerServer:
             reassignments=ReassignmentHandlers(parts.reassignments),
             quorum=QuorumHandlers(self._controllers, timeout_ms=config.controller_quorum_request_timeout_ms),
             log_dirs=LogDirHandlers(parts.replicas.log_sizes),
+            brokers=BrokerAdminHandlers(BrokerAdmin(self._controllers, self._observer, self._runtime.clock)),
             replication=ReplicationHandlers(parts.replicas),
         )
 

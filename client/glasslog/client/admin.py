@@ -60,6 +60,8 @@ from glasslog.v1.controller_pb2 import (
     CreateTopicsResponse,
     DeleteTopicsRequest,
     DeleteTopicsResponse,
+    UnregisterBrokerRequest,
+    UnregisterBrokerResponse,
 )
 from google.protobuf.message import Message
 
@@ -395,6 +397,20 @@ class Admin:
             "ListPartitionReassignments", list_request(wanted), ListPartitionReassignmentsResponse, _no_error
         )
         return listed(answer)
+
+    async def unregister_broker(self, broker_id: int, *, force: bool = False) -> None:
+        """Have the cluster forget a broker that is gone for good.
+
+        Raises BROKER_ID_NOT_REGISTERED, and INVALID_REQUEST for one that is alive or holds replicas, unless
+        with ``force``.
+        """
+        request = UnregisterBrokerRequest(
+            broker_id=broker_id, force=force, timeout_ms=self._options.request_timeout_ms
+        )
+        answer = await self._ask_any(
+            "UnregisterBroker", request, UnregisterBrokerResponse, lambda reply: reply.error_code
+        )
+        _raise_for(answer.error_code, f"broker {broker_id}", answer.error_message)
 
     async def describe_log_dirs(self, broker_id: int) -> list[LogDirDescription]:
         """What lies in a broker's data directories. Raises BROKER_NOT_AVAILABLE."""

@@ -68,15 +68,16 @@ def balanced(current: Assignment, racks: Mapping[NodeId, str]) -> tuple[Move, ..
     return _moves(current, layout, leaders)
 
 
-def drained(current: Assignment, racks: Mapping[NodeId, str]) -> tuple[Move, ...]:
-    """What to change so that ``current`` is on the brokers of ``racks``, and nothing else.
+def drained(current: Assignment, racks: Mapping[NodeId, str], *, leaving: NodeId) -> tuple[Move, ...]:
+    """What to change so that ``leaving`` holds nothing, and nothing else.
 
-    The emptiest brokers get what the others must give away. Raises as ``balanced`` does.
+    The emptiest brokers of ``racks`` get it; what is on others stays there. Raises INVALID_REPLICATION_FACTOR
+    where a partition is on all of them already.
     """
-    affected = {
-        name: replicas for name, replicas in current.items() if any(node not in racks for node in replicas)
-    }
-    layout = _Layout(current, racks)
+    affected = {name: replicas for name, replicas in current.items() if leaving in replicas}
+    holding = {node: "" for replicas in current.values() for node in replicas if node not in racks}
+    known = {node: rack for node, rack in (holding | dict(racks)).items() if node != leaving}
+    layout = _Layout(current, known, closed=frozenset(holding))
     for name in affected:
         layout.fill(name)
     return _moves(affected, layout, _Leaders(layout))
@@ -116,7 +117,15 @@ class _Candidates:
 class _Layout:
     """Who holds what while the plan is made."""
 
-    def __init__(self, current: Assignment, racks: Mapping[NodeId, str]) -> None:
+    def __init__(
+        self,
+        current: Assignment,
+        racks: Mapping[NodeId, str],
+        *,
+        closed: frozenset[NodeId] = frozenset(),
+    ) -> None:
+        """``closed`` keep what they have and get nothing."""
+        self._closed = closed
         self.current = dict(sorted(current.items()))
         self.racks = dict(sorted(racks.items()))
         self.sizes: dict[str, int] = {}
@@ -126,11 +135,6 @@ class _Layout:
         self.held: dict[NodeId, dict[TopicPartition, None]] = {node: {} for node in self.racks}
         self._candidates = _Candidates(self._held_by, self._may_move)
         for name, replicas in self.current.items():
-            if len(replicas) > len(self.racks):
-                raise GlasslogError(
-                    ErrorCode.INVALID_REPLICATION_FACTOR,
-                    f"{name} has {len(replicas)} replicas and only {len(self.racks)} brokers to be on",
-                )
             self.replicas[name] = [node for node in replicas if node in self.racks]
             for node in self.replicas[name]:
                 self.held[node][name] = None
@@ -151,7 +155,14 @@ class _Layout:
     def fill(self, name: TopicPartition) -> None:
         """Give a partition the replicas that it lacks, on the racks that have the fewest of it."""
         while len(self.replicas[name]) < len(self.current[name]):
-            self._put(name, self._emptiest(name, self._shares(name)))
+            target = self._emptiest(name, self._shares(name))
+            if target is None:
+                raise GlasslogError(
+                    ErrorCode.INVALID_REPLICATION_FACTOR,
+                    f"{name} has {len(self.current[name])} replicas and only "
+                    f"{len(self.racks)} brokers to be on",
+                )
+            self._put(name, target)
 
     def _unfair(self, name: TopicPartition) -> tuple[NodeId, NodeId] | None:
         """Which replica should go where, since its rack has too many of this partition's."""
@@ -171,7 +182,7 @@ class _Layout:
         return max(crowded, key=reasons_to_go), target
 
     def _emptiest(self, name: TopicPartition, shares: Mapping[str, int]) -> NodeId | None:
-        free = [node for node in self.racks if node not in self.replicas[name]]
+        free = [node for node in self.racks if node not in self._closed and node not in self.replicas[name]]
 
         def reasons_against(node: NodeId) -> tuple[int, bool, int, NodeId]:
             is_new = node not in self.current[name]
@@ -213,8 +224,7 @@ class _Layout:
         self._put(name, target)
         self._candidates.changed(name, self.replicas[name])
 
-    def _put(self, name: TopicPartition, target: NodeId | None) -> None:
-        assert target is not None, "there are as many brokers as replicas"
+    def _put(self, name: TopicPartition, target: NodeId) -> None:
         self.replicas[name].append(target)
         self.held[target][name] = None
 

@@ -63,6 +63,22 @@ class RegisterBrokerResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnregisterBrokerRequest:
+    """A broker is gone for good. ``force`` forgets one that lives or holds replicas, too."""
+
+    broker_id: NodeId
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnregisterBrokerResponse:
+    """BROKER_ID_NOT_REGISTERED, or INVALID_REQUEST for one that is still needed."""
+
+    error_code: ErrorCode = ErrorCode.NONE
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerHeartbeatRequest:
     """``current_metadata_offset`` is the newest offset that the broker has applied.
 
@@ -324,6 +340,7 @@ class RebalanceLeadersResponse:
 
 Request = (
     RegisterBrokerRequest
+    | UnregisterBrokerRequest
     | BrokerHeartbeatRequest
     | FenceBrokersRequest
     | AlterPartitionRequest
@@ -338,6 +355,7 @@ Request = (
 )
 Response = (
     RegisterBrokerResponse
+    | UnregisterBrokerResponse
     | BrokerHeartbeatResponse
     | FenceBrokersResponse
     | AlterPartitionResponse

@@ -23,6 +23,8 @@ from glasslog.controller.requests import (
     CreateTopicsResponse,
     DeleteTopicsResponse,
     RegisterBrokerResponse,
+    UnregisterBrokerRequest,
+    UnregisterBrokerResponse,
 )
 from glasslog.v1 import controller_pb2 as pb
 
@@ -51,6 +53,7 @@ class ControllerService:
             "CreateTopics": self._create_topics,
             "DeleteTopics": self._delete_topics,
             "AlterPartitionReassignments": self._alter_reassignments,
+            "UnregisterBroker": self._unregister_broker,
             "DescribeController": self._describe_controller,
             **AdminService(self._controller, new_seed=self._new_seed).handlers(),
         }
@@ -66,6 +69,16 @@ class ControllerService:
         request = wire.register_broker(wire.parse(pb.RegisterBrokerRequest, data))
         response = await self._controller.submit(request, RegisterBrokerResponse)
         return wire.registered(response).SerializeToString()
+
+    async def _unregister_broker(self, data: bytes, peer: Peer) -> bytes:
+        message = wire.parse(pb.UnregisterBrokerRequest, data)
+        request = UnregisterBrokerRequest(broker_id=NodeId(message.broker_id), force=message.force)
+        response = await self._controller.submit(
+            request, UnregisterBrokerResponse, timeout_ms=message.timeout_ms
+        )
+        return pb.UnregisterBrokerResponse(
+            error_code=response.error_code, error_message=response.error_message
+        ).SerializeToString()
 
     async def _broker_heartbeat(self, data: bytes, peer: Peer) -> bytes:
         request = wire.broker_heartbeat(wire.parse(pb.BrokerHeartbeatRequest, data))

@@ -22,7 +22,11 @@ from glasslog.controller.partitions import create_partitions
 from glasslog.controller.preferred_leaders import rebalance_leaders
 from glasslog.controller.producer_ids import allocate_producer_ids
 from glasslog.controller.reassignment import alter_reassignments
-from glasslog.controller.registration import broker_heartbeat, fence_brokers, register_broker
+from glasslog.controller.registration import (
+    broker_heartbeat,
+    fence_brokers,
+    register_broker,
+)
 from glasslog.controller.requests import (
     AllocateProducerIdsRequest,
     AlterPartitionReassignmentsRequest,
@@ -36,8 +40,10 @@ from glasslog.controller.requests import (
     RegisterBrokerRequest,
     Request,
     Response,
+    UnregisterBrokerRequest,
 )
 from glasslog.controller.topics import create_topics, delete_topics
+from glasslog.controller.unregistration import unregister_broker
 from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage
 from glasslog.metadata.records import MetadataRecord
@@ -119,6 +125,8 @@ class ControllerState:
                 return assign_replicas(context, request)
             case RegisterBrokerRequest():
                 return register_broker(context, request)
+            case UnregisterBrokerRequest():
+                return unregister_broker(context, request)
             case FenceBrokersRequest():
                 return fence_brokers(context, request)
             case AllocateProducerIdsRequest():

@@ -121,15 +121,32 @@ def test_without_racks_no_plan_could_copy_less(cluster: Cluster) -> None:
 
 @given(cluster=any_cluster)
 def test_draining_moves_nothing_that_may_stay(cluster: Cluster) -> None:
-    moves = drained(cluster.current, cluster.racks)
+    leaving = NodeId(100)
+    moves = drained(cluster.current, cluster.racks, leaving=leaving)
     touched = {move.partition for move in moves}
     for name, replicas in cluster.current.items():
-        assert (name in touched) == any(node not in cluster.racks for node in replicas)
+        assert (name in touched) == (leaving in replicas)
     for move in moves:
-        assert all(node in cluster.racks for node in move.after)
+        assert move.removed == (leaving,)
         assert len(set(move.after)) == len(move.before)
-        if move.before[0] in cluster.racks:
+        assert all(node in cluster.racks for node in move.added)
+        if move.before[0] != leaving:
             assert move.after[0] == move.before[0]
+
+
+def test_draining_fills_the_emptiest_on_another_rack() -> None:
+    current = assignment((1, 2), (1, 3), (3, 1), (2, 4), (3, 2))
+    moves = drained(current, brokers("a", "b", "c", "c", "c"), leaving=NodeId(1))
+    assert {str(move.partition): move.after for move in moves} == {
+        "t-0": (5, 2),
+        "t-1": (2, 3),
+        "t-2": (3, 2),
+    }
+
+
+def test_draining_is_refused_where_a_partition_is_everywhere_already() -> None:
+    with pytest.raises(GlasslogError, match="t-0 has 3 replicas and only 2 brokers"):
+        drained(assignment((1, 2, 3)), brokers("a", "b", "c"), leaving=NodeId(3))
 
 
 def test_a_new_broker_gets_its_share_and_nobody_else_anything() -> None:

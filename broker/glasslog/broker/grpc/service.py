@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from glasslog.broker.grpc.brokers import BrokerAdminHandlers
 from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
@@ -31,6 +32,7 @@ class BrokerHandlers:
     reassignments: ReassignmentHandlers
     quorum: QuorumHandlers
     log_dirs: LogDirHandlers
+    brokers: BrokerAdminHandlers
     replication: ReplicationHandlers
 
 
@@ -47,6 +49,7 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
                 _group_table(handlers.groups, on_fatal),
                 _quorum_table(handlers.quorum, on_fatal),
                 _reassignment_table(handlers.reassignments, handlers.log_dirs, on_fatal),
+                _broker_table(handlers.brokers, on_fatal),
                 _replication_table(handlers.replication, on_fatal),
             )
             for name, handler in table.items()
@@ -131,6 +134,12 @@ def _quorum_table(quorum: QuorumHandlers, on_fatal: OnFatal) -> dict[str, UnaryH
 
 def _replication_table(replication: ReplicationHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
     return {"DescribeReplication": unary(pb.DescribeReplicationRequest, replication.describe, on_fatal)}
+
+
+def _broker_table(brokers: BrokerAdminHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {
+        "UnregisterBroker": unary(controller_pb2.UnregisterBrokerRequest, brokers.unregister, on_fatal),
+    }
 
 
 def _stream_table(data: DataHandlers, on_fatal: OnFatal, max_in_flight: int) -> dict[str, StreamHandler]:

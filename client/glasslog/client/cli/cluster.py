@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 from glasslog.client.cli.connect import run_admin
+from glasslog.client.cli.decommission import decommission, unregister
 from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.options import bootstrap_option, format_option, watch_option
 from glasslog.client.cli.output import Format, Json, print_json, print_table, repeated
@@ -19,7 +20,7 @@ _POLL_S = 0.2
 
 @click.group("cluster")
 def cluster() -> None:
-    """Look at the cluster as a whole."""
+    """Look at the cluster as a whole, take brokers out of it."""
 
 
 @cluster.command("describe")
@@ -134,3 +135,7 @@ async def _examine(admin: "Admin") -> Health:
             f"{name}-{each.partition}" for name, each in placed if len(each.isr) < len(each.replicas)
         ),
     )
+
+
+cluster.add_command(decommission)
+cluster.add_command(unregister)

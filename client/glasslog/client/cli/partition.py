@@ -3,7 +3,6 @@
 Refuses to know how a plan is made (``reassignment_plan``).
 """
 
-import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,21 +12,15 @@ import click
 from glasslog.client import reassignment_file
 from glasslog.client.cli.connect import run_admin
 from glasslog.client.cli.errors import CommandError, UsageError
+from glasslog.client.cli.moves import assignment_of, carry_out, count, joined, show_moves, sizes_of
 from glasslog.client.cli.options import bootstrap_option, format_option
 from glasslog.client.cli.output import Format, Json, note, print_json, print_table
 from glasslog.client.reassignment_plan import Assignment, Move, balanced
-from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 
 if TYPE_CHECKING:
-    from glasslog.client.admin import Admin, LogDirDescription, TopicDescription
+    from glasslog.client.admin import Admin, TopicDescription
     from glasslog.client.reassignments import PartitionReassignment
-
-_POLL_MS = 300
-_SIZES_TIMEOUT_MS = 2_000
-"""So long a plan waits to hear how large partitions are; that is only shown."""
-
-_UNITS = ("B", "KB", "MB", "GB", "TB")
 
 Moving: TypeAlias = "Mapping[TopicPartition, PartitionReassignment]"
 
@@ -78,12 +71,12 @@ def reassign(
     names = None if topics is None else [name for name in topics.split(",") if name]
 
     moves, sizes = run_admin(bootstrap, lambda admin: _prepared(admin, targets, wanted, names))
-    _show(moves, sizes, output_format)
+    show_moves(moves, sizes, output_format)
     if save_current is not None:
         current = {move.partition: move.before for move in moves}
         Path(save_current).write_text(reassignment_file.written(current), encoding="utf-8")
     if execute and moves:
-        run_admin(bootstrap, lambda admin: _execute(admin, moves, watch=watch))
+        run_admin(bootstrap, lambda admin: carry_out(admin, moves, is_watched=watch))
     elif moves and output_format == "text":
         note("Nothing has been moved: --execute does it.")
 
@@ -97,7 +90,7 @@ async def _prepared(
     found = await admin.describe_topics(names or ())
     cluster = await admin.describe_cluster()
     racks = {broker.node_id: broker.rack for broker in cluster.brokers}
-    current = _assignment(found)
+    current = assignment_of(found)
     if targets is None:
         usable = _usable(racks, wanted)
         _note_absent(current, usable, racks)
@@ -111,7 +104,7 @@ async def _prepared(
             for name, target in sorted(targets.items())
             if current[name] != target
         )
-    return moves, await _sizes(admin, [broker.node_id for broker in cluster.brokers]) if moves else {}
+    return moves, await sizes_of(admin, [broker.node_id for broker in cluster.brokers]) if moves else {}
 
 
 def _usable(racks: Mapping[NodeId, str], wanted: Sequence[NodeId] | None) -> dict[NodeId, str]:
@@ -119,7 +112,7 @@ def _usable(racks: Mapping[NodeId, str], wanted: Sequence[NodeId] | None) -> dic
         return dict(racks)
     absent = [node for node in wanted if node not in racks]
     if absent:
-        raise CommandError(f"not up, so that nothing can be moved there: broker {_joined(absent)}")
+        raise CommandError(f"not up, so that nothing can be moved there: broker {joined(absent)}")
     return {node: racks[node] for node in wanted}
 
 
@@ -127,85 +120,7 @@ def _note_absent(current: Assignment, usable: Mapping[NodeId, str], racks: Mappi
     holding = {node for replicas in current.values() for node in replicas}
     absent = sorted(node for node in holding if node not in usable and node not in racks)
     if absent:
-        note(f"Broker {_joined(absent)} is not up; the plan moves away what it holds.")
-
-
-def _assignment(topics: "Sequence[TopicDescription]") -> dict[TopicPartition, tuple[NodeId, ...]]:
-    """Where partitions are, or are on their way to."""
-    return {
-        TopicPartition(topic.name, each.partition): tuple(
-            node for node in each.replicas if node not in each.removing_replicas
-        )
-        for topic in topics
-        for each in topic.partitions
-    }
-
-
-async def _sizes(admin: "Admin", brokers: Sequence[NodeId]) -> dict[TopicPartition, int]:
-    """Bytes by partition, as the fullest replica has it; without those of brokers that are slow to answer."""
-
-    async def ask(node: NodeId) -> "Sequence[LogDirDescription]":
-        try:
-            async with asyncio.timeout(_SIZES_TIMEOUT_MS / 1_000):
-                return await admin.describe_log_dirs(node)
-        except (TimeoutError, GlasslogError):
-            return ()
-
-    sizes: dict[TopicPartition, int] = {}
-    for answer in await asyncio.gather(*map(ask, brokers)):
-        for directory in answer:
-            for name, size_bytes in directory.size_bytes.items():
-                sizes[name] = max(size_bytes, sizes.get(name, 0))
-    return sizes
-
-
-def _show(moves: Sequence[Move], sizes: Mapping[TopicPartition, int], output_format: Format) -> None:
-    if output_format == "json":
-        print(reassignment_file.written({move.partition: move.after for move in moves}), end="")
-        return
-    if not moves:
-        print("Everything is where it should be.")
-        return
-    rows = [
-        (
-            str(move.partition),
-            move.before,
-            move.after,
-            move.added or None,
-            _bytes(sizes[move.partition] * len(move.added)) if move.partition in sizes else None,
-        )
-        for move in moves
-    ]
-    print_table(("partition", "replicas", "planned", "copied to", "bytes"), rows)
-    total = sum(sizes.get(move.partition, 0) * len(move.added) for move in moves)
-    copies = sum(len(move.added) for move in moves)
-    print(f"{_count(len(moves), 'partition')}, {_count(copies, 'copy', 'copies')}, {_bytes(total)} to copy.")
-
-
-async def _execute(admin: "Admin", moves: Sequence[Move], *, watch: bool) -> None:
-    refused = await admin.alter_partition_reassignments({move.partition: move.after for move in moves})
-    for name, error in sorted(refused.items()):
-        note(f"{name}: {error}")
-    begun = [move.partition for move in moves if move.partition not in refused]
-    note(f"{_count(len(begun), 'partition')} on the way.")
-    if watch:
-        await _watch(admin, begun)
-    if refused:
-        raise CommandError(f"{_count(len(refused), 'partition')} of {len(moves)} refused, see above")
-
-
-async def _watch(admin: "Admin", names: Sequence[TopicPartition]) -> None:
-    """Until none of them moves any more; how many are left, whenever that changes."""
-    before = -1
-    while True:
-        moving = await admin.list_partition_reassignments(names)
-        if len(moving) != before and moving:
-            note(f"{len(moving)} of {len(names)} still moving")
-        before = len(moving)
-        if not moving:
-            note("All are where they should be.")
-            return
-        await asyncio.sleep(_POLL_MS / 1_000)
+        note(f"Broker {joined(absent)} is not up; the plan moves away what it holds.")
 
 
 # --- verify, list, cancel ---------------------------------------------------------------------------------
@@ -223,7 +138,7 @@ def verify(plan_file: str, bootstrap: str | None, output_format: Format) -> None
         return await admin.describe_topics(), await admin.list_partition_reassignments(targets)
 
     topics, moving = run_admin(bootstrap, ask)
-    current = _assignment(topics)
+    current = assignment_of(topics)
     states = {name: _state(name, target, current, name in moving) for name, target in sorted(targets.items())}
     if output_format == "json":
         print_json([{**_named(name), "state": state} for name, state in states.items()])
@@ -243,7 +158,7 @@ def _state(name: TopicPartition, target: tuple[NodeId, ...], current: Assignment
     if name not in current:
         return "no such partition"
     if current[name] != target:
-        return f"elsewhere: {_joined(current[name])}"
+        return f"elsewhere: {joined(current[name])}"
     return "moving" if is_moving else _THERE
 
 
@@ -287,7 +202,7 @@ def cancel(names: tuple[str, ...], everything: bool, bootstrap: str | None) -> N
         for name in chosen:
             print(f"{name}: {refused[name]}" if name in refused else f"{name} stays where it was.")
         if refused:
-            raise CommandError(f"{_count(len(refused), 'partition')} of {len(chosen)} refused, see above")
+            raise CommandError(f"{count(len(refused), 'partition')} of {len(chosen)} refused, see above")
 
     run_admin(bootstrap, work)
 
@@ -329,18 +244,3 @@ def _json(name: TopicPartition, each: "PartitionReassignment", isr: Sequence[Nod
 
 def _named(name: TopicPartition) -> dict[str, Json]:
     return {"topic": name.topic, "partition": name.partition}
-
-
-def _joined(nodes: Sequence[NodeId]) -> str:
-    return ",".join(map(str, nodes))
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def _bytes(size_bytes: int) -> str:
-    size, unit = float(size_bytes), 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size_bytes} B" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
