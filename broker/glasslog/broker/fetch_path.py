@@ -9,12 +9,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from glasslog.broker.cold_reads import ColdReads
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.broker.partition.partition import Partition
-from glasslog.broker.partition.purgatory import DelayedFetch
+from glasslog.broker.partition.purgatory import DelayedFetch, FetchWatchers
 from glasslog.broker.partition.reads import PartitionAsk, ReadOutcome
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import (
@@ -37,6 +37,7 @@ _COLD_ROUNDS = 4
 _ALL = IsolationLevel.READ_UNCOMMITTED
 
 Target = tuple[PartitionAsk, Partition | GlasslogError]
+Targets = Sequence[Target]
 FetchResults = tuple[FetchPartitionResult, ...]
 
 
@@ -47,6 +48,51 @@ class FetchTerms(NamedTuple):
     max_wait_ms: int
     min_bytes: int
     max_bytes: int
+
+
+class FetchSource(Protocol):
+    """The partitions of one request."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are none, so that there is nothing to wait for."""
+        ...
+
+    def targets(self) -> Targets:
+        """Those to look at now. Asked again when a request that waited is answered."""
+        ...
+
+    def wait(self, operation: DelayedFetch, outcomes: Sequence[ReadOutcome]) -> None:
+        """The targets gave too little: let ``operation`` hear of what becomes readable from now on."""
+        ...
+
+
+class _Listed:
+    """Partitions that are all looked at each time."""
+
+    def __init__(self, watchers: FetchWatchers[Partition], targets: Targets, *, is_follower: bool) -> None:
+        self._watchers = watchers
+        self._targets = targets
+        self._is_follower = is_follower
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._targets
+
+    def targets(self) -> Targets:
+        return self._targets
+
+    def wait(self, operation: DelayedFetch, outcomes: Sequence[ReadOutcome]) -> None:
+        for _, partition in self._targets:
+            if isinstance(partition, Partition):
+                total_bytes = readable_bytes(partition, is_follower=self._is_follower)
+                watchers = self._watchers.watch(partition, operation, total_bytes=total_bytes)
+                operation.watched_in(watchers)
+
+
+def readable_bytes(partition: Partition, *, is_follower: bool) -> int:
+    """What ``FetchWatchers`` count: followers read to the log's end, others what is committed."""
+    return partition.ledger.appended if is_follower else partition.ledger.committed
 
 
 class FetchPath:
@@ -76,7 +122,7 @@ class FetchPath:
             min_bytes=request.min_bytes,
             max_bytes=request.max_bytes,
         )
-        waiting = self.start(terms, [self._target(each) for each in partitions], on_done)
+        waiting = self.start(terms, self.listed(terms, [self._target(each) for each in partitions]), on_done)
         if waiting is not None:
             operation = waiting
             answer.add_done_callback(lambda _: operation.cancel())
@@ -97,31 +143,43 @@ class FetchPath:
 
     # --- for every listener ---
 
+    def listed(self, terms: FetchTerms, targets: Targets) -> FetchSource:
+        """A request that knows no session."""
+        is_follower = isinstance(terms.reader, Follower)
+        return _Listed(self._watchers(terms), targets, is_follower=is_follower)
+
+    def _watchers(self, terms: FetchTerms) -> FetchWatchers[Partition]:
+        purgatory = self._replicas.purgatory
+        return purgatory.appended if isinstance(terms.reader, Follower) else purgatory.committed
+
     def start(
         self,
         terms: FetchTerms,
-        targets: Sequence[Target],
+        source: FetchSource,
         on_done: Callable[[Sequence[ReadOutcome]], None],
     ) -> DelayedFetch | None:
         """Answer at once through ``on_done``, or return what waits to be completed or cancelled."""
         replicas = self._replicas
         replicas.counters.fetch_requests += 1
         reader = terms.reader
+        targets = source.targets()
         found = self._note_follower(reader, targets) if isinstance(reader, Follower) else None
         cold: list[ColdRead] = []
         outcomes, size_bytes, is_urgent = self._read(terms, targets, found, cold)
         if cold:
             return self._read_later(terms, targets, cold, on_done)
         is_enough = is_urgent or size_bytes >= terms.min_bytes
-        if is_enough or terms.max_wait_ms <= 0 or not targets or replicas.purgatory.is_full:
+        if is_enough or terms.max_wait_ms <= 0 or source.is_empty or replicas.purgatory.is_full:
             self._finish(terms, outcomes, size_bytes, on_done)
             return None
-        return self._park(terms, targets, terms.min_bytes - size_bytes, on_done)
+        operation = self._park(terms, source, terms.min_bytes - size_bytes, on_done)
+        source.wait(operation, outcomes)
+        return operation
 
     def _read_later(
         self,
         terms: FetchTerms,
-        targets: Sequence[Target],
+        targets: Targets,
         cold: Sequence[ColdRead],
         on_done: Callable[[Sequence[ReadOutcome]], None],
     ) -> DelayedFetch:
@@ -145,25 +203,18 @@ class FetchPath:
     def _park(
         self,
         terms: FetchTerms,
-        targets: Sequence[Target],
+        source: FetchSource,
         missing_bytes: int,
         on_done: Callable[[Sequence[ReadOutcome]], None],
     ) -> DelayedFetch:
         replicas = self._replicas
 
         def answer() -> None:
-            outcomes, size_bytes, _ = self._read(terms, targets)
+            outcomes, size_bytes, _ = self._read(terms, source.targets())
             self._finish(terms, outcomes, size_bytes, on_done)
 
         deadline_ms = replicas.runtime.clock.now_ms() + terms.max_wait_ms
         operation = DelayedFetch(missing_bytes, deadline_ms=deadline_ms, on_done=answer)
-        is_follower = isinstance(terms.reader, Follower)
-        watchers = replicas.purgatory.appended if is_follower else replicas.purgatory.committed
-        for _, partition in targets:
-            if isinstance(partition, Partition):
-                ledger = partition.ledger
-                total_bytes = ledger.appended if is_follower else ledger.committed
-                watchers.watch(partition, operation, total_bytes=total_bytes)
         replicas.park(operation)
         return operation
 
@@ -183,7 +234,7 @@ class FetchPath:
 
     # --- followers ---
 
-    def _note_follower(self, follower: Follower, targets: Sequence[Target]) -> list[ReadOutcome | None]:
+    def _note_follower(self, follower: Follower, targets: Targets) -> list[ReadOutcome | None]:
         """Before anything is read, so that the answer already carries the high watermark that follows.
 
         Returns the outcomes that are decided by that: there is nothing to read where the fetch is refused or
@@ -217,7 +268,7 @@ class FetchPath:
     def _read(
         self,
         terms: FetchTerms,
-        targets: Sequence[Target],
+        targets: Targets,
         found: Sequence[ReadOutcome | None] | None = None,
         cold: list[ColdRead] | None = None,
     ) -> tuple[list[ReadOutcome], int, bool]:

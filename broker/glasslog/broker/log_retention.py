@@ -68,6 +68,7 @@ class LogRetention:
             log.roll()
         start = log.segments[expired.segments].base_offset
         log.advance_start(start)
+        self._replicas.on_leader_start(claim.partition)
         # Durable before a file goes: after a crash nobody takes the gap for lost data.
         if await self._logs.checkpoint_log_starts(claim.partition.name):
             claim.check()

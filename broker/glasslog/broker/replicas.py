@@ -120,10 +120,15 @@ class Replicas:
             self.purgatory.produces.complete_up_to(partition, state.high_watermark, error)
             self._touch(partition)
 
+    def on_leader_start(self, partition: Partition) -> None:
+        """A log was cut at its start: followers are told."""
+        self._touch(partition)
+
     def on_isr_changed(self, partition: Partition) -> None:
         """The controller confirmed or ordered another ISR, or ``min.insync.replicas`` changed."""
         if partition.advance_high_watermark(now_ms=self.runtime.clock.now_ms()):
             self.on_high_watermark(partition)
+        self._touch(partition)
         state = partition.role
         if isinstance(state, LeaderState) and state.is_under_min_isr:
             # The high watermark stands still now: whoever waits is told rather than left to time out.

@@ -57,6 +57,7 @@ def leader_view(replicas: Replicas, name: TopicPartition) -> LeaderView:
     """Raises NOT_LEADER_OR_FOLLOWER and UNKNOWN_TOPIC_OR_PARTITION."""
     partition = replicas.get(name)
     leader = partition.leader()
+    replicas.purgatory.appended.look(partition)
     now_ms = replicas.runtime.clock.now_ms()
     joining, leaving = _pending(leader.isr_state)
     return LeaderView(

@@ -75,9 +75,27 @@ def test_a_partition_that_gave_records_is_served_last_next_time() -> None:
     request = SessionRequest(
         session_id=0, session_epoch=0, asks={key(n): ask(0) for n in range(3)}, forgotten=()
     )
-    session = session_of(open_with(cache(), request))
-    session.is_news(key(0), Told(1, 0), has_records=True, has_failed=False)
-    assert list(session.partitions) == [key(1), key(2), key(0)]
+    news = session_of(open_with(cache(), request)).news
+    assert list(news.pending) == [key(0), key(1), key(2)]
+    news.settle(key(0), is_quiet=False, is_served=True)
+    assert list(news.pending) == [key(1), key(2), key(0)]
+
+
+def test_a_partition_that_could_give_more_keeps_its_turn_and_a_quiet_one_waits_for_news() -> None:
+    request = SessionRequest(
+        session_id=0, session_epoch=0, asks={key(n): ask(0) for n in range(3)}, forgotten=()
+    )
+    sessions = cache()
+    session = session_of(open_with(sessions, request))
+    session.news.settle(key(0), is_quiet=True, is_served=False)
+    session.news.settle(key(1), is_quiet=False, is_served=False)
+    session.news.settle(key(2), is_quiet=True, is_served=False)
+    assert list(session.news.pending) == [key(1)]
+    next_one = SessionRequest(
+        session_id=session.session_id, session_epoch=1, asks={key(2): ask(5)}, forgotten=(key(1),)
+    )
+    open_with(sessions, next_one)
+    assert list(session.news.pending) == [key(2)]
 
 
 def test_an_unknown_session_and_a_wrong_epoch_are_refused() -> None:

@@ -5,7 +5,8 @@ it refuses to know logs and roles.  Only registered brokers may fetch as replica
 incarnation (KIP-903).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from glasslog.broker.fetch_path import FetchPath, FetchTerms, Target
 from glasslog.broker.kafka.connection import Api, RequestCall
@@ -31,9 +32,11 @@ from glasslog.broker.partition.fetch_session import (
     RefusedFetch,
     Told,
 )
+from glasslog.broker.partition.purgatory import DelayedFetch
 from glasslog.broker.partition.reads import PartitionAsk, PartitionKey, ReadOutcome
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import Consumer, Follower, IsolationLevel
+from glasslog.broker.session_visit import SessionVisit
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, NodeId, TopicPartition
 
@@ -82,14 +85,15 @@ class FetchApi:
         match context:
             case RefusedFetch(error=refusal):
                 _respond(call, FetchAnswer(refusal, NO_SESSION, ()))
-            case FullFetch(session=session):
-                asks = request.asks if session is None else session.partitions
-                self._start(call, request, list(asks.items()), session, is_full=True)
-            case IncrementalFetch(session=session) if _is_mixed(session, call):
+            case FullFetch(session=None):
+                self._start_listed(call, request)
+            case FullFetch(session=FetchSession() as session):
+                self._start(call, request, session, is_full=True)
+            case IncrementalFetch(session=session) if _is_mixed(session, request, call):
                 self.sessions.close(session.session_id)
                 _respond(call, FetchAnswer(ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR, NO_SESSION, ()))
             case IncrementalFetch(session=session):
-                self._start(call, request, list(session.partitions.items()), session, is_full=False)
+                self._start(call, request, session, is_full=False)
 
     def _check(self, request: FetchCall) -> ErrorCode:
         """Whether whoever asks may ask at all."""
@@ -102,33 +106,46 @@ class FetchApi:
             return ErrorCode.STALE_BROKER_EPOCH
         return ErrorCode.NONE
 
-    def _start(
-        self,
-        call: RequestCall,
-        request: FetchCall,
-        asks: Sequence[tuple[PartitionKey, PartitionAsk]],
-        session: FetchSession | None,
-        *,
-        is_full: bool,
-    ) -> None:
-        keys = [key for key, _ in asks]
+    def _start_listed(self, call: RequestCall, request: FetchCall) -> None:
+        keys, terms = list(request.asks), self._terms(request)
 
         def on_done(outcomes: Sequence[ReadOutcome]) -> None:
-            answer = _answer(keys, outcomes, session, is_full=is_full)
-            _respond(call, answer._replace(nodes=self._leaders_of(answer, call.listener)))
+            self._tell(call, _answer(keys, outcomes, None, is_full=True))
 
-        waiting = self._path.start(self._terms(request), [self._target(*each) for each in asks], on_done)
-        if waiting is None:
-            return
-        operation = waiting
+        source = self._path.listed(terms, [self._target(*each) for each in request.asks.items()])
+        waiting = self._path.start(terms, source, on_done)
+        if waiting is not None:
+            self._let_wait(call, waiting, NO_SESSION, lambda: None)
+
+    def _start(self, call: RequestCall, request: FetchCall, session: FetchSession, *, is_full: bool) -> None:
+        terms = self._terms(request)
+        visit = SessionVisit(session, replicas=self._replicas, terms=terms, find=self._target)
+
+        def on_done(outcomes: Sequence[ReadOutcome]) -> None:
+            visit.answered(outcomes)
+            self._tell(call, _answer(visit.keys, outcomes, session, is_full=is_full))
+
+        waiting = self._path.start(terms, visit, on_done)
+        if waiting is not None:
+            self._let_wait(call, waiting, session.session_id, visit.given_up)
+
+    def _let_wait(
+        self, call: RequestCall, operation: DelayedFetch, session_id: int, on_given_up: Callable[[], None]
+    ) -> None:
+        def give_up() -> None:
+            operation.cancel()
+            on_given_up()
 
         def hurry() -> None:
             # Nothing rather than what there is: the request behind this one asks for the same records.
-            operation.cancel()
-            _respond(call, FetchAnswer(ErrorCode.NONE, _session_id(session), ()))
+            give_up()
+            _respond(call, FetchAnswer(ErrorCode.NONE, session_id, ()))
 
         call.hurry = hurry
-        call.cancel = operation.cancel
+        call.cancel = give_up
+
+    def _tell(self, call: RequestCall, answer: FetchAnswer) -> None:
+        _respond(call, answer._replace(nodes=self._leaders_of(answer, call.listener)))
 
     def _terms(self, request: FetchCall) -> FetchTerms:
         reader: Consumer | Follower
@@ -204,10 +221,12 @@ def _session_id(session: FetchSession | None) -> int:
     return NO_SESSION if session is None else session.session_id
 
 
-def _is_mixed(session: FetchSession, call: RequestCall) -> bool:
+def _is_mixed(session: FetchSession, request: FetchCall, call: RequestCall) -> bool:
     """Whether a session of topic names goes on with ids or the other way round."""
     by_name = call.header.api_version < IDS_FROM
-    return any(isinstance(topic, str) is not by_name for topic, _ in session.partitions)
+    # What the session holds is of one kind, as far as it was let in here.
+    some = (*request.asks, *islice(session.partitions, 1))
+    return any(isinstance(topic, str) is not by_name for topic, _ in some)
 
 
 def _respond(call: RequestCall, answer: FetchAnswer) -> None:

@@ -1,7 +1,7 @@
 """Incremental fetch sessions, the leader's side: who asked for what, and what they were told last.
 
-This module knows which partitions a session holds and which of them are worth mentioning again; it refuses
-to know how records are read.  The number of sessions is bounded; a replica's session may push out a
+This module knows which partitions a session holds and what of them is worth mentioning again; it refuses to
+know how records are read.  The number of sessions is bounded; a replica's session may push out a
 consumer's.  Source: KIP-227, Kafka's ``FetchSession.scala``.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from glasslog.broker.partition.reads import PartitionAsk, PartitionKey
+from glasslog.broker.partition.session_news import SessionNews
 from glasslog.common.errors import ErrorCode
 
 NO_SESSION = 0
@@ -35,9 +36,9 @@ def next_epoch(epoch: int) -> int:
 
 
 class FetchSession:
-    """One fetcher's memory on the leader. Partitions are kept in the order in which they are served."""
+    """One fetcher's memory on the leader. ``news`` knows which partitions the next answer has to look at."""
 
-    __slots__ = ("_told", "epoch", "is_replica", "last_used_ms", "partitions", "session_id")
+    __slots__ = ("_told", "epoch", "is_replica", "last_used_ms", "news", "partitions", "session_id")
 
     def __init__(
         self,
@@ -53,6 +54,8 @@ class FetchSession:
         self.partitions = dict(partitions)
         self.last_used_ms = now_ms
         self._told: dict[PartitionKey, Told] = {}
+        self.news = SessionNews()
+        self.news.pending = dict.fromkeys(partitions)
 
     def update(self, asks: Mapping[PartitionKey, PartitionAsk], forgotten: Sequence[PartitionKey]) -> None:
         """Take in an incremental request; what it asks for otherwise is mentioned again in any case.
@@ -63,21 +66,20 @@ class FetchSession:
             if self.partitions.get(key) != ask:
                 self._told.pop(key, None)
                 self.partitions[key] = ask
+            self.news.pending[key] = None
         for key in forgotten:
             self.partitions.pop(key, None)
             self._told.pop(key, None)
+            self.news.forget(key)
 
     def is_news(self, key: PartitionKey, told: Told, *, has_records: bool, has_failed: bool) -> bool:
         """Whether an incremental answer has to mention ``key``; remembers what is said.
 
-        After an error the partition is mentioned again whatever happens. One that gave records goes to the
-        end of the line, so that a small response limit serves all in turn.
+        After an error the partition is mentioned again whatever happens.
         """
         if has_failed:
             self._told.pop(key, None)
             return True
-        if has_records and key in self.partitions:
-            self.partitions[key] = self.partitions.pop(key)
         if not has_records and self._told.get(key) == told:
             return False
         self._told[key] = told
@@ -148,7 +150,9 @@ class FetchSessionCache:
 
     def close(self, session_id: int) -> None:
         """Forget a session, if it exists."""
-        self._sessions.pop(session_id, None)
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            session.news.close()
 
     def _create(
         self, asks: Mapping[PartitionKey, PartitionAsk], *, is_replica: bool, now_ms: int

@@ -64,6 +64,11 @@ class FollowerState:
         """``None``: never, as far as this leader knows."""
         return None if self.last_caught_up_ms == _NEVER_MS else now_ms - self.last_caught_up_ms
 
+    def was_current(self, at_ms: int) -> None:
+        """It had everything when it asked last, at ``at_ms``, though nobody looked then."""
+        self.last_caught_up_ms = max(self.last_caught_up_ms, at_ms)
+        self._last_fetch_ms = max(self._last_fetch_ms, at_ms)
+
     def is_caught_up(self, *, leader_end_offset: Offset, now_ms: int, lag_time_max_ms: int) -> bool:
         """Whether it has everything, or had it within ``lag_time_max_ms``."""
         if self.log_end_offset == leader_end_offset:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from glasslog.broker.partition.follower_state import FollowerState
+from glasslog.broker.partition.isr import CommittedIsr
 from glasslog.broker.partition.leader_state import Eligibility, LeaderState, LeaderTerms
 from glasslog.broker.partition.reads import PartitionAsk, ReadOutcome
 from glasslog.broker.requests import (
@@ -329,6 +330,20 @@ class Partition:
         if advanced:
             self.ledger.on_high_watermark(state.high_watermark)
         return advanced
+
+    def follower_was_current(self, node: NodeId, *, at_ms: int) -> None:
+        """A follower that had everything asked again at ``at_ms``, before anything was appended."""
+        state = self.role
+        follower = state.followers.get(node) if isinstance(state, LeaderState) else None
+        if follower is not None:
+            follower.was_current(at_ms)
+
+    def is_quiet_for(self, follower: NodeId, fetch_offset: int) -> bool:
+        """Whether a follower has all that is here, and nothing is to be decided about its being in sync."""
+        state = self.role
+        if not isinstance(state, LeaderState) or fetch_offset != self.log_end_offset:
+            return False
+        return isinstance(state.isr_state, CommittedIsr) and follower in state.isr
 
     def advance_high_watermark(self, *, now_ms: int) -> bool:
         """After a change of the ISR: True when the high watermark advanced."""

@@ -9,11 +9,12 @@ wait in order of their offsets and fetches count bytes instead of reading again.
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from glasslog.common.errors import ErrorCode
 
 K = TypeVar("K", bound=Hashable)
+K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
 _SWEEP_ABOVE = 1024
 
 
@@ -127,6 +128,31 @@ class ProduceWatchers(Generic[K]):
         return sum(map(len, self._waiting.values()))
 
 
+class FetchWatcher(Protocol[K_contra]):
+    """Who wants to know when more becomes readable."""
+
+    def on_readable(self, key: K_contra, size_bytes: int, /) -> None:
+        """``size_bytes`` more became readable on ``key``; none when something else of it is news."""
+        ...
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is a request that it would answer."""
+        ...
+
+    def on_look(self, key: K_contra, /) -> None:
+        """Somebody is about to look at who reads ``key``: whatever was not noted there yet has to be."""
+        ...
+
+    def on_changed(self, key: K_contra, /) -> None:
+        """``key`` changed its leader or is gone, and is watched no more."""
+        ...
+
+
+class _Leavable(Protocol):
+    def pop(self, watcher: "DelayedFetch", absent: None, /) -> object: ...
+
+
 class DelayedFetch(DelayedOperation):
     """Waits until ``min_bytes`` more have become readable on the partitions it watches.
 
@@ -139,10 +165,30 @@ class DelayedFetch(DelayedOperation):
         super().__init__(deadline_ms)
         self.missing_bytes = missing_bytes
         self._on_done = on_done
-        self._watched: list[dict[DelayedFetch, int]] = []
+        self._watched: list[_Leavable] = []
 
-    def watched_in(self, watchers: "dict[DelayedFetch, int]") -> None:
+    def watched_in(self, watchers: "_Leavable") -> None:
+        """Leave ``watchers`` when it is over."""
         self._watched.append(watchers)
+
+    def on_readable(self, key: object, size_bytes: int) -> None:
+        """See ``FetchWatcher``."""
+        if not self.is_done:
+            self.missing_bytes -= size_bytes
+            if self.missing_bytes <= 0:
+                self.complete()
+
+    @property
+    def is_waiting(self) -> bool:
+        """See ``FetchWatcher``."""
+        return not self.is_done
+
+    def on_look(self, key: object) -> None:
+        """See ``FetchWatcher``: it noted everything when it came."""
+
+    def on_changed(self, key: object) -> None:
+        """See ``FetchWatcher``: whoever reads has to look elsewhere."""
+        self.complete()
 
     def on_expiration(self) -> None:
         """What there is has to do."""
@@ -165,42 +211,49 @@ class DelayedFetch(DelayedOperation):
         self._watched.clear()
 
 
+Watchers = dict[FetchWatcher[K], int]
+"""Who watches one partition, and how many bytes of it each has heard of."""
+
+
 class FetchWatchers(Generic[K]):
-    """Waiting fetches by partition. ``total_bytes`` only ever grows while a partition keeps its leader."""
+    """Who waits for fetches, by partition. ``total_bytes`` only grows while a partition keeps its leader."""
 
     def __init__(self) -> None:
-        self._waiting: dict[K, dict[DelayedFetch, int]] = {}
+        self._waiting: dict[K, Watchers[K]] = {}
 
-    def watch(self, key: K, operation: DelayedFetch, *, total_bytes: int) -> None:
-        """Count what becomes readable on ``key`` beyond ``total_bytes``."""
+    def watch(self, key: K, watcher: FetchWatcher[K], *, total_bytes: int) -> Watchers[K]:
+        """Count what becomes readable on ``key`` beyond ``total_bytes``; ends when it leaves the result."""
         watchers = self._waiting.get(key)
         if watchers is None:
             watchers = self._waiting[key] = {}
-        watchers[operation] = total_bytes
-        operation.watched_in(watchers)
+        watchers[watcher] = total_bytes
+        return watchers
 
     def on_readable(self, key: K, *, total_bytes: int) -> None:
-        """More became readable on ``key``."""
+        """More became readable on ``key``, or something else of it is news."""
         watchers = self._waiting.get(key)
         if not watchers:
             return
-        for operation, seen_bytes in list(watchers.items()):
-            if operation.is_done:
+        for watcher, seen_bytes in list(watchers.items()):
+            if watcher not in watchers:
+                # Answered with one of those before it.
                 continue
-            operation.missing_bytes -= total_bytes - seen_bytes
-            if operation.missing_bytes <= 0:
-                operation.complete()
-            else:
-                watchers[operation] = total_bytes
+            watchers[watcher] = total_bytes
+            watcher.on_readable(key, total_bytes - seen_bytes)
 
     def count_on(self, key: K) -> int:
         """How many wait for ``key``."""
-        return len(self._waiting.get(key, ()))
+        return sum(watcher.is_waiting for watcher in self._waiting.get(key, ()))
+
+    def look(self, key: K) -> None:
+        """Have everything noted of who reads ``key``."""
+        for watcher in self._waiting.get(key, ()):
+            watcher.on_look(key)
 
     def complete_all(self, key: K) -> None:
         """``key`` changed its leader or is gone: answer at once, so that the reader looks elsewhere."""
-        for operation in list(self._waiting.pop(key, ())):
-            operation.complete()
+        for watcher in list(self._waiting.pop(key, ())):
+            watcher.on_changed(key)
 
 
 class Deadlines:
