@@ -35,6 +35,7 @@ _GRAIN_S = 1e-9
 """Timers are due together that lie no further apart."""
 
 _FEWEST_CANCELLED = 100
+_CLOSED = "the event loop is closed"
 _ROUNDS_WITHOUT_TIME = 1_000_000
 _FINISH_LIMIT_MS = 600_000
 _PRUNE_EVERY_TASKS = 4_096
@@ -159,6 +160,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     _ready: deque[_Handle]
     """The base class's queue of what runs next."""
 
+    _closed: bool
+    _stopping: bool
+
     def __init__(self, *, limit_ms: int | None = None) -> None:
         super().__init__(_NoSelector())
         self._now_ns = _START_NS
@@ -188,26 +192,30 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     # --- rounds -----------------------------------------------------------------------------------------
 
     def _run_once(self) -> None:
+        """Round after round, until the loop is to stop: the base class asks after each call."""
         ready, timers = self._ready, self._timers
-        if ready:
-            self._count_round()
-        else:
-            self._advance()
-        due_s = self._now_s + _GRAIN_S
-        while timers and timers[0][0] < due_s:
-            timer = heapq.heappop(timers)[2]
-            timer._scheduled = False
-            ready.append(timer)
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            try:
-                handle._context.run(handle._callback, *handle._args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self.call_exception_handler({"message": f"exception in {handle!r}", "exception": error})
+        while True:
+            if ready:
+                self._rounds_without_time += 1
+                if self._rounds_without_time > _ROUNDS_WITHOUT_TIME:
+                    self._give_up_spinning()
+            elif not self._stopping:
+                self._advance()
+            due_s = self._now_s + _GRAIN_S
+            while timers and timers[0][0] < due_s:
+                ready.append(heapq.heappop(timers)[2])
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if handle._cancelled:
+                    continue
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self.call_exception_handler({"message": f"exception in {handle!r}", "exception": error})
+            if self._stopping:
+                return
 
     def _advance(self) -> None:
         """Nothing is ready: let time jump to the next timer."""
@@ -226,13 +234,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             span_ms = (limit - _START_NS) // _NANOSECONDS_PER_MS
             raise VirtualTimeExceeded(f"not done after {span_ms} virtual ms; {self._describe_tasks()}")
 
-    def _count_round(self) -> None:
-        self._rounds_without_time += 1
-        if self._rounds_without_time > _ROUNDS_WITHOUT_TIME:
-            self._rounds_without_time = 0
-            raise VirtualTimeExceeded(
-                f"livelock: {_ROUNDS_WITHOUT_TIME} rounds without time passing; {self._describe_tasks()}"
-            )
+    def _give_up_spinning(self) -> None:
+        self._rounds_without_time = 0
+        raise VirtualTimeExceeded(
+            f"livelock: {_ROUNDS_WITHOUT_TIME} rounds without time passing; {self._describe_tasks()}"
+        )
 
     def call_soon(
         self,
@@ -240,7 +246,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         *args: *Arguments,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        self._check_open()
+        if self._closed:
+            raise RuntimeError(_CLOSED)
         handle = _Handle(callback, args, self, context)
         if self._frozen and (held := self._frozen.get(_host_of(handle))) is not None:
             held.append(handle)
@@ -264,7 +271,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         *args: *Arguments,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        self._check_open()
+        if self._closed:
+            raise RuntimeError(_CLOSED)
         timer = _TimerHandle(when, callback, args, self, context)
         if self._frozen and (held := self._frozen.get(_host_of(timer))) is not None:
             held.append(timer)
@@ -285,10 +293,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             ]
             heapq.heapify(self._timers)
             self._timers_cancelled = 0
-
-    def _check_open(self) -> None:
-        if self.is_closed():
-            raise RuntimeError("the event loop is closed")
 
     # --- freezing hosts ---------------------------------------------------------------------------------
 
