@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ElectionType,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from glasslog.client import Consumer as OwnConsumer
 from glasslog.client import Producer as OwnProducer
@@ -272,6 +280,21 @@ def test_partitions_are_added_and_clients_notice(servers: str) -> None:
     (refused,) = admin.create_partitions([ADMIN.NewPartitions(topic, 3)]).values()
     with pytest.raises(KafkaException, match="has 4 partitions; 3 would not be more"):
         refused.result(DEADLINE_S)
+
+
+def test_leaders_are_elected_when_asked(servers: str) -> None:
+    topic = created(servers, "elected")
+    admin = AdminClient({"bootstrap.servers": servers})
+
+    def refusal(kind: str, number: int) -> int:
+        places = [TopicPartition(topic, number)]
+        elected = admin.elect_leaders(getattr(ElectionType, kind), places)
+        (error,) = elected.result(DEADLINE_S).values()
+        return int(error.code())
+
+    assert refusal("PREFERRED", 0) == KafkaError.ELECTION_NOT_NEEDED
+    assert refusal("UNCLEAN", 0) == KafkaError.ELECTION_NOT_NEEDED
+    assert refusal("PREFERRED", 9) == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def test_administration(servers: str) -> None:

@@ -16,6 +16,7 @@ from glasslog.client.connections import error_of
 from glasslog.client.consumer_protocol import decode_assignment
 from glasslog.client.coordinator import CoordinatorClient
 from glasslog.client.deletions import RecordDeletion
+from glasslog.client.elections import ElectionType, elected, election_request
 from glasslog.client.group_changes import GroupChanges
 from glasslog.client.metadata import view_of
 from glasslog.client.offsets import OffsetLookup
@@ -60,6 +61,7 @@ from glasslog.v1.controller_pb2 import (
     CreateTopicsResponse,
     DeleteTopicsRequest,
     DeleteTopicsResponse,
+    ElectLeadersResponse,
     UnregisterBrokerRequest,
     UnregisterBrokerResponse,
 )
@@ -278,6 +280,17 @@ class Admin:
             await self._await_leaders({name: topics[name].count for name in done})
         for result in response.topics:
             _raise_for(result.error_code, f"topic {result.name!r}", result.error_message)
+
+    async def elect_leaders(
+        self, election_type: ElectionType, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, GlasslogError | None]:
+        """Elect leaders in these partitions, or wherever it is needed; by partition what was against it.
+
+        ELECTION_NOT_NEEDED, PREFERRED_LEADER_NOT_AVAILABLE, ELIGIBLE_LEADERS_NOT_AVAILABLE and
+        UNKNOWN_TOPIC_OR_PARTITION are told of their partitions, not raised.
+        """
+        request = election_request(election_type, partitions, timeout_ms=self._options.request_timeout_ms)
+        return elected(await self._ask_any("ElectLeaders", request, ElectLeadersResponse, _no_error))
 
     async def delete_topics(self, names: Iterable[str]) -> None:
         """Delete topics. Raises UNKNOWN_TOPIC_OR_PARTITION; those before it are deleted."""

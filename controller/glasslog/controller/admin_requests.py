@@ -105,3 +105,38 @@ class CreatePartitionsResponse:
 
     topics: tuple[EnlargedTopic, ...]
     metadata_offset: Offset = NO_OFFSET
+
+
+class ElectionType(IntEnum):
+    """Which election is asked for, with Kafka's numbers (KIP-460)."""
+
+    PREFERRED = 0
+    UNCLEAN = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElectLeadersRequest:
+    """Elect in ``partitions`` or, with ``None``, wherever it is needed. The type's number as it came."""
+
+    election_type: int
+    partitions: tuple[tuple[str, int], ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElectionResult:
+    """What came of one partition."""
+
+    topic: str
+    partition: int
+    error_code: ErrorCode = ErrorCode.NONE
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElectLeadersResponse:
+    """``error_code`` refuses the whole call. Metadata up to ``metadata_offset`` shows what was changed."""
+
+    error_code: ErrorCode = ErrorCode.NONE
+    error_message: str = ""
+    partitions: tuple[ElectionResult, ...] = ()
+    metadata_offset: Offset = NO_OFFSET

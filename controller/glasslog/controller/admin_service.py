@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 
 from glasslog.common.runtime.protocols import Peer, UnaryHandler
 from glasslog.controller import admin_wire
-from glasslog.controller.admin_requests import AlterConfigsResponse, CreatePartitionsResponse
+from glasslog.controller.admin_requests import (
+    AlterConfigsResponse,
+    CreatePartitionsResponse,
+    ElectLeadersResponse,
+)
 from glasslog.controller.driver import Controller
 from glasslog.controller.wire import parse
 from glasslog.v1 import controller_pb2 as pb
@@ -22,7 +26,11 @@ class AdminService:
 
     def handlers(self) -> Mapping[str, UnaryHandler]:
         """By method."""
-        return {"AlterConfigs": self._alter_configs, "CreatePartitions": self._create_partitions}
+        return {
+            "AlterConfigs": self._alter_configs,
+            "CreatePartitions": self._create_partitions,
+            "ElectLeaders": self._elect_leaders,
+        }
 
     async def _alter_configs(self, data: bytes, peer: Peer) -> bytes:
         message = parse(pb.AlterConfigsRequest, data)
@@ -37,3 +45,9 @@ class AdminService:
             request, CreatePartitionsResponse, timeout_ms=message.timeout_ms
         )
         return admin_wire.partitions_created(response).SerializeToString()
+
+    async def _elect_leaders(self, data: bytes, peer: Peer) -> bytes:
+        message = parse(pb.ElectLeadersRequest, data)
+        request = admin_wire.elect_leaders(message)
+        response = await self._controller.submit(request, ElectLeadersResponse, timeout_ms=message.timeout_ms)
+        return admin_wire.leaders_elected(response).SerializeToString()

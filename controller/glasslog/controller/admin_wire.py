@@ -12,6 +12,8 @@ from glasslog.controller.admin_requests import (
     ConfigEdit,
     CreatePartitionsRequest,
     CreatePartitionsResponse,
+    ElectLeadersRequest,
+    ElectLeadersResponse,
     MorePartitions,
     ResourceEdits,
 )
@@ -86,6 +88,30 @@ def partitions_created(response: CreatePartitionsResponse) -> pb.CreatePartition
                 name=each.name, error_code=each.error_code, error_message=each.error_message
             )
             for each in response.topics
+        ],
+        metadata_offset=response.metadata_offset,
+    )
+
+
+def elect_leaders(message: pb.ElectLeadersRequest) -> ElectLeadersRequest:
+    """See ``ElectLeadersRequest``."""
+    named = tuple((each.topic, each.partition) for each in message.partitions)
+    return ElectLeadersRequest(election_type=message.election_type, partitions=None if message.all else named)
+
+
+def leaders_elected(response: ElectLeadersResponse) -> pb.ElectLeadersResponse:
+    """See ``ElectLeadersResponse``."""
+    return pb.ElectLeadersResponse(
+        error_code=response.error_code,
+        error_message=response.error_message,
+        partitions=[
+            pb.ElectLeadersResponse.Partition(
+                topic=each.topic,
+                partition=each.partition,
+                error_code=each.error_code,
+                error_message=each.error_message,
+            )
+            for each in response.partitions
         ],
         metadata_offset=response.metadata_offset,
     )

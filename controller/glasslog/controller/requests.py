@@ -27,6 +27,8 @@ from glasslog.controller.admin_requests import (
     AlterConfigsResponse,
     CreatePartitionsRequest,
     CreatePartitionsResponse,
+    ElectLeadersRequest,
+    ElectLeadersResponse,
 )
 from glasslog.metadata.records import Endpoint
 
@@ -350,6 +352,7 @@ Request = (
     | DeleteTopicsRequest
     | AlterConfigsRequest
     | CreatePartitionsRequest
+    | ElectLeadersRequest
     | AlterPartitionReassignmentsRequest
     | RebalanceLeadersRequest
 )
@@ -365,6 +368,7 @@ Response = (
     | DeleteTopicsResponse
     | AlterConfigsResponse
     | CreatePartitionsResponse
+    | ElectLeadersResponse
     | AlterPartitionReassignmentsResponse
     | RebalanceLeadersResponse
 )

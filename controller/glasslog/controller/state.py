@@ -12,12 +12,17 @@ from typing import assert_never
 
 from glasslog.common.errors import InvariantViolation, require
 from glasslog.common.ids import NO_NODE, NodeId, Offset
-from glasslog.controller.admin_requests import AlterConfigsRequest, CreatePartitionsRequest
+from glasslog.controller.admin_requests import (
+    AlterConfigsRequest,
+    CreatePartitionsRequest,
+    ElectLeadersRequest,
+)
 from glasslog.controller.configs import alter_configs
 from glasslog.controller.decision import Context, ControllerSettings, Decision
 from glasslog.controller.directories import assign_replicas
 from glasslog.controller.heartbeats import Heartbeats
 from glasslog.controller.isr import alter_partition
+from glasslog.controller.leader_elections import elect_leaders
 from glasslog.controller.partitions import create_partitions
 from glasslog.controller.preferred_leaders import rebalance_leaders
 from glasslog.controller.producer_ids import allocate_producer_ids
@@ -139,6 +144,8 @@ class ControllerState:
                 return alter_configs(context, request)
             case CreatePartitionsRequest():
                 return create_partitions(context, request)
+            case ElectLeadersRequest():
+                return elect_leaders(context, request)
             case RebalanceLeadersRequest():
                 return rebalance_leaders(context, request)
             case AlterPartitionReassignmentsRequest():

@@ -171,6 +171,7 @@ class FakeQuorum:
         serve("CreateTopics", pb.CreateTopicsRequest, self._create_topics)
         serve("DeleteTopics", pb.DeleteTopicsRequest, self._delete_topics)
         serve("CreatePartitions", pb.CreatePartitionsRequest, self._create_partitions)
+        serve("ElectLeaders", pb.ElectLeadersRequest, self._elect_leaders)
         serve("AlterConfigs", pb.AlterConfigsRequest, self._alter_configs)
         serve("AlterPartitionReassignments", pb.AlterPartitionReassignmentsRequest, self._reassign)
 
@@ -313,6 +314,10 @@ class FakeQuorum:
         for topic in message.topics:
             answer.topics.add(name=topic.name)
         return answer
+
+    async def _elect_leaders(self, message: pb.ElectLeadersRequest) -> pb.ElectLeadersResponse:
+        """Finds nothing to elect."""
+        return pb.ElectLeadersResponse(metadata_offset=self.end_offset - 1)
 
     async def _alter_configs(self, message: pb.AlterConfigsRequest) -> pb.AlterConfigsResponse:
         """Accepts all and changes nothing."""

@@ -1,7 +1,7 @@
-"""CreatePartitions of ``glasslog.v1.Broker``. Refuses to know who decides."""
+"""CreatePartitions and ElectLeaders of ``glasslog.v1.Broker``. Refuses to know who decides."""
 
 from glasslog.broker.partition_admin import MorePartitions, PartitionAdmin
-from glasslog.common.ids import NodeId
+from glasslog.common.ids import NodeId, TopicPartition
 from glasslog.common.runtime.protocols import Peer
 from glasslog.v1 import controller_pb2
 
@@ -24,6 +24,25 @@ class PartitionHandlers:
             topics=[
                 controller_pb2.CreatePartitionsResponse.Topic(
                     name=each.name, error_code=each.error, error_message=each.error_message
+                )
+                for each in outcomes
+            ]
+        )
+
+    async def elect_leaders(
+        self, message: controller_pb2.ElectLeadersRequest, peer: Peer
+    ) -> controller_pb2.ElectLeadersResponse:
+        named = [TopicPartition(each.topic, each.partition) for each in message.partitions]
+        outcomes = await self._admin.elect(
+            message.election_type, None if message.all else named, timeout_ms=message.timeout_ms
+        )
+        return controller_pb2.ElectLeadersResponse(
+            partitions=[
+                controller_pb2.ElectLeadersResponse.Partition(
+                    topic=each.partition.topic,
+                    partition=each.partition.partition,
+                    error_code=each.error,
+                    error_message=each.error_message,
                 )
                 for each in outcomes
             ]

@@ -76,6 +76,7 @@ def _partition_table(partitions: PartitionHandlers, on_fatal: OnFatal) -> dict[s
         "CreatePartitions": unary(
             controller_pb2.CreatePartitionsRequest, partitions.create_partitions, on_fatal
         ),
+        "ElectLeaders": unary(controller_pb2.ElectLeadersRequest, partitions.elect_leaders, on_fatal),
     }
 
 

@@ -16,6 +16,7 @@ from glasslog.client.cli.moves import assignment_of, carry_out, count, joined, s
 from glasslog.client.cli.options import bootstrap_option, format_option
 from glasslog.client.cli.output import Format, Json, note, print_json, print_table
 from glasslog.client.reassignment_plan import Assignment, Move, balanced
+from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 
 if TYPE_CHECKING:
@@ -244,3 +245,48 @@ def _json(name: TopicPartition, each: "PartitionReassignment", isr: Sequence[Nod
 
 def _named(name: TopicPartition) -> dict[str, Json]:
     return {"topic": name.topic, "partition": name.partition}
+
+
+# --- elect ------------------------------------------------------------------------------------------------
+
+
+@partition.command("elect")
+@click.argument("places", metavar="[TOPIC-PARTITION]...", nargs=-1)
+@click.option("--preferred", is_flag=True, help="The first of the replicas, if it is in sync (default).")
+@click.option("--unclean", is_flag=True, help="Anybody, where nobody leads: RECORDS MAY BE LOST.")
+@click.option("--all", "everywhere", is_flag=True, help="Wherever it is needed.")
+@bootstrap_option
+@format_option
+def elect(
+    places: tuple[str, ...],
+    preferred: bool,
+    unclean: bool,
+    everywhere: bool,
+    bootstrap: str | None,
+    output_format: Format,
+) -> None:
+    """Elect leaders of partitions. That none was needed is no failure; that none could be is."""
+    from glasslog.client.elections import ElectionType
+
+    if preferred and unclean:
+        raise UsageError("--preferred and --unclean exclude each other")
+    if everywhere == bool(places):
+        raise UsageError("name partitions as TOPIC-PARTITION, or give --all")
+    kind = ElectionType.UNCLEAN if unclean else ElectionType.PREFERRED
+    wanted = None if everywhere else [_partition_of(place) for place in places]
+    found = run_admin(bootstrap, lambda admin: admin.elect_leaders(kind, wanted))
+    rows = [(str(place), _election_said(error)) for place, error in sorted(found.items())]
+    if output_format == "json":
+        print_json([{"partition": place, "result": said} for place, said in rows])
+    elif rows:
+        print_table(("partition", "result"), rows)
+    else:
+        print("No partition needs it.")
+    if any(error is not None and error.code is not ErrorCode.ELECTION_NOT_NEEDED for error in found.values()):
+        raise CommandError("not every leader could be elected")
+
+
+def _election_said(error: GlasslogError | None) -> str:
+    if error is None:
+        return "elected"
+    return "not needed" if error.code is ErrorCode.ELECTION_NOT_NEEDED else f"{error.code.name}: {error}"
