@@ -17,6 +17,7 @@ from glasslog.broker.partition.partition import Partition
 from glasslog.broker.partition.purgatory import DelayedFetch, FetchWatchers
 from glasslog.broker.partition.reads import PartitionAsk, ReadOutcome
 from glasslog.broker.replicas import Replicas
+from glasslog.broker.replication_throttle import ReplicationThrottle
 from glasslog.broker.requests import (
     Consumer,
     FetchPartition,
@@ -98,8 +99,9 @@ def readable_bytes(partition: Partition, *, is_follower: bool) -> int:
 class FetchPath:
     """See the module."""
 
-    def __init__(self, replicas: Replicas, cold_reads: ColdReads) -> None:
+    def __init__(self, replicas: Replicas, cold_reads: ColdReads, throttle: ReplicationThrottle) -> None:
         self._replicas = replicas
+        self._throttle = throttle
         self._cold_reads = cold_reads
 
     # --- for clients ---
@@ -170,7 +172,7 @@ class FetchPath:
             return self._read_later(terms, targets, cold, on_done)
         is_enough = is_urgent or size_bytes >= terms.min_bytes
         if is_enough or terms.max_wait_ms <= 0 or source.is_empty or replicas.purgatory.is_full:
-            self._finish(terms, outcomes, size_bytes, on_done)
+            self._finish(terms, targets, outcomes, on_done)
             return None
         operation = self._park(terms, source, terms.min_bytes - size_bytes, on_done)
         source.wait(operation, outcomes)
@@ -190,12 +192,12 @@ class FetchPath:
             if operation.is_done:
                 return
             still_cold: list[ColdRead] | None = [] if rounds_left else None
-            outcomes, size_bytes, _ = self._read(terms, targets, None, still_cold)
+            outcomes, _, _ = self._read(terms, targets, None, still_cold)
             if still_cold:
                 self._cold_reads.warm(still_cold, partial(read_again, rounds_left - 1))
             else:
                 operation.cancel()
-                self._finish(terms, outcomes, size_bytes, on_done)
+                self._finish(terms, targets, outcomes, on_done)
 
         self._cold_reads.warm(cold, partial(read_again, _COLD_ROUNDS))
         return operation
@@ -210,8 +212,9 @@ class FetchPath:
         replicas = self._replicas
 
         def answer() -> None:
-            outcomes, size_bytes, _ = self._read(terms, source.targets())
-            self._finish(terms, outcomes, size_bytes, on_done)
+            targets = source.targets()
+            outcomes, _, _ = self._read(terms, targets)
+            self._finish(terms, targets, outcomes, on_done)
 
         deadline_ms = replicas.runtime.clock.now_ms() + terms.max_wait_ms
         operation = DelayedFetch(missing_bytes, deadline_ms=deadline_ms, on_done=answer)
@@ -221,13 +224,17 @@ class FetchPath:
     def _finish(
         self,
         terms: FetchTerms,
+        targets: Targets,
         outcomes: Sequence[ReadOutcome],
-        size_bytes: int,
         on_done: Callable[[Sequence[ReadOutcome]], None],
     ) -> None:
         counters = self._replicas.counters
+        size_bytes = sum(len(outcome.records) for outcome in outcomes)
         if isinstance(terms.reader, Follower):
             counters.replication_bytes_out += size_bytes
+            for (_, partition), outcome in zip(targets, outcomes, strict=True):
+                if isinstance(partition, Partition):
+                    self._throttle.on_sent(partition, terms.reader.replica_id, len(outcome.records))
         else:
             counters.bytes_out += size_bytes
         on_done(outcomes)
@@ -285,6 +292,8 @@ class FetchPath:
         minimum_one, is_urgent = True, False
         for number, (ask, partition) in enumerate(targets):
             outcome = self._check(ask, partition) if found is None else found[number]
+            if outcome is None and isinstance(partition, Partition) and self._is_held_back(reader, partition):
+                outcome = ReadOutcome(ErrorCode.NONE, partition.high_watermark, partition.log_start_offset)
             if outcome is None:
                 limit = min(ask.max_bytes, left_bytes)
                 outcome = self._read_one(
@@ -305,6 +314,9 @@ class FetchPath:
                 is_urgent = True
         total_bytes = sum(len(outcome.records) for outcome in outcomes)
         return outcomes, total_bytes, is_urgent or total_bytes >= limit_bytes
+
+    def _is_held_back(self, reader: Consumer | Follower, partition: Partition) -> bool:
+        return isinstance(reader, Follower) and self._throttle.holds_back(partition, reader.replica_id)
 
     def _check(self, ask: PartitionAsk, partition: Partition | GlasslogError) -> ReadOutcome | None:
         """Why there is nothing to read, if so."""

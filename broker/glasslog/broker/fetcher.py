@@ -30,6 +30,7 @@ from glasslog.broker.partition.fetch_session_handler import FetchSessionHandler
 from glasslog.broker.partition.partition import Following, Partition
 from glasslog.broker.partition.reads import PartitionAsk, PartitionKey
 from glasslog.broker.replicas import Replicas
+from glasslog.broker.replication_throttle import ReplicationThrottle
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import BrokerEpoch, NodeId, Offset
 from glasslog.common.runtime.protocols import FrameConnection, TransportError
@@ -106,9 +107,15 @@ class LeaderFetcher:
     """
 
     def __init__(
-        self, leader_id: NodeId, *, replicas: Replicas, broker_epoch: Callable[[], BrokerEpoch]
+        self,
+        leader_id: NodeId,
+        *,
+        replicas: Replicas,
+        throttle: ReplicationThrottle,
+        broker_epoch: Callable[[], BrokerEpoch],
     ) -> None:
         self.leader_id = leader_id
+        self._throttle = throttle
         self._replicas = replicas
         self._runtime = replicas.runtime
         self._config = replicas.config
@@ -144,9 +151,15 @@ class LeaderFetcher:
         return len(self._followed)
 
     def _ask_for(self, followed: _Followed) -> None:
-        """Let the next request say where the partition's log ends."""
+        """Let the next request say where the partition's log ends; a throttle may have that wait."""
         followed.valid_from = self._next_number
         partition = followed.partition
+        delay_ms = self._throttle.delay_ms(partition)
+        if delay_ms:
+            self._session.forget(partition.key)
+            loop = asyncio.get_running_loop()
+            loop.call_later(delay_ms / 1000, self._try_again, partition.key, followed)
+            return
         try:
             log = partition.log
         except GlasslogError:
@@ -335,6 +348,7 @@ class LeaderFetcher:
         )
         followed.failures = 0
         self._replicas.counters.replication_bytes_in += size_bytes
+        self._throttle.on_fetched(partition, size_bytes)
         if size_bytes and partition.log.is_flush_due:
             self._ask_when_durable(followed)
         elif size_bytes or partition.log_start_offset != start:
@@ -387,8 +401,15 @@ class LeaderFetcher:
 class Fetchers:
     """One fetcher per leader; made when first needed, idle when it has nothing to fetch."""
 
-    def __init__(self, *, replicas: Replicas, broker_epoch: Callable[[], BrokerEpoch]) -> None:
+    def __init__(
+        self,
+        *,
+        replicas: Replicas,
+        throttle: ReplicationThrottle,
+        broker_epoch: Callable[[], BrokerEpoch],
+    ) -> None:
         self._replicas = replicas
+        self._throttle = throttle
         self._broker_epoch = broker_epoch
         self._by_leader: dict[NodeId, LeaderFetcher] = {}
         self._source: dict[Partition, LeaderFetcher] = {}
@@ -399,7 +420,12 @@ class Fetchers:
         self.remove(partition)
         fetcher = self._by_leader.get(leader_id)
         if fetcher is None:
-            fetcher = LeaderFetcher(leader_id, replicas=self._replicas, broker_epoch=self._broker_epoch)
+            fetcher = LeaderFetcher(
+                leader_id,
+                replicas=self._replicas,
+                throttle=self._throttle,
+                broker_epoch=self._broker_epoch,
+            )
             self._by_leader[leader_id] = fetcher
             self._new.put_nowait(fetcher)
         self._source[partition] = fetcher

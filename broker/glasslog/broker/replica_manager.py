@@ -33,6 +33,7 @@ from glasslog.broker.partition.partition import Partition
 from glasslog.broker.partition_logs import DirectorySizes, PartitionLogs
 from glasslog.broker.produce_path import ProducePath, ProduceResults
 from glasslog.broker.replicas import Replicas
+from glasslog.broker.replication_throttle import ReplicationThrottle
 from glasslog.broker.replication_view import LeaderView, leader_view
 from glasslog.broker.requests import (
     ACKS_ALL,
@@ -98,14 +99,15 @@ class ReplicaManager:
             runtime=runtime, config=config, directories=directories.usable, missing=directories.missing
         )
         self._logs.on_failed_directory = self._on_failed_directory
-        self._fetchers = Fetchers(replicas=self._replicas, broker_epoch=broker_epoch)
+        throttle = ReplicationThrottle(self._replicas)
+        self._fetchers = Fetchers(replicas=self._replicas, throttle=throttle, broker_epoch=broker_epoch)
         self._maintenance = LogMaintenance(replicas=self._replicas, logs=self._logs)
         self._cold_reads = ColdReads(runtime, max_in_flight=config.cold_reads_max_in_flight)
         self._group_commit = GroupCommit(self._replicas)
         self._deletion = RecordDeletion(replicas=self._replicas, logs=self._logs)
         self._isr_changes = IsrChanges(replicas=self._replicas, sender=alter_partition)
         self._produce_path = ProducePath(self._replicas)
-        self._fetch_path = FetchPath(self._replicas, self._cold_reads)
+        self._fetch_path = FetchPath(self._replicas, self._cold_reads, throttle)
         self._fetch_api = FetchApi(replicas=self._replicas, path=self._fetch_path)
         self._is_caught_up = False
         self._applying = asyncio.Lock()

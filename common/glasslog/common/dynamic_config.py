@@ -51,6 +51,8 @@ _OF_ANY_BROKER = (
     "log.cleaner.io.buffer.size",
     "log.cleaner.io.max.bytes.per.second",
     "log.cleaner.backoff.ms",
+    "leader.replication.throttled.rate",
+    "follower.replication.throttled.rate",
 )
 
 DYNAMIC_SETTINGS: Mapping[str, Scope] = {

@@ -482,6 +482,20 @@ class NodeConfig:
     replica_fetch_response_max_bytes: int = setting(
         "replica.fetch.response.max.bytes", "per response", default=10_485_760, minimum=0
     )
+    leader_replication_throttled_rate: int = setting(
+        "leader.replication.throttled.rate",
+        "bytes per second to followers that are not in sync, of what topics throttle",
+        default=LONG_MAX,
+        minimum=1,
+        maximum=LONG_MAX,
+    )
+    follower_replication_throttled_rate: int = setting(
+        "follower.replication.throttled.rate",
+        "bytes per second from leaders while not in sync, of what topics throttle",
+        default=LONG_MAX,
+        minimum=1,
+        maximum=LONG_MAX,
+    )
     replica_fetch_backoff_ms: int = setting(
         "replica.fetch.backoff.ms",
         "after an error of a partition or a peer; lower than Kafka's 1000 for quick failover",

@@ -10,6 +10,7 @@ from functools import lru_cache
 from glasslog.common.config import INT_MAX, LONG_MAX, describe, parse, setting, to_text
 from glasslog.common.errors import ConfigError
 from glasslog.common.node_config import COMPRESSION_TYPES, DAY_MS, HOUR_MS, TIMESTAMP_TYPES, NodeConfig
+from glasslog.common.throttled_replicas import problem_with_throttled_replicas
 
 _REMEMBERED = 256
 """Different settings of topics that are kept at hand."""
@@ -149,6 +150,20 @@ class TopicConfig:
         default=HOUR_MS,
         minimum=0,
         maximum=LONG_MAX,
+    )
+    leader_replication_throttled_replicas: tuple[str, ...] = setting(
+        "leader.replication.throttled.replicas",
+        "PARTITION:BROKER,... or *: to followers that are not in sync these leaders send "
+        "leader.replication.throttled.rate at most",
+        default=(),
+        validate=problem_with_throttled_replicas,
+    )
+    follower_replication_throttled_replicas: tuple[str, ...] = setting(
+        "follower.replication.throttled.replicas",
+        "PARTITION:BROKER,... or *: while they are not in sync these followers fetch "
+        "follower.replication.throttled.rate at most",
+        default=(),
+        validate=problem_with_throttled_replicas,
     )
 
 
