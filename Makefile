@@ -34,7 +34,7 @@ check: .venv/.dev ## format, lint, types, import contracts, stubs up to date
 	@echo "== lint" && $(BIN)/ruff check --quiet .
 	@echo "== types" && $(BIN)/mypy && $(BIN)/mypy hatch_build.py
 	@echo "== import contracts" && $(BIN)/lint-imports --no-logo
-	@echo "== stubs" && $(BIN)/python proto/generate.py --check
+	@echo "== stubs" && $(BIN)/python proto/generate.py --check && $(BIN)/python proto/document.py --check
 
 .PHONY: format
 format: .venv/.dev ## format the code and fix what the linter can fix
@@ -42,8 +42,9 @@ format: .venv/.dev ## format the code and fix what the linter can fix
 	@$(BIN)/ruff format .
 
 .PHONY: stubs
-stubs: .venv/.dev ## generate proto/glasslog/v1/*_pb2.py and .pyi from the .proto files
+stubs: .venv/.dev ## generate stubs and docs/grpc-reference.md from the .proto files
 	@$(BIN)/python proto/generate.py
+	@$(BIN)/python proto/document.py
 
 SEEDS ?= 20
 FIRST ?= 1

@@ -7,6 +7,7 @@ they print that.
 A ``python`` block is a program of its own. Blocks of other kinds are for reading.
 """
 
+import faulthandler
 import os
 import re
 import signal
@@ -24,9 +25,10 @@ from tests.source_tree import ROOT
 
 COMMAND_TIMEOUT_S = 60
 LOOKING_TIMEOUT_S = 20
+STEP_HANGS_S = COMMAND_TIMEOUT_S + 2 * LOOKING_TIMEOUT_S
 
 _BLOCK = re.compile(r"^```(?P<kind>console|python)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_LOOKS = re.compile(r"^glasslog (?:local status|\w+ (?:describe|list|status))\b[^|>]*$")
+_LOOKS = re.compile(r"^glasslog (?:local status|why|\w+ (?:describe|list|status))\b[^|>]*$")
 _ID = re.compile(r"(?<![\w-])[\w-]{22}(?![\w-])")
 _PARTS = re.compile(r"\.\.\.|\d+|\s+")
 _OF_THE_USER = ("GLASSLOG_", "XDG_", "PYTHON")
@@ -91,6 +93,8 @@ class Reader:
 
     def follow(self, step: Step) -> str:
         """Do the step; returns what is wrong, or nothing."""
+        # What may hang is a step; all of them together may well take longer than a test usually may.
+        faulthandler.dump_traceback_later(STEP_HANGS_S, exit=True, file=sys.__stderr__ or 2)
         deadline = time.monotonic() + (LOOKING_TIMEOUT_S if _LOOKS.match(step.text) else 0)
         while True:
             done = self._do(step)

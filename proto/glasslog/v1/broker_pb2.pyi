@@ -52,10 +52,13 @@ class ProduceRequest(_message.Message):
     PARTITIONS_FIELD_NUMBER: _builtins.int
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     correlation_id: _builtins.int
+    """the answer carries it too"""
     acks: _builtins.int
     """0 (no answer is sent), 1, -1 (all)"""
     timeout_ms: _builtins.int
+    """longest wait for the replicas"""
     client_id: _builtins.str
+    """for logs and quotas"""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProduceRequest.Partition]: ...
     def __init__(
