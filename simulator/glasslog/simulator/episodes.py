@@ -20,6 +20,7 @@ from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.invariants import Invariants
 from glasslog.simulator.power import PowerGuard
 from glasslog.simulator.trace import Trace
+from glasslog.simulator.voter_disks import VoterDisks
 
 _STOP_WITHIN_MS = 40_000
 _FAILOVER_MS = 3_000
@@ -55,6 +56,7 @@ class Disturbance:
         self._index = index
         self._clients = ground.clients
         self._nodes = (*ground.cluster.controller_names, *ground.cluster.broker_names)
+        self._voter_disks = VoterDisks(ground.cluster, ground.invariants, random, self._note)
         self.kinds: Mapping[str, Callable[[], Awaitable[None]]] = {
             "kill": self._kill_any,
             "kill-leader": self._kill_leader,
@@ -80,6 +82,7 @@ class Disturbance:
             "everybody-dies": self._everybody_dies,
             "disk-fails": self._disk_fails,
             "disk-full": self._disk_full,
+            "voter-loses-disk": self._voter_disks.lose_one,
         }
 
     # --- drawing ----------------------------------------------------------------------------------------

@@ -85,6 +85,10 @@ class Invariants:
         """A controller has another role or epoch."""
         self._try(partial(self._check_voter, node, core))
 
+    def forget(self, node: str) -> None:
+        """A controller's disk was replaced: it begins again, without its epoch and its log."""
+        self._led_epochs.pop(node, None)
+
     async def until_violated(self) -> None:
         """Raises ``Violated`` as soon as there is a reason, and never returns."""
         await self._violated.wait()
@@ -155,7 +159,8 @@ class Invariants:
         for leader in running.values():
             if isinstance(leader.role, Leader):
                 voters = leader.voters
-                held = [running[node].log.synced_offset for node in voters.ids if node in running]
+                voting = [core for core in running.values() if voters.has(core.node_id, core.directory_id)]
+                held = [core.log.synced_offset for core in voting]
                 lacking = sum(synced_offset < leader.high_watermark for synced_offset in held)
                 if lacking >= voters.majority:
                     raise Violated(

@@ -36,6 +36,7 @@ FAULT_WEIGHTS: Mapping[str, int] = {
     "everybody-dies": 1,
     "disk-fails": 2,
     "disk-full": 2,
+    "voter-loses-disk": 2,
 }
 """How often a kind of fault comes among those that a seed has drawn."""
 

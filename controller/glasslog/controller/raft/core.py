@@ -256,6 +256,20 @@ class RaftCore:
         return self._state.voter_set
 
     @property
+    def node_id(self) -> NodeId:
+        return self._state.node_id
+
+    @property
+    def directory_id(self) -> bytes:
+        """Of the folder that the log lies in."""
+        return self._state.directory_id
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this node is one of them, with the disk that it has."""
+        return self._state.is_voter
+
+    @property
     def log(self) -> LogOutline:
         """To look at only."""
         return self._state.log
