@@ -12,7 +12,7 @@ from glasslog.simulator.scenarios.clients import (
 from glasslog.simulator.scenarios.elections import DIVERGED_EPOCHS, FOLLOWER_AHEAD
 from glasslog.simulator.scenarios.failures import FAILURES
 from glasslog.simulator.scenarios.in_sync import EMPTY_DISK, FENCED_REPLICA, LAST_REPLICA
-from glasslog.simulator.scenarios.quorum import ISOLATED_LEADER, LOST_ENTRIES, LOST_VOTE
+from glasslog.simulator.scenarios.quorum import ISOLATED_LEADER, LOST_DISK, LOST_ENTRIES, LOST_VOTE
 from glasslog.simulator.scenarios.scenario import Scenario
 from glasslog.simulator.scenarios.snapshots import CORRUPT_SNAPSHOT
 from glasslog.simulator.scenarios.stale_high_watermark import STALE_HIGH_WATERMARK
@@ -31,6 +31,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         ISOLATED_LEADER,
         LOST_VOTE,
         LOST_ENTRIES,
+        LOST_DISK,
         CORRUPT_SNAPSHOT,
         RETRIED_BATCHES,
         LONG_PAUSE,

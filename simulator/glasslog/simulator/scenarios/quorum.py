@@ -1,4 +1,4 @@
-"""Controllers that are cut off, and controllers that lose power: KAFKA-15489, KIP-996, Redpanda on fsync."""
+"""Controllers that are cut off, lose power or a disk: KAFKA-15489, KIP-996, Redpanda on fsync, KIP-853."""
 
 from glasslog.controller.raft.core import RaftCore
 from glasslog.controller.raft.roles import Leader
@@ -116,4 +116,41 @@ LOST_ENTRIES = Scenario(
     description="A controller loses power right after it acknowledged entries of the metadata log.",
     origin="Redpanda on fsync",
     script=_lost_entries,
+)
+
+
+async def _lost_disk(stage: Stage) -> None:
+    """The follower that made a majority loses its disk, and the one that lagged wants its vote."""
+    cluster = stage.cluster
+    await stage.until(lambda: _all_named(stage), "the log names the voters")
+    leader = cluster.active_controller()
+    losing, lagging = (name for name in cluster.controller_names if name != leader)
+    stage.cut(lagging, leader, losing)
+    await stage.create_topic("kept")
+    await stage.wait(stage.random.uniform(5, 50))
+    await stage.kill(losing)
+    await stage.kill(leader)
+    stage.note(f"{losing} gets an empty disk")
+    cluster.world.disk(losing).wipe()
+    stage.invariants.forget(losing)
+    stage.heal()
+    stage.start(losing)
+    await stage.wait(stage.random.uniform(2_000, 4_000))
+    stage.start(leader)
+    await stage.until(lambda: cluster.active_controller() != "", "a controller leads")
+    await stage.create_topic("later")
+    # It follows, without the vote of the one that it was.
+    await stage.until(lambda: _core(stage, losing).voters.is_recorded, f"{losing} has the log again")
+    stage.expect(not _core(stage, losing).is_voter, f"{losing} does not vote with an empty disk")
+
+
+def _all_named(stage: Stage) -> bool:
+    return all(_core(stage, name).voters.is_recorded for name in stage.cluster.controller_names)
+
+
+LOST_DISK = Scenario(
+    name="lost-disk",
+    description="A controller comes back with an empty disk while another one needs its vote.",
+    origin="KIP-853",
+    script=_lost_disk,
 )

@@ -6,6 +6,7 @@ from glasslog.simulator.switches.consumers import UNNOTICED_TRUNCATION
 from glasslog.simulator.switches.in_sync import ANY_INCARNATION, ANYBODY_IN_SYNC, LAST_STAYS
 from glasslog.simulator.switches.producers import FORGOTTEN_PRODUCERS
 from glasslog.simulator.switches.quorum import (
+    ANY_DISK,
     LOG_BEFORE_SYNC,
     NO_CHECK_QUORUM,
     NO_PRE_VOTE,
@@ -28,6 +29,7 @@ SWITCHES: Mapping[str, Switch] = {
         NO_PRE_VOTE,
         VOTE_BEFORE_SYNC,
         LOG_BEFORE_SYNC,
+        ANY_DISK,
         EMPTY_FOR_CORRUPT,
         FORGOTTEN_PRODUCERS,
     )

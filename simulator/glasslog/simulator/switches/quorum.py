@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from glasslog.common.errors import GlasslogError
-from glasslog.controller.raft import election, leading
+from glasslog.controller.raft import election, gate, leading, voters
 from glasslog.controller.raft.duties import Duties
 from glasslog.controller.raft.quorum_file import QuorumFile
 from glasslog.controller.raft.roles import Leader, Poll, Prospective
@@ -120,4 +120,27 @@ LOG_BEFORE_SYNC = Switch(
     bug=_log_before_sync,
     scenario="lost-entries",
     seeds=5,
+)
+
+
+@contextmanager
+def _any_disk() -> Iterator[None]:
+    @instead_of(voters.same_directory)
+    def same_directory(one: bytes, other: bytes) -> bool:
+        return True
+
+    with (
+        patched(voters, "same_directory", same_directory),
+        patched(gate, "same_directory", same_directory),
+    ):
+        yield
+
+
+ANY_DISK = Switch(
+    name="any-disk",
+    description="A controller votes as before after its disk was replaced by an empty one.",
+    origin="KIP-853",
+    bug=_any_disk,
+    scenario="lost-disk",
+    seeds=3,
 )
