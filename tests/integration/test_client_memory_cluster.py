@@ -211,6 +211,37 @@ def test_members_come_and_go_and_nothing_is_read_by_two(strategy: str) -> None:
     run_virtual(main, timeout_ms=300_000)
 
 
+def test_batches_that_a_topic_finds_too_large_are_split() -> None:
+    """max.message.bytes is far below what the producer puts into a batch; a leader dies meanwhile."""
+
+    async def main() -> None:
+        async with MemoryCluster(seed=8) as cluster:
+            runtime = cluster.world.runtime("writer")
+            async with Admin(BOOTSTRAP, runtime=runtime) as admin:
+                topic = NewTopic(
+                    name=TOPIC, partitions=1, replication_factor=3, configs={"max.message.bytes": "1000"}
+                )
+                await admin.create_topics([topic])
+            values = [b"%05d" % number + b"." * 95 for number in range(600)]
+            async with Producer(BOOTSTRAP, runtime=runtime) as producer:
+                first = await producer.send_many(TOPIC, values[:300], partition=0)
+                await cluster.kill(cluster.leader_of(TOPIC, 0))
+                await producer.send_many(TOPIC, values[300:], partition=0)
+                assert sum(run.record_count for run in await first) == 300
+                with pytest.raises(GlasslogError) as caught:
+                    await (await producer.send(TOPIC, b"x" * 2_000, partition=0))
+                assert caught.value.code is ErrorCode.MESSAGE_TOO_LARGE
+                await (await producer.send(TOPIC, b"last", partition=0))
+            async with Consumer(
+                bootstrap_servers=BOOTSTRAP, runtime=runtime, auto_offset_reset="earliest"
+            ) as consumer:
+                consumer.assign([TopicPartition(TOPIC, 0)])
+                found = [(await anext(consumer)).value for _ in range(601)]
+            assert found == [*values, b"last"]
+
+    run_virtual(main, timeout_ms=300_000)
+
+
 def test_seeking_to_a_time() -> None:
     """To the first record from then on; where there is none, behind the last."""
 

@@ -12,6 +12,9 @@ Order and exactly-once per partition rest on three rules:
 - Sequence numbers are given anew, with the next producer epoch, only when a leader has proven that it lacks
   a batch which will never come (a gap before the lowest unacknowledged one) and nothing of the partition is
   under way.
+
+A batch that is refused as too large is split, and its parts take its place: its sequence numbers, its turn
+(KIP-126).
 """
 
 from collections import deque
@@ -25,10 +28,13 @@ from glasslog.common.errors import ErrorCode, GlasslogError, require
 from glasslog.common.ids import NodeId, TopicPartition
 from glasslog.common.runtime.protocols import Random
 from glasslog.log.batch import NO_SEQUENCE, Compression, add_sequence, set_producer_state
-from glasslog.log.records import BatchBuilder, NewRecord
+from glasslog.log.records import BatchBuilder, NewRecord, decode_fast
 
 _MAX_PRODUCER_EPOCH = 32_767
 _UNSENT = -1
+_STEP = 1 << 32
+"""Between the ordinals of batches, so that the parts of a split one fit in between."""
+
 
 _GAPS = frozenset({ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.UNKNOWN_PRODUCER_ID})
 _FENCED = frozenset({ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.PRODUCER_FENCED})
@@ -73,6 +79,13 @@ class Failed:
     error: GlasslogError
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divided:
+    """Split into parts, each with an outcome of its own by now."""
+
+    parts: "tuple[PendingBatch, ...]"
+
+
 class PendingBatch:
     """Records of one partition that travel together. Others than the accumulator only add callbacks."""
 
@@ -83,15 +96,18 @@ class PendingBatch:
         "callbacks",
         "created_ms",
         "identity",
+        "is_whole",
         "last_error",
         "ordinal",
         "outcome",
         "partition",
+        "parts",
         "payload",
         "record_count",
         "size_bytes",
         "timestamp",
         "watchers",
+        "whole",
     )
 
     def __init__(
@@ -109,12 +125,24 @@ class PendingBatch:
         self.base_sequence = NO_SEQUENCE
         self.identity: ProducerIdentity | None = None
         self.last_error: GlasslogError | None = None
-        self.outcome: Delivered | Failed | None = None
+        self.outcome: Delivered | Failed | Divided | None = None
+        self.is_whole = False
+        """Nothing is added to it and nothing taken away: all of it is stored or nothing."""
+
+        self.whole: PendingBatch | None = None
+        """What it is a part of."""
+
+        self.parts: tuple[PendingBatch, ...] = ()
         self.callbacks: list[Callable[[], None]] = []
         """Called by whoever drains ``take_finished``, once, when ``outcome`` is set: these look at it."""
 
         self.watchers: list[Callable[[], None]] = []
         """Called likewise, but these only want to know that it is set."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody looks at the outcome."""
+        return bool(self.callbacks) or (self.whole is not None and self.whole.is_awaited)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +290,24 @@ class Accumulator:
     def _open_batch(self, partition: TopicPartition) -> PendingBatch | None:
         queue = self._active.get(partition)
         last = queue.waiting[-1] if queue is not None else None
-        return last if last is not None and last.builder is not None else None
+        return last if last is not None and last.builder is not None and not last.is_whole else None
+
+    def append_whole(
+        self, partition: TopicPartition, records: Sequence[NewRecord], *, timestamp: int, now_ms: int
+    ) -> PendingBatch:
+        """Add records as one batch of their own. Raises MESSAGE_TOO_LARGE when they do not fit into one."""
+        limit = self._options.max_request_size
+        builder = BatchBuilder(limit, compression=self._options.compression)
+        batch = PendingBatch(partition, builder, created_ms=now_ms, timestamp=timestamp)
+        batch.is_whole = True
+        if builder.extend_many(records) < len(records) or builder.size_bytes > limit:
+            raise GlasslogError(
+                ErrorCode.MESSAGE_TOO_LARGE, f"{len(records)} records exceed max_request_size={limit}"
+            )
+        batch.size_bytes, batch.record_count = builder.size_bytes, builder.record_count
+        self._used_bytes += batch.size_bytes
+        self._enqueue(batch)
+        return batch
 
     def _begin(self, partition: TopicPartition, *, timestamp: int, now_ms: int) -> PendingBatch:
         builder = BatchBuilder(self._record_bytes, compression=self._options.compression)
@@ -350,6 +395,7 @@ class Accumulator:
         head = queue.waiting[0]
         return (
             head.ordinal != _UNSENT
+            or head.is_whole
             or self.flushing > 0
             or len(queue.waiting) > 1
             or head.size_bytes >= self._record_bytes
@@ -367,7 +413,10 @@ class Accumulator:
         ordinal = queue.next_ordinal if head.ordinal == _UNSENT else head.ordinal
         if ordinal < max(queue.in_flight):
             return False
-        return ordinal - queue.lowest_unacknowledged() < self._options.max_in_flight
+        if ordinal % _STEP or any(number % _STEP for number in queue.in_flight):
+            # Parts of a split batch go one by one: the leader remembers the last few batches only.
+            return False
+        return ordinal - queue.lowest_unacknowledged() < self._options.max_in_flight * _STEP
 
     def _pack(self, queues: Sequence[_Queue]) -> list[list[_Queue]]:
         """One batch of each partition, in as few requests as the bound on their size allows."""
@@ -397,7 +446,7 @@ class Accumulator:
     def _seal(self, queue: _Queue, batch: PendingBatch) -> None:
         """Give the batch its place: ordinal, identity and sequence, for good."""
         batch.ordinal = queue.next_ordinal
-        queue.next_ordinal += 1
+        queue.next_ordinal += _STEP
         producer_id = producer_epoch = -1
         if self._options.idempotent:
             if queue.identity is None:
@@ -445,7 +494,9 @@ class Accumulator:
         queue = self._returned(batch)
         queue.trust = _Trust.PROBING
         batch.last_error = error
-        if self._may_retry(batch, error, now_ms):
+        if self._may_split(batch, error, now_ms):
+            self._split(queue, batch)
+        elif self._may_retry(batch, error, now_ms):
             if error.code in _GAPS | _FENCED and batch.ordinal < queue.lowest_unacknowledged():
                 queue.gap_at = batch.ordinal
                 if error.code in _FENCED:
@@ -459,6 +510,43 @@ class Accumulator:
                 batch, Failed(error=self._expiry(batch) if self._is_expired(batch, now_ms) else error)
             )
         self._close_gap(queue)
+
+    def _may_split(self, batch: PendingBatch, error: GlasslogError, now_ms: int) -> bool:
+        too_large = error.code is ErrorCode.MESSAGE_TOO_LARGE and not self._is_expired(batch, now_ms)
+        return too_large and batch.record_count > 1 and not batch.is_whole
+
+    def _split(self, queue: _Queue, batch: PendingBatch) -> None:
+        """Put parts of half the size at most in its place, each with its share of the sequence numbers."""
+        records = [record[1:] for record in decode_fast(bytes(batch.payload), 0)]
+        parts: list[PendingBatch] = []
+        start = 0
+        while start < len(records):
+            builder = BatchBuilder(max(1, batch.size_bytes // 2), compression=self._options.compression)
+            added = builder.extend_many(records[start:])
+            parts.append(self._part(batch, builder, start))
+            start += added
+        batch.parts, batch.payload = tuple(parts), bytearray()
+        self._used_bytes += sum(part.size_bytes for part in parts) - batch.size_bytes
+        self._unfinished += len(parts) - 1
+        for part in parts:
+            queue.put_back(part)
+        self._active[queue.partition] = queue
+
+    def _part(self, batch: PendingBatch, builder: BatchBuilder, start: int) -> PendingBatch:
+        part = PendingBatch(batch.partition, builder, created_ms=batch.created_ms, timestamp=batch.timestamp)
+        part.whole, part.identity = batch, batch.identity
+        part.size_bytes, part.record_count = builder.size_bytes, builder.record_count
+        # The first part of a part may keep its ordinal; that of a batch in one piece says that it is one.
+        part.ordinal = batch.ordinal + start + (0 if batch.ordinal % _STEP else 1)
+        producer_id = producer_epoch = -1
+        if batch.identity is not None:
+            producer_id, producer_epoch = batch.identity.producer_id, batch.identity.producer_epoch
+            part.base_sequence = add_sequence(batch.base_sequence, start)
+        part.payload = builder.close(
+            producer_id=producer_id, producer_epoch=producer_epoch, base_sequence=part.base_sequence
+        )
+        part.builder = None
+        return part
 
     def on_leader_change(self, partition: TopicPartition, now_ms: int) -> None:
         """Another leader is known now: what waits for a retry need not wait longer."""
@@ -572,3 +660,8 @@ class Accumulator:
         self._used_bytes -= batch.size_bytes
         self._unfinished -= 1
         self._finished.append(batch)
+        whole = batch.whole
+        while whole is not None and all(part.outcome is not None for part in whole.parts):
+            whole.outcome = Divided(parts=whole.parts)
+            self._finished.append(whole)
+            whole = whole.whole

@@ -5,9 +5,9 @@ batches travel.
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
-from glasslog.client.accumulator import Delivered, PendingBatch
+from glasslog.client.accumulator import Delivered, Divided, Failed, PendingBatch
 from glasslog.client.types import BatchMetadata, RecordMetadata
 from glasslog.common.errors import GlasslogError
 
@@ -48,11 +48,11 @@ class Delivery:
             return error
 
     def _metadata(self) -> RecordMetadata:
-        delivered = _delivered(self._batch)
-        partition = self._batch.partition
-        offset = delivered.base_offset + self._index if delivered.base_offset >= 0 else -1
+        ((batch, index, _),) = _in_parts(self._batch, self._index, 1)
+        delivered, partition = _delivered(batch), batch.partition
+        offset = delivered.base_offset + index if delivered.base_offset >= 0 else -1
         appended_ms = delivered.log_append_time_ms
-        timestamp = self._batch.timestamp if appended_ms < 0 else appended_ms
+        timestamp = batch.timestamp if appended_ms < 0 else appended_ms
         return RecordMetadata(partition.topic, partition.partition, offset, timestamp)
 
 
@@ -68,7 +68,7 @@ class Deliveries:
     def __await__(self) -> Generator[object, None, list[BatchMetadata]]:
         for batch, _, _ in self._runs:
             yield from _outcome(batch)
-        return [_run_metadata(*run) for run in self._runs]
+        return [_run_metadata(*part) for run in self._runs for part in _in_parts(*run)]
 
     def done(self) -> bool:
         """Whether everything was acknowledged or given up."""
@@ -87,9 +87,21 @@ def _outcome(batch: PendingBatch) -> Generator[object, None, None]:
         yield from future
 
 
+def _in_parts(batch: PendingBatch, first: int, count: int) -> Iterator[tuple[PendingBatch, int, int]]:
+    """The batches that carried a run of records: one, unless it was split."""
+    if not isinstance(batch.outcome, Divided):
+        yield batch, first, count
+        return
+    for part in batch.outcome.parts:
+        taken = max(0, min(count, part.record_count - first))
+        if taken:
+            yield from _in_parts(part, first, taken)
+        first, count = max(0, first - part.record_count), count - taken
+
+
 def _delivered(batch: PendingBatch) -> Delivered:
     outcome = batch.outcome
-    assert outcome is not None
+    assert isinstance(outcome, Delivered | Failed)
     if isinstance(outcome, Delivered):
         return outcome
     # A fresh one for each waiter: raising one object at several places would pile up its traceback.

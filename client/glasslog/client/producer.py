@@ -241,6 +241,30 @@ class Producer:
             await self._extend(topic, some, None, partition, runs)
         return Deliveries(runs)
 
+    async def send_batch(
+        self,
+        topic: str,
+        records: Sequence[tuple[bytes | None, bytes | None]],
+        partition: int,
+        timestamp_ms: int | None = None,
+    ) -> Deliveries:
+        """Queue pairs of key and value as one batch: all of them are stored, side by side, or none is.
+
+        Serializers are not used.  Raises as ``send`` does, and MESSAGE_TOO_LARGE when they do not fit into a
+        request.
+        """
+        timestamp = self._timestamp(timestamp_ms)
+        _check_bytes("key or value", {type(part) for pair in records for part in pair} - {type(None)})
+        if not records:
+            return Deliveries([])
+        partitions = await self._prepare(topic)
+        target = self._target(topic, partitions, partition, None)
+        rows: list[NewRecord] = [(timestamp, key, value, ()) for key, value in records]
+        now_ms = self._clock.now_ms()
+        batch = self._accumulator.append_whole(target, rows, timestamp=timestamp, now_ms=now_ms)
+        self._attend(target)
+        return Deliveries([(batch, 0, len(rows))])
+
     async def flush(self) -> None:
         """Send everything queued before this call and wait for the outcomes.
 

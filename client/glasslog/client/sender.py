@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from glasslog.client.accumulator import Accumulator, Delivered, PendingBatch, ProducerIdentity
+from glasslog.client.accumulator import Accumulator, Delivered, Failed, PendingBatch, ProducerIdentity
 from glasslog.client.backoff import Backoff
 from glasslog.client.cluster import BrokerView
 from glasslog.client.connections import Connections, RequestStream, error_of
@@ -343,9 +343,9 @@ class Sender:
             self._records_acked += batch.record_count
             self._bytes_acked += batch.size_bytes
             self._batches_acked += 1
-        elif batch.outcome is not None:
+        elif isinstance(batch.outcome, Failed):
             self._records_failed += batch.record_count
-            if not batch.callbacks and self.unseen_error is None:
+            if not batch.is_awaited and self.unseen_error is None:
                 self.unseen_error = batch.outcome.error
 
     # --- leaders that moved, brokers that are silent ----------------------------------------------------

@@ -82,6 +82,7 @@ class FakeBroker:
         self.groups: dict[str, FakeGroup] = {}
         self.calls: dict[str, int] = {}
         self.faults: dict[str, list[ErrorCode]] = {}
+        self.max_batch_bytes = 1 << 30
         self.lose_answers = 0
         """So many produce requests are carried out, and then the stream breaks in place of an answer."""
 
@@ -158,6 +159,8 @@ class FakeBroker:
         fault = self._fault("Produce")
         if fault:
             result = ErrorCode(fault)
+        elif len(item.records) > self.max_batch_bytes:
+            result = ErrorCode.MESSAGE_TOO_LARGE
         elif not self.leads:
             result = ErrorCode.NOT_LEADER_OR_FOLLOWER
         else:

@@ -191,6 +191,21 @@ class Producer(BlockingClient[asyncio_producer.Producer]):
 
         return Deliveries(self, self._wait(work))
 
+    def send_batch(
+        self,
+        topic: str,
+        records: Sequence[tuple[bytes | None, bytes | None]],
+        partition: int,
+        timestamp_ms: int | None = None,
+    ) -> Deliveries:
+        """Queue pairs of key and value as one batch: all of them are stored, side by side, or none is."""
+
+        async def work() -> asyncio_delivery.Deliveries:
+            await self._handed_over.drained()
+            return await self._inner.send_batch(topic, records, partition, timestamp_ms)
+
+        return Deliveries(self, self._wait(work))
+
     def flush(self) -> None:
         """Send everything handed over before this call and wait for the outcomes.
 
