@@ -6,8 +6,9 @@ quorum has not committed; when it loses leadership that image is dropped, becaus
 sans-I/O core: it refuses to know how records are agreed on and when answers leave.
 """
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from glasslog.common.errors import InvariantViolation, require
@@ -64,11 +65,25 @@ class Standby:
 
 @dataclass(slots=True, kw_only=True)
 class Active:
-    """Decides, in the quorum's ``epoch``. ``image`` holds what has been appended, committed or not."""
+    """Decides, in the quorum's ``epoch``. ``image`` holds what has been appended, committed or not.
+
+    ``uncommitted`` has the images after each decision that is not committed, oldest first: what is in this
+    leader's log of its own epoch is what will be committed, and need not be replayed twice.
+    """
 
     epoch: int
     image: MetadataImage
     heartbeats: Heartbeats
+    uncommitted: deque[MetadataImage] = field(default_factory=deque)
+
+    def take_committed(self, offset: int, epoch: int) -> MetadataImage | None:
+        """The image at ``offset``, now committed; ``None`` where no decision of this term ended."""
+        waiting = self.uncommitted
+        while waiting and waiting[0].offset < offset:
+            waiting.popleft()
+        if epoch != self.epoch or not waiting or waiting[0].offset != offset:
+            return None
+        return waiting.popleft()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +182,7 @@ class ControllerState:
         """The replayed records are in the active controller's log, not committed yet."""
         active = self.active
         active.image = replayed.image
+        active.uncommitted.append(replayed.image)
         for broker_id in replayed.changed_brokers:
             broker = active.image.brokers.get(broker_id)
             if broker is None:
@@ -176,7 +192,10 @@ class ControllerState:
 
     def commit(self, base_offset: Offset, epoch: int, records: Sequence[MetadataRecord]) -> None:
         """The quorum agrees on these; in order, each exactly once."""
-        self.committed = _replayed(self.committed, base_offset, epoch, records).apply()
+        known = None
+        if isinstance(self.role, Active) and records:
+            known = self.role.take_committed(base_offset + len(records) - 1, epoch)
+        self.committed = known or _replayed(self.committed, base_offset, epoch, records).apply()
         if isinstance(self.role, Active) and self.role.image.offset == self.committed.offset:
             # Equal by construction: from here on both are the same objects, not two copies of everything.
             self.role.image = self.committed
