@@ -25,6 +25,7 @@ from benchmarks import (
     kafka_clients,
     latency,
     recovery,
+    scale,
     simulation,
     start,
     throughput,
@@ -43,6 +44,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "latency": latency.run,
     "failover": failover.run,
     "simulation": simulation.run,
+    "scale": scale.run,
     "kafka": kafka_clients.run,
 }
 _INTERRUPTED_STATUS = 130
