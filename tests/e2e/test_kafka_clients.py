@@ -449,6 +449,21 @@ def tool(*arguments: str, text: str = "") -> str:
     return done.stdout
 
 
+def test_kafka_python_reads_and_changes_features(servers: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        kafka: Any = importlib.import_module("kafka")
+    admin = kafka.KafkaAdminClient(bootstrap_servers=servers)
+    told = admin.describe_features()
+    assert told["metadata.version"]["finalized"] == (25, 25)
+    elr = "eligible.leader.replicas.version"
+    assert told[elr]["finalized"] == (1, 1)
+    assert admin.update_features({elr: ("SAFE_DOWNGRADE", 0)}, validate_only=True) == {elr: "OK"}
+    with pytest.raises(Exception, match="levels 0 to 1 here, not 9"):
+        admin.update_features({elr: 9})
+    admin.close()
+
+
 def test_kafka_python_moves_partitions(servers: str) -> None:
     topic = created(servers, "moved-by-kafka-python", partitions=2)
     with warnings.catch_warnings():

@@ -8,6 +8,7 @@ registered, and metadata reaches replication before the coordinators that rest o
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 
 from glasslog.broker.alter_partition import AlterPartitionManager
 from glasslog.broker.broker_admin import BrokerAdmin
@@ -17,11 +18,13 @@ from glasslog.broker.controller_channel import ControllerChannel
 from glasslog.broker.coordinators import CoordinatorFinder
 from glasslog.broker.directory_reports import DirectoryReports
 from glasslog.broker.endpoints import GRPC, broker_listeners, endpoints_to_register
+from glasslog.broker.feature_admin import FeatureAdmin
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import GroupLimits
 from glasslog.broker.grpc.brokers import BrokerAdminHandlers
 from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
+from glasslog.broker.grpc.features import FeatureHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
@@ -31,6 +34,7 @@ from glasslog.broker.grpc.reassignments import ReassignmentHandlers
 from glasslog.broker.grpc.replication import ReplicationHandlers
 from glasslog.broker.grpc.service import BrokerHandlers, broker_services
 from glasslog.broker.kafka.apis import ClientParts, client_apis
+from glasslog.broker.kafka.feature_api import feature_tags
 from glasslog.broker.kafka.listener import KafkaListener, ListenerLimits, OpenConnections
 from glasslog.broker.lifecycle import BrokerIdentity, BrokerMembership
 from glasslog.broker.lifecycle_core import LifecycleSettings, Running, Starting
@@ -378,6 +382,7 @@ class BrokerServer:
             ),
             open_connections=open_connections,
             now_ms=self._runtime.clock.now_ms,
+            feature_tags=partial(feature_tags, parts.feature_admin),
             on_fatal=self._on_fatal,
         )
 
@@ -395,6 +400,7 @@ class BrokerServer:
             producer_ids=producer_ids,
             admin=admin,
             partition_admin=PartitionAdmin(self._controllers, observer, self._runtime.clock),
+            feature_admin=FeatureAdmin(self._controllers, observer, self._runtime.clock),
             config_admin=ConfigAdmin(self._controllers, observer, self._runtime.clock),
             config_view=ConfigView(observer, config),
             reassignments=Reassignments(self._controllers, observer, self._runtime.clock),
@@ -423,6 +429,7 @@ class BrokerServer:
             offsets=OffsetHandlers(parts.replicas, parts.producer_ids),
             groups=GroupHandlers(parts.finder, parts.coordinator, listener=listener),
             partitions=PartitionHandlers(parts.partition_admin),
+            features=FeatureHandlers(parts.feature_admin),
             configs=ConfigHandlers(parts.config_admin, parts.config_view),
             reassignments=ReassignmentHandlers(parts.reassignments),
             quorum=QuorumHandlers(self._controllers, timeout_ms=config.controller_quorum_request_timeout_ms),

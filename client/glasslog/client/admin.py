@@ -17,6 +17,13 @@ from glasslog.client.consumer_protocol import decode_assignment
 from glasslog.client.coordinator import CoordinatorClient
 from glasslog.client.deletions import RecordDeletion
 from glasslog.client.elections import ElectionType, elected, election_request
+from glasslog.client.features import (
+    FeatureDescription,
+    UpgradeType,
+    described,
+    raise_first,
+    update_request,
+)
 from glasslog.client.group_changes import GroupChanges
 from glasslog.client.metadata import view_of
 from glasslog.client.offsets import OffsetLookup
@@ -39,6 +46,8 @@ from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 from glasslog.common.runtime.protocols import Runtime, TransportError
 from glasslog.v1.broker_pb2 import (
+    DescribeFeaturesRequest,
+    DescribeFeaturesResponse,
     DescribeGroupsRequest,
     DescribeGroupsResponse,
     DescribeLogDirsRequest,
@@ -64,6 +73,7 @@ from glasslog.v1.controller_pb2 import (
     ElectLeadersResponse,
     UnregisterBrokerRequest,
     UnregisterBrokerResponse,
+    UpdateFeaturesResponse,
 )
 from google.protobuf.message import Message
 
@@ -323,6 +333,30 @@ class Admin:
             controller_id=view.controller_id,
             brokers=tuple(view.brokers[node_id] for node_id in sorted(view.brokers)),
         )
+
+    async def describe_features(self) -> list[FeatureDescription]:
+        """The levels by which the cluster behaves, and those that it could."""
+        return described(
+            await self._ask_any(
+                "DescribeFeatures", DescribeFeaturesRequest(), DescribeFeaturesResponse, _no_error
+            )
+        )
+
+    async def update_features(
+        self,
+        levels: Mapping[str, int],
+        *,
+        upgrade_type: UpgradeType = UpgradeType.UPGRADE,
+        validate_only: bool = False,
+    ) -> None:
+        """Give features other levels, all of these or none. Raises INVALID_UPDATE_VERSION, saying why."""
+        request = update_request(
+            levels,
+            upgrade_type,
+            validate_only=validate_only,
+            timeout_ms=self._options.request_timeout_ms,
+        )
+        raise_first(await self._ask_any("UpdateFeatures", request, UpdateFeaturesResponse, _no_error))
 
     async def list_offsets(self, timestamps: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Offsets by time in ms, -1 for the end, -2 for the beginning, -3 for the newest timestamp.

@@ -27,6 +27,9 @@ FEATURES: Mapping[str, Feature] = {
     METADATA_VERSION: Feature(
         doc="which metadata records there are: those of Kafka 4.0", minimum=25, maximum=25, default=25
     ),
+    KRAFT_VERSION: Feature(
+        doc="1: the quorum's voters are in its log and may change (KIP-853)", minimum=1, maximum=1, default=1
+    ),
     ELIGIBLE_LEADER_REPLICAS: Feature(
         doc="1: replicas that left the ISR while it was too small may still be elected (KIP-966); "
         "0: only the last members of the ISR may",

@@ -140,3 +140,45 @@ class ElectLeadersResponse:
     error_message: str = ""
     partitions: tuple[ElectionResult, ...] = ()
     metadata_offset: Offset = NO_OFFSET
+
+
+class UpgradeType(IntEnum):
+    """In which direction a feature's level may go, with Kafka's numbers (KIP-584, KIP-778)."""
+
+    UPGRADE = 1
+    SAFE_DOWNGRADE = 2
+    UNSAFE_DOWNGRADE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureUpdate:
+    """A feature and the level that it shall have. The type's number as it came."""
+
+    name: str
+    level: int
+    upgrade_type: int = UpgradeType.UPGRADE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateFeaturesRequest:
+    """Change all of these levels or none; with ``validate_only`` only say what would come of it."""
+
+    updates: tuple[FeatureUpdate, ...]
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatedFeature:
+    """What came of one feature; FEATURE_UPDATE_FAILED: another one was refused."""
+
+    name: str
+    error_code: ErrorCode = ErrorCode.NONE
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateFeaturesResponse:
+    """One result per feature, in order. Metadata up to ``metadata_offset`` shows what was changed."""
+
+    features: tuple[UpdatedFeature, ...]
+    metadata_offset: Offset = NO_OFFSET

@@ -11,6 +11,7 @@ from glasslog.controller.admin_requests import (
     AlterConfigsResponse,
     CreatePartitionsResponse,
     ElectLeadersResponse,
+    UpdateFeaturesResponse,
 )
 from glasslog.controller.driver import Controller
 from glasslog.controller.wire import parse
@@ -30,6 +31,7 @@ class AdminService:
             "AlterConfigs": self._alter_configs,
             "CreatePartitions": self._create_partitions,
             "ElectLeaders": self._elect_leaders,
+            "UpdateFeatures": self._update_features,
         }
 
     async def _alter_configs(self, data: bytes, peer: Peer) -> bytes:
@@ -51,3 +53,11 @@ class AdminService:
         request = admin_wire.elect_leaders(message)
         response = await self._controller.submit(request, ElectLeadersResponse, timeout_ms=message.timeout_ms)
         return admin_wire.leaders_elected(response).SerializeToString()
+
+    async def _update_features(self, data: bytes, peer: Peer) -> bytes:
+        message = parse(pb.UpdateFeaturesRequest, data)
+        request = admin_wire.update_features(message)
+        response = await self._controller.submit(
+            request, UpdateFeaturesResponse, timeout_ms=message.timeout_ms
+        )
+        return admin_wire.features_updated(response).SerializeToString()

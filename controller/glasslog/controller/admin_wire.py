@@ -14,8 +14,11 @@ from glasslog.controller.admin_requests import (
     CreatePartitionsResponse,
     ElectLeadersRequest,
     ElectLeadersResponse,
+    FeatureUpdate,
     MorePartitions,
     ResourceEdits,
+    UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
 )
 from glasslog.v1 import controller_pb2 as pb
 
@@ -112,6 +115,30 @@ def leaders_elected(response: ElectLeadersResponse) -> pb.ElectLeadersResponse:
                 error_message=each.error_message,
             )
             for each in response.partitions
+        ],
+        metadata_offset=response.metadata_offset,
+    )
+
+
+def update_features(message: pb.UpdateFeaturesRequest) -> UpdateFeaturesRequest:
+    """See ``UpdateFeaturesRequest``."""
+    return UpdateFeaturesRequest(
+        updates=tuple(
+            FeatureUpdate(name=each.name, level=each.level, upgrade_type=each.upgrade_type)
+            for each in message.updates
+        ),
+        validate_only=message.validate_only,
+    )
+
+
+def features_updated(response: UpdateFeaturesResponse) -> pb.UpdateFeaturesResponse:
+    """See ``UpdateFeaturesResponse``."""
+    return pb.UpdateFeaturesResponse(
+        features=[
+            pb.UpdateFeaturesResponse.Feature(
+                name=each.name, error_code=each.error_code, error_message=each.error_message
+            )
+            for each in response.features
         ],
         metadata_offset=response.metadata_offset,
     )

@@ -10,6 +10,7 @@ from glasslog.metadata.image import MetadataImage, PartitionImage
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
     ConfigChange,
+    FeatureLevel,
     MetadataRecord,
     PartitionChange,
     RegisterBroker,
@@ -55,6 +56,8 @@ def _line(before: MetadataImage, after: MetadataImage, record: MetadataRecord) -
         case TopicRemoved():
             topic = before.topics.get(record.topic_id)
             return f"topic {topic.name} deleted" if topic is not None else None
+        case FeatureLevel():
+            return f"feature {record.name} is at level {record.level}"
         case ConfigChange():
             return _config_line(record)
         case PartitionChange():

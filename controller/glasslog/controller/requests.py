@@ -29,6 +29,8 @@ from glasslog.controller.admin_requests import (
     CreatePartitionsResponse,
     ElectLeadersRequest,
     ElectLeadersResponse,
+    UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
 )
 from glasslog.metadata.records import Endpoint
 
@@ -353,6 +355,7 @@ Request = (
     | AlterConfigsRequest
     | CreatePartitionsRequest
     | ElectLeadersRequest
+    | UpdateFeaturesRequest
     | AlterPartitionReassignmentsRequest
     | RebalanceLeadersRequest
 )
@@ -369,6 +372,7 @@ Response = (
     | AlterConfigsResponse
     | CreatePartitionsResponse
     | ElectLeadersResponse
+    | UpdateFeaturesResponse
     | AlterPartitionReassignmentsResponse
     | RebalanceLeadersResponse
 )

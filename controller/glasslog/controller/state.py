@@ -17,10 +17,12 @@ from glasslog.controller.admin_requests import (
     AlterConfigsRequest,
     CreatePartitionsRequest,
     ElectLeadersRequest,
+    UpdateFeaturesRequest,
 )
 from glasslog.controller.configs import alter_configs
 from glasslog.controller.decision import Context, ControllerSettings, Decision
 from glasslog.controller.directories import assign_replicas
+from glasslog.controller.features import update_features
 from glasslog.controller.heartbeats import Heartbeats
 from glasslog.controller.isr import alter_partition
 from glasslog.controller.leader_elections import elect_leaders
@@ -161,6 +163,8 @@ class ControllerState:
                 return create_partitions(context, request)
             case ElectLeadersRequest():
                 return elect_leaders(context, request)
+            case UpdateFeaturesRequest():
+                return update_features(context, request)
             case RebalanceLeadersRequest():
                 return rebalance_leaders(context, request)
             case AlterPartitionReassignmentsRequest():

@@ -172,6 +172,7 @@ class FakeQuorum:
         serve("DeleteTopics", pb.DeleteTopicsRequest, self._delete_topics)
         serve("CreatePartitions", pb.CreatePartitionsRequest, self._create_partitions)
         serve("ElectLeaders", pb.ElectLeadersRequest, self._elect_leaders)
+        serve("UpdateFeatures", pb.UpdateFeaturesRequest, self._update_features)
         serve("AlterConfigs", pb.AlterConfigsRequest, self._alter_configs)
         serve("AlterPartitionReassignments", pb.AlterPartitionReassignmentsRequest, self._reassign)
 
@@ -318,6 +319,13 @@ class FakeQuorum:
     async def _elect_leaders(self, message: pb.ElectLeadersRequest) -> pb.ElectLeadersResponse:
         """Finds nothing to elect."""
         return pb.ElectLeadersResponse(metadata_offset=self.end_offset - 1)
+
+    async def _update_features(self, message: pb.UpdateFeaturesRequest) -> pb.UpdateFeaturesResponse:
+        """Accepts all and changes nothing."""
+        answer = pb.UpdateFeaturesResponse(metadata_offset=self.end_offset - 1)
+        for update in message.updates:
+            answer.features.add(name=update.name)
+        return answer
 
     async def _alter_configs(self, message: pb.AlterConfigsRequest) -> pb.AlterConfigsResponse:
         """Accepts all and changes nothing."""

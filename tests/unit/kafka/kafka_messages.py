@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 from glasslog.broker.kafka.layout import ApiLayout, Context, Wire
 from glasslog.broker.kafka.messages import (
     configs,
+    features,
     groups,
     log_dirs,
     members,
@@ -27,6 +28,7 @@ from glasslog.broker.kafka.messages import (
 
 MODULES = (
     configs,
+    features,
     groups,
     log_dirs,
     members,

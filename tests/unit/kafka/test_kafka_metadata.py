@@ -9,7 +9,7 @@ from glasslog.broker.kafka.metadata_api import MetadataApis
 from glasslog.broker.kafka.serving import Caller
 from glasslog.broker.topic_lookup import AutoTopics
 from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicId
+from glasslog.common.ids import NO_NODE, BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicId
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.protocols import Peer
 from glasslog.metadata.image import BrokerImage, MetadataImage, PartitionImage, TopicImage
@@ -158,6 +158,18 @@ def test_partitions_are_described_page_by_page() -> None:
     assert first.next_cursor == wire.Cursor(topic_name="t3", partition_index=0)
     rest = given.describe_topic_partitions(replace(request, cursor=first.next_cursor), caller)
     assert ([each.name for each in rest.topics], rest.next_cursor) == (["t3"], None)
+
+
+def test_who_may_lead_a_partition_is_described() -> None:
+    known = topic(1)
+    elr, last = (NodeId(2),), NodeId(1)
+    placed = replace(known.partitions[0], leader=NO_NODE, isr=(), elr=elr, last_known_leader=last)
+    image = image_of(replace(known, partitions=(placed, *known.partitions[1:])))
+    answer = apis(View(image)).describe_topic_partitions(
+        wire.DescribeTopicPartitionsRequest(response_partition_limit=9), Caller(0, "", Peer("x:1"), "KAFKA")
+    )
+    told = answer.topics[0].partitions[0]
+    assert (told.isr_nodes, told.eligible_leader_replicas, told.last_known_elr) == ((), (2,), (1,))
 
 
 def test_a_controllers_endpoint_is_not_told_here() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from glasslog.broker.grpc.brokers import BrokerAdminHandlers
 from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
+from glasslog.broker.grpc.features import FeatureHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
@@ -29,6 +30,7 @@ class BrokerHandlers:
     groups: GroupHandlers
     partitions: PartitionHandlers
     configs: ConfigHandlers
+    features: FeatureHandlers
     reassignments: ReassignmentHandlers
     quorum: QuorumHandlers
     log_dirs: LogDirHandlers
@@ -45,6 +47,7 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
                 _topic_table(handlers.metadata, on_fatal),
                 _partition_table(handlers.partitions, on_fatal),
                 _config_table(handlers.configs, on_fatal),
+                _feature_table(handlers.features, on_fatal),
                 _offset_table(handlers.offsets, on_fatal),
                 _group_table(handlers.groups, on_fatal),
                 _quorum_table(handlers.quorum, on_fatal),
@@ -77,6 +80,13 @@ def _partition_table(partitions: PartitionHandlers, on_fatal: OnFatal) -> dict[s
             controller_pb2.CreatePartitionsRequest, partitions.create_partitions, on_fatal
         ),
         "ElectLeaders": unary(controller_pb2.ElectLeadersRequest, partitions.elect_leaders, on_fatal),
+    }
+
+
+def _feature_table(features: FeatureHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+    return {
+        "UpdateFeatures": unary(controller_pb2.UpdateFeaturesRequest, features.update_features, on_fatal),
+        "DescribeFeatures": unary(pb.DescribeFeaturesRequest, features.describe_features, on_fatal),
     }
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from glasslog.broker.config_admin import ConfigAdmin
 from glasslog.broker.config_view import ConfigView
 from glasslog.broker.coordinators import CoordinatorFinder
+from glasslog.broker.feature_admin import FeatureAdmin
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.kafka.config_api import ConfigApis
 from glasslog.broker.kafka.connection import Api
+from glasslog.broker.kafka.feature_api import FeatureApis
 from glasslog.broker.kafka.group_api import GroupApis
 from glasslog.broker.kafka.log_dir_api import LogDirApis
 from glasslog.broker.kafka.member_api import MemberApis
@@ -46,6 +48,7 @@ class ClientParts:
     partition_admin: PartitionAdmin
     config_admin: ConfigAdmin
     config_view: ConfigView
+    feature_admin: FeatureAdmin
     reassignments: Reassignments
     auto_topics: AutoTopics
     finder: CoordinatorFinder
@@ -66,6 +69,7 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         *MemberApis(parts.finder, parts.coordinator).apis(),
         *GroupApis(parts.coordinator).apis(),
         *TopicApis(metadata, parts.admin, parts.config_view).apis(),
+        *FeatureApis(parts.feature_admin).apis(),
         *PartitionApis(parts.partition_admin).apis(),
         *ReassignmentApis(parts.reassignments).apis(),
         *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),

@@ -83,11 +83,16 @@ def _log_fatal(error: InvariantViolation) -> None:
 DEFAULT_LIMITS = ListenerLimits()
 
 
+def _no_tags(version: int) -> bytes:
+    return b"\0"
+
+
 class KafkaListener:
     """Serves ``apis`` and ApiVersions. ``max_request_bytes`` bounds one frame, ``limits`` everything else.
 
     ``name`` is what the settings call it; listeners of one broker share ``open_connections``.
     ``on_fatal`` is told of a broken invariant met while serving: it must stop the node.
+    ``feature_tags`` are the tagged fields of ApiVersions, by its version.
     """
 
     def __init__(
@@ -101,8 +106,10 @@ class KafkaListener:
         open_connections: OpenConnections | None = None,
         now_ms: Callable[[], int] = lambda: 0,
         on_fatal: Callable[[InvariantViolation], None] = _log_fatal,
+        feature_tags: Callable[[int], bytes] = _no_tags,
     ) -> None:
         self._transport = transport
+        self._feature_tags = feature_tags
         self._max_request_bytes = max_request_bytes
         self._name = name
         self._limits = limits
@@ -199,7 +206,7 @@ class KafkaListener:
             body += unsigned_varint(len(self._apis) + 1)
             for api in self._ranges():
                 body += api + b"\0"
-            body += INT32.pack(0) + b"\0"
+            body += INT32.pack(0) + self._feature_tags(version)
         # Its response header is of version 0 whatever the request: clients ask before they know anything.
         call.respond((bytes(body),), has_flexible_header=False)
 

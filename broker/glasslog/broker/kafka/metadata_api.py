@@ -304,8 +304,8 @@ class MetadataApis:
             leader_epoch=partition.leader_epoch,
             replica_nodes=partition.replicas,
             isr_nodes=partition.isr,
-            eligible_leader_replicas=(),
-            last_known_elr=(),
+            eligible_leader_replicas=partition.elr,
+            last_known_elr=() if partition.last_known_leader == NO_NODE else (partition.last_known_leader,),
             offline_replicas=tuple(offline_replicas(image, partition)),
         )
 

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import click
 from glasslog.client.cli.connect import run_admin
 from glasslog.client.cli.decommission import decommission, unregister
-from glasslog.client.cli.errors import CommandError
+from glasslog.client.cli.errors import CommandError, UsageError
 from glasslog.client.cli.options import bootstrap_option, format_option, watch_option
 from glasslog.client.cli.output import Format, Json, print_json, print_table, repeated
+from glasslog.common.config_sources import parse_assignments
 from glasslog.common.errors import GlasslogError
 
 if TYPE_CHECKING:
-    from glasslog.client.admin import Admin
+    from glasslog.client.admin import Admin, ClusterDescription
+    from glasslog.client.features import FeatureDescription
 
 _POLL_S = 0.2
 
@@ -33,17 +35,66 @@ def describe(bootstrap: str | None, output_format: Format, watch_s: float | None
 
 
 def _show(bootstrap: str | None, output_format: Format) -> None:
-    found = run_admin(bootstrap, lambda admin: admin.describe_cluster())
+    async def ask(admin: "Admin") -> "tuple[ClusterDescription, list[FeatureDescription]]":
+        return await admin.describe_cluster(), await admin.describe_features()
+
+    found, features = run_admin(bootstrap, ask)
     if output_format == "json":
         brokers: list[Json] = [
             {"id": broker.node_id, "grpc": broker.address, "rack": broker.rack} for broker in found.brokers
         ]
-        print_json({"cluster_id": found.cluster_id, "controller_id": found.controller_id, "brokers": brokers})
+        levels: dict[str, Json] = {
+            each.name: {"level": each.level, "minimum": each.minimum, "maximum": each.maximum}
+            for each in features
+        }
+        print_json(
+            {
+                "cluster_id": found.cluster_id,
+                "controller_id": found.controller_id,
+                "brokers": brokers,
+                "features": levels,
+            }
+        )
         return
     controller = found.controller_id if found.controller_id >= 0 else "unknown"
     print(f"cluster {found.cluster_id}, active controller {controller}")
     rows = [(broker.node_id, broker.rack or None, broker.address) for broker in found.brokers]
     print_table(("broker", "rack", "grpc"), rows)
+    print()
+    print_table(
+        ("feature", "level", "possible"),
+        [(each.name, each.level, f"{each.minimum}-{each.maximum}") for each in features],
+    )
+
+
+@cluster.command("set-feature")
+@click.argument("assignments", metavar="NAME=LEVEL...", nargs=-1, required=True)
+@click.option("--downgrade", is_flag=True, help="Go back to a lower level.")
+@click.option("--validate-only", is_flag=True, help="Only say whether it would be accepted.")
+@bootstrap_option
+def set_feature(
+    assignments: tuple[str, ...], downgrade: bool, validate_only: bool, bootstrap: str | None
+) -> None:
+    """Give features of the cluster other levels, all of these or none."""
+    from glasslog.client.features import UpgradeType
+
+    levels = {
+        name: _level(name, text)
+        for name, text in parse_assignments(assignments, where="cluster set-feature").items()
+    }
+    kind = UpgradeType.SAFE_DOWNGRADE if downgrade else UpgradeType.UPGRADE
+    run_admin(
+        bootstrap,
+        lambda admin: admin.update_features(levels, upgrade_type=kind, validate_only=validate_only),
+    )
+    done = "Would set" if validate_only else "Set"
+    print(f"{done} {', '.join(f'{name} to {level}' for name, level in levels.items())}.")
+
+
+def _level(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"the level of {name} is {text!r}, not a number")
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
