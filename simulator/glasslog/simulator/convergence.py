@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from glasslog.common.ids import OFFSETS_TOPIC
 from glasslog.simulator.cluster import MemoryCluster
-from glasslog.simulator.invariants import differing_replicas
+from glasslog.simulator.invariants import differing_replicas, leftover_folders
 from glasslog.simulator.outcome import Violated
 
 WHOLE_WITHIN_MS = 30_000
@@ -29,12 +29,15 @@ async def recover(cluster: MemoryCluster) -> int:
 
 
 async def settle(cluster: MemoryCluster, topics: Sequence[str]) -> None:
-    """After the last write: whole, and every replica of ``topics`` and of the groups' has the same bytes."""
+    """After the last write: whole, and every replica of ``topics`` and of the groups' has the same bytes.
+
+    What brokers held and do not hold any more is gone from their disks.
+    """
     await _until_whole(cluster)
     await asyncio.sleep(_SETTLE_S)
-    differences = differing_replicas(cluster, (*topics, OFFSETS_TOPIC))
-    if differences:
-        raise Violated("; ".join(differences))
+    wrong = [*differing_replicas(cluster, (*topics, OFFSETS_TOPIC)), *leftover_folders(cluster)]
+    if wrong:
+        raise Violated("; ".join(wrong))
 
 
 async def _until_whole(cluster: MemoryCluster) -> None:

@@ -18,7 +18,7 @@ from glasslog.controller.raft.roles import Leader
 from glasslog.log.batch import iterate_batches
 from glasslog.log.records import RecordTuple, decode_fast
 from glasslog.metadata.image import MetadataImage, PartitionImage
-from glasslog.simulator.cluster import MemoryCluster, controller_id
+from glasslog.simulator.cluster import MemoryCluster, broker_id, controller_id
 from glasslog.simulator.outcome import Violated
 
 PartitionKey = tuple[bytes, int]
@@ -209,12 +209,26 @@ class Invariants:
             if image.brokers[placed.leader].fenced:
                 raise Violated(f"{what}: leader {placed.leader} is fenced")
         self._check_elected(placed, what)
+        self._check_move(placed, what)
 
     def _check_elected(self, placed: PartitionImage, what: str) -> None:
         key = ((placed.topic_id, placed.partition), int(placed.partition_epoch))
         seen = self._partition_epochs.setdefault(key, placed)
         if seen != placed:
             raise Violated(f"{what}: partition epoch {placed.partition_epoch} was {seen}, is {placed}")
+
+    def _check_move(self, placed: PartitionImage, what: str) -> None:
+        """Nobody is left without replicas by it, it is over when it can be, and who goes leaves an epoch."""
+        moving = {*placed.adding_replicas, *placed.removing_replicas}
+        if not (moving <= {*placed.replicas} and placed.original_replicas and placed.target_replicas):
+            raise Violated(f"{what}: adding {placed.adding_replicas}, removing {placed.removing_replicas}")
+        if placed.is_moving and {*placed.target_replicas} <= {*placed.isr}:
+            raise Violated(f"{what}: still moving to {placed.target_replicas}, and all are in {placed.isr}")
+        key = (placed.topic_id, placed.partition)
+        before = self._partition_epochs.get((key, placed.partition_epoch - 1))
+        gone = {*()} if before is None else {*before.replicas} - {*placed.replicas}
+        if before is not None and gone and placed.leader_epoch <= before.leader_epoch:
+            raise Violated(f"{what}: replicas {gone} went, and the leader epoch stays {placed.leader_epoch}")
 
     # --- replicas ---------------------------------------------------------------------------------------
 
@@ -312,6 +326,24 @@ class Invariants:
         known = self._cluster.broker(leader).observer.image.brokers.get(follower.node_id)
         status = self._cluster.broker(member).status()
         return known is not None and known.broker_epoch == follower.broker_epoch == status.broker_epoch
+
+
+def leftover_folders(cluster: MemoryCluster) -> list[str]:
+    """Folders of partitions on the disks of brokers that do not hold them, or not any more."""
+    image = cluster.image
+    return [
+        f"{name} still has {path}/{folder}"
+        for name in cluster.broker_names
+        for path in cluster.config(name).log_dirs
+        for folder in cluster.world.disk(name).list(path)
+        if cluster.world.disk(name).is_dir(f"{path}/{folder}") and not _is_placed(image, folder, name)
+    ]
+
+
+def _is_placed(image: MetadataImage, folder: str, name: str) -> bool:
+    topic, _, number = folder.rpartition("-")
+    placed = image.partition(topic, int(number)) if number.isdecimal() else None
+    return placed is not None and broker_id(name) in placed.replicas
 
 
 def differing_replicas(cluster: MemoryCluster, topics: tuple[str, ...]) -> list[str]:
