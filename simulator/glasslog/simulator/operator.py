@@ -1,4 +1,4 @@
-"""Somebody who runs the cluster: moves partitions, changes settings, adds partitions, changes who votes.
+"""Somebody who runs the cluster: moves partitions, has leaders elected, changes settings and who votes.
 
 All through ``Admin``, while faults and clients go on.  A refusal is noted and borne; whether what was begun
 also ends is for ``convergence`` to see.  Refuses to know faults, and what is right (``invariants``).
@@ -11,6 +11,7 @@ from random import Random
 
 from glasslog.client.admin import Admin, MorePartitions
 from glasslog.client.configs import ConfigEdit, ConfigResource, ResourceType
+from glasslog.client.elections import ElectionType
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.simulator.cluster import broker_id, controller_id
@@ -52,6 +53,7 @@ class Operator:
             self._grow,
             self._change_voters,
             self._hand_over,
+            self._elect,
         )
 
     async def run(self, is_wanted: Callable[[], bool]) -> None:
@@ -82,6 +84,13 @@ class Operator:
     async def _reassign(self, partition: TopicPartition, targets: Sequence[int] | None) -> None:
         for error in (await self._admin.alter_partition_reassignments({partition: targets})).values():
             raise error
+
+    async def _elect(self) -> str:
+        partition = TopicPartition(self._estate.topic, self._random.randrange(self._estate.partitions))
+        found = await self._admin.elect_leaders(ElectionType.PREFERRED, [partition])
+        for error in filter(None, found.values()):
+            raise error
+        return f"elect the preferred leader of {partition}"
 
     async def _change_topic(self) -> str:
         least = str(self._random.randrange(1, self._estate.replication_factor + 1))
