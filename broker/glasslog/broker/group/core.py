@@ -15,6 +15,7 @@ from glasslog.broker.group.effects import Effects, OnStored, Ready
 from glasslog.broker.group.group import CONSUMER_PROTOCOL, Group, GroupState, Keeps, restored
 from glasslog.broker.group.rebalance import Rebalance
 from glasslog.broker.group.records import GroupLogRecord, GroupRecord, OffsetRecord
+from glasslog.broker.group.timers import GroupTimers
 from glasslog.broker.group.types import (
     NO_GENERATION,
     NOTHING_COMMITTED,
@@ -49,6 +50,7 @@ class GroupShard:
         """By group the changes of offsets that are not stored yet."""
 
         self._expiry_at_ms: int | None = None
+        self._timers = GroupTimers(self._due_of)
 
     # --- duties and time ---
 
@@ -63,12 +65,18 @@ class GroupShard:
             for record in records:
                 self._replay_offset(record)
         then(error, now_ms)
+        for record in records:
+            if isinstance(record, GroupRecord):
+                self._timers.touch(record.group_id)
 
     def next_deadline_ms(self) -> int | None:
-        """When ``tick`` has something to do at the earliest."""
-        deadlines = [group.next_deadline_ms() for group in self._groups.values()]
-        deadlines.append(self._expiry_at_ms)
+        """``tick`` has nothing to do before. Heartbeats may mean that there is nothing then either."""
+        deadlines = (self._timers.next_ms(), self._expiry_at_ms)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _due_of(self, group_id: str) -> int | None:
+        group = self._groups.get(group_id)
+        return None if group is None else group.next_deadline_ms()
 
     def tick(self, now_ms: int, wall_ms: int) -> None:
         """Expire sessions, joins and syncs whose time is up; now and then, offsets."""
@@ -76,11 +84,11 @@ class GroupShard:
         if self._expiry_at_ms is not None and self._expiry_at_ms <= now_ms:
             self._expiry_at_ms = now_ms + self._limits.offsets_retention_check_interval_ms
             self._expire_offsets(wall_ms)
-        for group in list(self._groups.values()):
-            deadline = group.next_deadline_ms()
-            if deadline is not None and deadline <= now_ms:
-                self._rebalance.expire(group, now_ms)
-                self._forget_if_never_was(group)
+        for group_id in self._timers.take_due(now_ms):
+            group = self._groups[group_id]
+            self._rebalance.expire(group, now_ms)
+            self._timers.touch(group_id)
+            self._forget_if_never_was(group)
 
     def _forget_if_never_was(self, group: Group) -> None:
         """A group that nobody has really joined leaves no trace."""
@@ -103,6 +111,7 @@ class GroupShard:
         self._rebalance.wall_offset_ms = wall_ms - now_ms
         self._expiry_at_ms = now_ms + self._limits.offsets_retention_check_interval_ms
         for group in self._groups.values():
+            self._timers.touch(group.group_id)
             for member in group.members.values():
                 member.session_deadline_ms = now_ms + member.session_timeout_ms
 
@@ -133,6 +142,7 @@ class GroupShard:
             return
         group = self._groups.setdefault(request.group_id, Group(group_id=request.group_id))
         self._rebalance.join(group, request, waiter, now_ms)
+        self._timers.touch(request.group_id)
         self._forget_if_never_was(group)
 
     def _join_error(self, request: JoinRequest) -> ErrorCode:
@@ -166,6 +176,7 @@ class GroupShard:
             self._effects.reply(waiter, SyncResponse(error=error))
             return
         self._rebalance.sync(group, request, waiter, now_ms)
+        self._timers.touch(request.group_id)
 
     def heartbeat(self, identity: MemberIdentity, now_ms: int) -> ErrorCode:
         """A member is alive; REBALANCE_IN_PROGRESS tells it to join again."""
@@ -201,6 +212,7 @@ class GroupShard:
         if group is None:
             return tuple(ErrorCode.UNKNOWN_MEMBER_ID for _ in members)
         outcomes = tuple(self._leave_one(group, member, now_ms) for member in members)
+        self._timers.touch(group_id)
         self._forget_if_never_was(group)
         return outcomes
 
