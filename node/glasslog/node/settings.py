@@ -9,6 +9,7 @@ from pathlib import Path
 
 from glasslog.common.config import Described, describe, parse
 from glasslog.common.config_sources import from_environment, parse_assignments, parse_properties
+from glasslog.common.dynamic_config import DYNAMIC_SETTINGS
 from glasslog.common.errors import ConfigError
 from glasslog.common.node_config import NodeConfig
 
@@ -54,6 +55,9 @@ def _paragraph(row: Described) -> str:
     default = "must be given" if row.default is None else f"default {row.default or '(empty)'}"
     allowed = _allowed(row)
     facts = f"{row.type_name}, {default}" + (f", {allowed}" if allowed else "")
+    scope = DYNAMIC_SETTINGS.get(row.setting.key)
+    if scope is not None:
+        facts += f"; `glasslog config set` changes it while brokers run, on {scope.value}"
     return f"{row.setting.key}\n    {row.setting.doc}\n    ({facts})\n"
 
 
@@ -71,6 +75,7 @@ def _allowed(row: Described) -> str:
 
 def _fields(row: Described) -> dict[str, object]:
     about = row.setting
+    scope = DYNAMIC_SETTINGS.get(about.key)
     return {
         "key": about.key,
         "type": row.type_name,
@@ -79,4 +84,5 @@ def _fields(row: Described) -> dict[str, object]:
         "maximum": about.maximum,
         "choices": list(about.choices),
         "doc": about.doc,
+        "dynamic": None if scope is None else scope.value,
     }

@@ -57,6 +57,8 @@ def test_every_setting_is_described_for_people_and_programs(capsys: pytest.Captu
     rows = {row["key"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["node.id"]["default"] is None
     assert rows["log.level"]["choices"] == ["DEBUG", "INFO", "WARNING", "ERROR"]
+    assert rows["node.id"]["dynamic"] is None
+    assert rows["log.retention.ms"]["dynamic"] == "one broker, or every broker"
     assert main(["--describe-config"]) == 0
     text = capsys.readouterr().out
     assert all(f"{key}\n    {row['doc']}\n" in text for key, row in rows.items())
