@@ -123,6 +123,17 @@ def test_why_the_preferred_leader_does_not_lead() -> None:
     assert "broker 1: it is alive again, but not in sync yet" in " ".join(explained(behind))
 
 
+def test_a_partition_that_is_being_moved() -> None:
+    moving = replace(
+        PARTITION, replicas=(ONE, TWO, THREE), adding_replicas=(THREE,), removing_replicas=(ONE, TWO)
+    )
+    assert (
+        "It is being moved: broker 3 is to be added, "
+        "brokers 1, 2 are to be removed once the others are in sync."
+        in explained(replace(KNOWN, partition=moving))
+    )
+
+
 def test_a_partition_that_nobody_leads() -> None:
     lost = replace(PARTITION, leader=NO_NODE, isr=(THREE,))
     text = explained(Known(name="orders-0", partition=lost, brokers={ONE: BROKERS[ONE]}, view=None))
@@ -133,8 +144,8 @@ def test_a_partition_that_nobody_leads() -> None:
         "Broker 1 is alive.",
         "Broker 2 is down.",
         "Broker 3 is down.",
-        "With unclean.leader.election.enable broker 1 could lead at once, and what only the others have "
-        "would be lost.",
+        "By `glasslog partition elect --unclean orders-0` broker 1 could lead at once, and what only the "
+        "others have would be lost.",
     ]
 
 

@@ -178,6 +178,33 @@ def test_a_static_member_that_was_replaced_says_so() -> None:
     play(scene)
 
 
+def test_who_does_not_poll_loses_its_partitions() -> None:
+    """A member that is busy for longer than ``max_poll_interval_ms`` keeps nobody from its partitions."""
+
+    async def scene(broker: FakeBroker, make: Make) -> None:
+        options = {"group_id": "g", "enable_auto_commit": False, "max_poll_interval_ms": 1_000}
+        async with make("t", heartbeat_interval_ms=100, **options) as consumer:
+            await settled(consumer)
+            await asyncio.sleep(2)
+            assert broker.groups["g"].members == {}, "it has left"
+            with pytest.raises(
+                GlasslogError, match="poll more often or raise max_poll_interval_ms"
+            ) as caught:
+                await consumer.commit({T0: 1})
+            assert caught.value.code is ErrorCode.UNKNOWN_MEMBER_ID
+            await settled(consumer)
+            assert len(broker.groups["g"].members) == 1, "and is back with its next poll"
+
+    play(scene)
+
+
+async def settled(consumer: Consumer) -> None:
+    async with asyncio.timeout(30):
+        await consumer.poll(timeout_ms=50)
+        while not consumer.assignment:
+            await consumer.poll(timeout_ms=50)
+
+
 def test_waiting_inside_a_poll_is_polling() -> None:
     """A member waited for records in one long poll, as it may. After ``max_poll_interval_ms`` it was thrown
     out of its group for not polling.

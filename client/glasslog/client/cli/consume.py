@@ -61,6 +61,11 @@ def consume(
     """Read TOPIC: place, time, key, value and headers of each record, one a line.
 
     With both --max-records and --timeout, fewer records than asked for is a failure (exit status 1).
+
+    \b
+    glasslog consume orders --from-beginning
+    glasslog consume orders --group billing --max-records 100 --timeout 10
+    glasslog consume orders --from-beginning --format json --timeout 2 | jq .value
     """
     if group_id and partition is not None:
         raise click.UsageError("--partition can not be chosen with --group: the group assigns partitions")

@@ -29,7 +29,7 @@ def explained(known: Known) -> list[str]:
     view = known.view
     if view is None:
         return _leaderless(known)
-    return [*_leadership(known, view), *_in_sync(known, view), *_kept(view), *_waits(view)]
+    return [*_leadership(known, view), *_moves(known), *_in_sync(known, view), *_kept(view), *_waits(view)]
 
 
 def _leaderless(known: Known) -> list[str]:
@@ -48,8 +48,8 @@ def _leaderless(known: Known) -> list[str]:
     others = [node for node in partition.replicas if node in known.brokers and node not in candidates]
     if others:
         told.append(
-            f"With unclean.leader.election.enable {_brokers(others)} could lead at once, and what only the "
-            "others have would be lost."
+            f"By `glasslog partition elect --unclean {known.name}` {_brokers(others)} could lead at once, "
+            "and what only the others have would be lost."
         )
     return told
 
@@ -79,7 +79,21 @@ def _why_not(known: Known, view: ReplicationDescription, preferred: NodeId) -> s
         return f"it is down, so broker {view.leader} was elected from the ISR"
     if preferred not in view.isr:
         return "it is alive again, but not in sync yet"
-    return "it is in sync again, and leads once it is elected"
+    return f"it is in sync again, and leads once it is elected (`glasslog partition elect {known.name}`)"
+
+
+def _moves(known: Known) -> list[str]:
+    adding, removing = known.partition.adding_replicas, known.partition.removing_replicas
+    if not adding and not removing:
+        return []
+    told = [f"{_names(adding)} to be added"] if adding else []
+    told += [f"{_names(removing)} to be removed once the others are in sync"] if removing else []
+    return [f"It is being moved: {', '.join(told)}."]
+
+
+def _names(nodes: Sequence[int]) -> str:
+    many = "brokers" if len(nodes) > 1 else "broker"
+    return f"{many} {', '.join(map(str, nodes))} {'are' if len(nodes) > 1 else 'is'}"
 
 
 # --- who is in sync ---------------------------------------------------------------------------------------

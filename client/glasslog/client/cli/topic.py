@@ -42,7 +42,12 @@ def create(
     bootstrap: str | None,
     output_format: Format,
 ) -> None:
-    """Create topic NAME and return when every partition has a leader."""
+    """Create topic NAME and return when every partition has a leader.
+
+    \b
+    glasslog topic create orders --partitions 6 --replication-factor 3
+    glasslog topic create prices --config cleanup.policy=compact --config min.insync.replicas=2
+    """
     from glasslog.client.admin import NewTopic
     from glasslog.common.topic_config import check_topic_overrides
 
