@@ -25,6 +25,10 @@ class ReplicationCounters:
     produce_timeouts: int = 0
     truncations: int = 0
     log_directory_failures: int = 0
+    damages_found: int = 0
+    """How often a replica here turned out to hold something else than was written."""
+    damages_mended: int = 0
+    bytes_scrubbed: int = 0
     segments_deleted: int = 0
     """Of logs that go on, by retention or below their start."""
     segment_bytes_deleted: int = 0

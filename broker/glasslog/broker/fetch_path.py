@@ -6,7 +6,6 @@ no task: the append, high watermark or deadline that completes it calls back.  S
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -28,9 +27,8 @@ from glasslog.broker.requests import (
 )
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import LeaderEpoch, NodeId, Offset
+from glasslog.log.damage import DamagedLog
 from glasslog.log.segment import ColdRead
-
-_LOGGER = logging.getLogger(__name__)
 
 _COLD_ROUNDS = 4
 """The index, the search and the records may be cold one after the other; then the read waits after all."""
@@ -251,7 +249,7 @@ class FetchPath:
         now_ms = replicas.runtime.clock.now_ms()
         found: list[ReadOutcome | None] = []
         for ask, partition in targets:
-            outcome = self._check(ask, partition)
+            outcome = self._check(ask, partition, follower)
             if outcome is None and isinstance(partition, Partition):
                 try:
                     if partition.on_follower_fetch(follower, ask, now_ms=now_ms):
@@ -291,7 +289,7 @@ class FetchPath:
         outcomes: list[ReadOutcome] = []
         minimum_one, is_urgent = True, False
         for number, (ask, partition) in enumerate(targets):
-            outcome = self._check(ask, partition) if found is None else found[number]
+            outcome = self._check(ask, partition, reader) if found is None else found[number]
             if outcome is None and isinstance(partition, Partition) and self._is_held_back(reader, partition):
                 outcome = ReadOutcome(ErrorCode.NONE, partition.high_watermark, partition.log_start_offset)
             if outcome is None:
@@ -318,11 +316,16 @@ class FetchPath:
     def _is_held_back(self, reader: Consumer | Follower, partition: Partition) -> bool:
         return isinstance(reader, Follower) and self._throttle.holds_back(partition, reader.replica_id)
 
-    def _check(self, ask: PartitionAsk, partition: Partition | GlasslogError) -> ReadOutcome | None:
+    def _check(
+        self, ask: PartitionAsk, partition: Partition | GlasslogError, reader: Consumer | Follower
+    ) -> ReadOutcome | None:
         """Why there is nothing to read, if so."""
         if not isinstance(partition, Partition):
             return self._failed(None, partition)
         try:
+            if isinstance(reader, Consumer) and reader.any_replica:
+                partition.check_copy(ask)
+                return None
             diverging = partition.check_fetch(ask)
         except GlasslogError as error:
             return self._failed(partition, error)
@@ -366,14 +369,15 @@ class FetchPath:
 
     def _failed(self, partition: Partition | None, error: GlasslogError) -> ReadOutcome:
         self._replicas.counters.failed_fetches += 1
-        if partition is not None:
+        code = error.code
+        if partition is not None and isinstance(error, DamagedLog):
+            code = self._replicas.on_damage(partition, error)
+        elif partition is not None:
             self._replicas.on_error(partition, error)
-        if error.code is ErrorCode.CORRUPT_MESSAGE:
-            _LOGGER.error("reading failed: %s", error)
         if partition is None or not partition.is_online:
-            return ReadOutcome(error.code, message=str(error))
+            return ReadOutcome(code, message=str(error))
         return ReadOutcome(
-            error.code,
+            code,
             log_start_offset=partition.log_start_offset,
             leader_id=partition.leader_id,
             leader_epoch=partition.leader_epoch,

@@ -5,12 +5,13 @@ module refuses to know what they do.  Source: the states of Kafka's ``LogCleaner
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from glasslog.broker.partition.partition import Partition
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicId, TopicPartition
+from glasslog.log.damage import DamagedLog
 from glasslog.log.log import Log
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,17 +46,26 @@ class LogClaim:
 class LogClaims:
     """Claims of one broker's logs. A log that could not be worked on is given up until the next start."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_damage: Callable[[Partition, DamagedLog], object]) -> None:
+        self._on_damage = on_damage
         self._claimed: set[TopicPartition] = set()
         self._given_up: dict[TopicPartition, TopicId] = {}
 
     def is_given_up(self, partition: Partition) -> bool:
         return self._given_up.get(partition.name) == partition.topic_id
 
+    def forgive(self, partition: Partition) -> None:
+        """What was wrong with its log was mended."""
+        self._given_up.pop(partition.name, None)
+
     def is_free(self, partition: Partition) -> bool:
         """Whether ``claim`` would succeed."""
         claimed = partition.name in self._claimed
         return partition.is_online and not claimed and not self.is_given_up(partition)
+
+    def is_claimed(self, partition: Partition) -> bool:
+        """Whether somebody works on its log."""
+        return partition.name in self._claimed
 
     @contextmanager
     def claim(self, partition: Partition) -> Iterator[LogClaim]:
@@ -71,6 +81,8 @@ class LogClaims:
         except LogAborted as reason:
             _LOGGER.info("%s", reason)
         except (GlasslogError, OSError) as error:
+            if isinstance(error, DamagedLog):
+                self._on_damage(partition, error)
             if claim.is_valid:
                 _LOGGER.error("%s: old records stay from now on: %s", partition.name, error)
                 self._given_up[partition.name] = partition.topic_id

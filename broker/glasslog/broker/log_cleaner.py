@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import partial as bind
 
 from glasslog.broker.file_removal import FileRemoval
-from glasslog.broker.log_claims import LogAborted, LogClaim, LogClaims
+from glasslog.broker.log_claims import LogClaim, LogClaims
 from glasslog.broker.partition.partition import Partition
 from glasslog.broker.partition_logs import PartitionLogs
 from glasslog.broker.replicas import Replicas
-from glasslog.common.errors import GlasslogError, StorageError
-from glasslog.common.runtime.protocols import Clock
+from glasslog.broker.segment_swap import put_in_place
+from glasslog.broker.throttle import Throttle
+from glasslog.common.errors import GlasslogError
 from glasslog.log.cleaner import Cleaning, CleaningTask, Rewritten, Worked
 from glasslog.log.cleaner_plan import Cleanable, find_cleanable
 
@@ -42,21 +43,6 @@ class CleanerStatus:
     cleanings: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
-
-
-class Throttle:
-    """Spreads bytes over time, ``bytes_per_second`` at most, which may change meanwhile."""
-
-    def __init__(self, clock: Clock, *, bytes_per_second: float) -> None:
-        self._clock = clock
-        self.bytes_per_second = bytes_per_second
-        self._free_at_ms = 0.0
-
-    def delay_ms(self, size_bytes: int) -> float:
-        """How long to wait after ``size_bytes`` were read or written."""
-        now_ms = self._clock.now_ms()
-        self._free_at_ms = max(self._free_at_ms, now_ms) + size_bytes * 1000 / self.bytes_per_second
-        return self._free_at_ms - now_ms
 
 
 class LogCleaner:
@@ -142,7 +128,8 @@ class LogCleaner:
         try:
             while (step := await self._runtime.blocking(take)) is not None:
                 if isinstance(step, Rewritten):
-                    await self._put_in_place(claim, step)
+                    replaced = [source.base_offset for source in step.sources]
+                    await put_in_place(self._runtime, self._removal, claim, step.segment, replaced=replaced)
                 else:
                     claim.check()
                     config = self._replicas.config
@@ -153,28 +140,6 @@ class LogCleaner:
             # A step that still runs in a thread can not be closed; what it leaves, the next start removes.
             with suppress(ValueError, GlasslogError):
                 steps.close()
-
-    async def _put_in_place(self, claim: LogClaim, rewritten: Rewritten) -> None:
-        """The old segments go, the new one takes their place; each rename is durable before the next kind."""
-        log, segment = claim.log, rewritten.segment
-        replaced = [source.base_offset for source in rewritten.sources]
-        try:
-            claim.check()
-            replacement = log.begin_replacement(segment, replaced=replaced)
-        except (StorageError, LogAborted):
-            await self._runtime.blocking(segment.remove_files)
-            raise
-        try:
-            await self._runtime.blocking(log.sync_folder)
-            claim.check()
-            old = log.finish_replacement(replacement)
-        except (StorageError, LogAborted):
-            log.cancel_replacement(replacement)
-            raise
-        for each in old:
-            self._removal.after(log.config.file_delete_delay_ms, each)
-        await self._runtime.blocking(log.sync_folder)
-        log.complete_replacement(replacement)
 
     def _note(self, claim: LogClaim, cleaning: Cleaning, took_ms: int) -> None:
         totals, status = cleaning.totals, self.status

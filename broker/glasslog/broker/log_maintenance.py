@@ -1,4 +1,4 @@
-"""The work on the logs of this broker's replicas that no request asks for: retention, compaction, removal.
+"""The work on the logs of this broker's replicas that no request asks for: from retention to repair.
 
 This module knows which tasks that takes; it refuses to know what they do.
 """
@@ -8,7 +8,9 @@ import asyncio
 from glasslog.broker.file_removal import FileRemoval
 from glasslog.broker.log_claims import LogClaims
 from glasslog.broker.log_cleaner import CleanerStatus, LogCleaner
+from glasslog.broker.log_repair import LogRepair
 from glasslog.broker.log_retention import LogRetention
+from glasslog.broker.log_scrub import LogScrub
 from glasslog.broker.partition_logs import PartitionLogs
 from glasslog.broker.replicas import Replicas
 
@@ -18,8 +20,11 @@ class LogMaintenance:
 
     def __init__(self, *, replicas: Replicas, logs: PartitionLogs) -> None:
         self._replicas = replicas
-        self._claims = LogClaims()
+        self._claims = LogClaims(lambda partition, damage: replicas.on_damage(partition, damage))
         self._removal = FileRemoval(replicas.runtime)
+        self.repair = LogRepair(replicas=replicas, claims=self._claims, removal=self._removal)
+        self._scrub = LogScrub(replicas)
+        replicas.on_damage = self.repair.report
         self._retention = LogRetention(
             replicas=replicas, logs=logs, claims=self._claims, removal=self._removal
         )
@@ -29,6 +34,9 @@ class LogMaintenance:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._removal.run(), name="removal of deleted segments")
             group.create_task(self._retention.run(), name="retention")
+            group.create_task(self.repair.run(), name="repair of damaged logs")
+            if self._replicas.config.log_scrub_interval_ms:
+                group.create_task(self._scrub.run(), name="scrubbing")
             if self._replicas.config.log_cleaner_enable:
                 group.create_task(self._cleaner.run(), name="log cleaner")
 

@@ -56,6 +56,7 @@ from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, Offset, T
 from glasslog.common.node_config import NEVER_MS, NodeConfig
 from glasslog.common.runtime.protocols import Buffer, Runtime
 from glasslog.common.topic_config import TopicConfig, topic_config
+from glasslog.log.damage import DamagedLog
 from glasslog.log.directories import OpenedDirectories
 from glasslog.log.producer_state import ProducerEntry
 from glasslog.metadata.delta import MetadataDelta
@@ -234,7 +235,11 @@ class ReplicaManager:
 
         Raises ``GlasslogError``: OFFSET_OUT_OF_RANGE and what ``log_end_offset`` does.
         """
-        return self._led(partition).log.read(offset, max_bytes=max_bytes)
+        led = self._led(partition)
+        try:
+            return led.log.read(offset, max_bytes=max_bytes)
+        except DamagedLog as error:
+            raise GlasslogError(self._replicas.on_damage(led, error), str(error)) from error
 
     def log_start_offset(self, partition: TopicPartition) -> Offset:
         """Raises as ``log_end_offset`` does."""
@@ -288,6 +293,10 @@ class ReplicaManager:
     @property
     def cleaner_status(self) -> CleanerStatus:
         return self._maintenance.cleaner_status
+
+    def damaged(self) -> list[tuple[Partition, DamagedLog]]:
+        """Replicas here that hold something else than was written, and where, until they are mended."""
+        return self._maintenance.repair.damaged()
 
     def count_unmaintained(self) -> int:
         """Replicas here whose old records are neither deleted nor compacted, since that failed."""

@@ -19,6 +19,7 @@ from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId, TopicPartition
 from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import Runtime
+from glasslog.log.damage import DamagedLog
 from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ class Replicas:
     ``config`` are the node's settings as they are now: what may change while it runs must be read anew.
     ``propose`` takes an ISR change to the controller; ``sync_soon`` calls back when all that a log holds now
     is durable; ``on_log_start`` hears where a follower's log begins; ``on_disk_failure`` of a disk that
-    refused; ``on_fatal`` of a broken invariant met where no task would die of it: it must stop the node.
+    refused; ``on_damage`` of bytes that are not what was written, and says what readers are to be told;
+    ``on_fatal`` of a broken invariant met where no task would die of it: it must stop the node.
     """
 
     def __init__(self, *, runtime: Runtime, config: NodeConfig) -> None:
@@ -51,6 +53,7 @@ class Replicas:
         self.sync_soon: Callable[[Partition, OnSynced], None] = _ignore_sync
         self.on_log_start: Callable[[Partition], None] = _ignore_log_start
         self.on_disk_failure: Callable[[Partition, GlasslogError], None] = _ignore_failure
+        self.on_damage: Callable[[Partition, DamagedLog], ErrorCode] = _ignore_damage
         self.on_fatal: Callable[[InvariantViolation], None] = _log_fatal
         self._by_name: dict[TopicPartition, Partition] = {}
         self._by_key: dict[PartitionKey, Partition] = {}
@@ -139,7 +142,10 @@ class Replicas:
         self.purgatory.complete_all(partition, error)
 
     def on_error(self, partition: Partition, error: GlasslogError) -> None:
-        """A request failed; a disk that refuses takes its partitions offline."""
+        """A request failed; a disk that refuses takes its partitions offline, bad bytes are mended."""
+        if isinstance(error, DamagedLog):
+            self.on_damage(partition, error)
+            return
         if error.code is ErrorCode.KAFKA_STORAGE_ERROR and partition.is_online:
             self.on_disk_failure(partition, error)
 
@@ -203,6 +209,11 @@ def _ignore_sync(partition: Partition, on_synced: OnSynced) -> None:
 
 def _ignore_log_start(partition: Partition) -> None:
     """Nobody waits for records to be deleted everywhere."""
+
+
+def _ignore_damage(partition: Partition, error: DamagedLog) -> ErrorCode:
+    _LOGGER.error("%s: %s", partition.name, error)
+    return error.code
 
 
 def _log_fatal(error: InvariantViolation) -> None:

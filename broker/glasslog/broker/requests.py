@@ -23,6 +23,8 @@ from glasslog.common.ids import (
 from glasslog.common.runtime.protocols import Buffer
 
 ACKS_NONE, ACKS_LEADER, ACKS_ALL = 0, 1, -1
+ANY_REPLICA = NodeId(-2)
+"""In the place of a replica's id: committed records of whichever replica is asked (Kafka's debug reader)."""
 
 
 class IsolationLevel(IntEnum):
@@ -65,10 +67,11 @@ class ProducePartitionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """A fetch by a client: sees committed records only."""
+    """A fetch by a client: sees committed records only, of a leader unless ``any_replica`` will do."""
 
     isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
     rack: str = ""
+    any_replica: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -443,6 +443,25 @@ class NodeConfig:
         default=sys.float_info.max,
         minimum=1,
     )
+    log_repair_io_max_bytes_per_second: float = setting(
+        "log.repair.io.max.bytes.per.second",
+        "what the repair of damaged segments reads and writes, together; own to glasslog",
+        default=100_000_000,
+        minimum=1,
+    )
+    log_scrub_interval_ms: int = setting(
+        "log.scrub.interval.ms",
+        "between two looks at every checksum of every closed segment; 0: never; own to glasslog",
+        default=0,
+        minimum=0,
+        maximum=LONG_MAX,
+    )
+    log_scrub_io_max_bytes_per_second: float = setting(
+        "log.scrub.io.max.bytes.per.second",
+        "what such a look reads; own to glasslog",
+        default=20_000_000,
+        minimum=1,
+    )
     log_cleaner_backoff_ms: int = setting(
         "log.cleaner.backoff.ms",
         "until the next look when no log needs compaction",

@@ -17,13 +17,16 @@ from glasslog.log.batch import BatchHeader, CorruptBatch, check_header, parse_he
 from glasslog.log.batch_filter import BatchFilter
 from glasslog.log.cleaned_transactions import CleanedTransactions
 from glasslog.log.cleaner_plan import Cleanable, SourceSegment, group_segments
+from glasslog.log.codec import CODEC
 from glasslog.log.config import LogConfig
+from glasslog.log.damage import DamagedLog
 from glasslog.log.markers import decode_marker, is_marker_batch
 from glasslog.log.offset_map import OffsetMap
 from glasslog.log.opened_batch import OpenedBatch
 from glasslog.log.producer_state import ProducerEntry
 from glasslog.log.segment import CLEANED_SUFFIX, MAX_SEGMENT_BYTES, Segment
 from glasslog.log.transaction_index import AbortedTransaction
+from glasslog.log.walk_types import Stop
 
 _HEADER_BYTES = 61
 _STEP_BYTES = 64 * 1024
@@ -228,7 +231,7 @@ class Cleaning:
     # --- reading ----------------------------------------------------------------------------------------
 
     def _read(self, source: SourceSegment) -> Iterator[tuple[Sequence[_Batch], int]]:
-        """The batches of a segment, some at a time, and their size in bytes."""
+        """The sound batches of a segment, some at a time, and their size in bytes. Raises ``DamagedLog``."""
         try:
             file = self._task.files.open(source.path, read_only=True)
             try:
@@ -242,6 +245,11 @@ class Cleaning:
         position, wanted = 0, self._buffer_bytes
         while position < source.size_bytes:
             data = memoryview(file.pread(min(wanted, source.size_bytes - position), position))
+            sound = CODEC.walk_sound(
+                data, len(data), source.base_offset, source.end_offset, source.end_offset
+            )
+            if sound.stop:
+                raise _damaged(source, position + sound.size_bytes, Stop(sound.stop).name.lower())
             batches, read_bytes, wanted = _split(data, source, position)
             wanted = max(wanted, self._buffer_bytes)
             yield from _in_steps(batches)
@@ -272,11 +280,21 @@ def _split(data: memoryview, source: SourceSegment, position: int) -> tuple[list
                 header, position=position + start, available_bytes=source.size_bytes - position - start
             )
         except CorruptBatch as error:
-            raise CorruptBatch(f"{source.path}: {error}") from None
+            raise _damaged(source, position + start, str(error)) from None
         if start + header.size_bytes > end:
             return batches, start, header.size_bytes
         batches.append((header, data[start : start + header.size_bytes]))
         start += header.size_bytes
     if not batches:
-        raise CorruptBatch(f"{source.path}: position {position}: {end} bytes left, a header needs 61")
+        raise _damaged(source, position, f"{end} bytes left, a header needs 61")
     return batches, start, _HEADER_BYTES
+
+
+def _damaged(source: SourceSegment, position: int, reason: str) -> DamagedLog:
+    return DamagedLog(
+        f"position {position}: {reason}",
+        path=source.path,
+        base_offset=source.base_offset,
+        position=position,
+        offset=source.base_offset,
+    )

@@ -37,6 +37,7 @@ from glasslog.log.timestamps import find_largest_timestamp, find_timestamp
 from glasslog.log.transaction_index import AbortedTransaction, TransactionIndex
 
 _EXPIRY_INTERVAL_MS = 60_000
+_BEYOND_ALL_OFFSETS = 1 << 63
 
 
 def _forget_cleaner_offset(offset: int) -> None:
@@ -354,6 +355,12 @@ class Log:
             found += part
             if is_complete:
                 break
+        self._segments.release_cold()
+        return tuple(found)
+
+    def aborted_in(self, segment: Segment) -> tuple[AbortedTransaction, ...]:
+        """All that the index of one segment knows. Raises ``StorageError``."""
+        found, _ = self._transactions_of(segment).collect(0, _BEYOND_ALL_OFFSETS)
         self._segments.release_cold()
         return tuple(found)
 

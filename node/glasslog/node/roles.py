@@ -121,6 +121,7 @@ class BrokerRole:
         yield counter("kafka_log_segmentsdeleted_total", "by retention", counters.segments_deleted)
         yield counter("kafka_log_segmentbytesdeleted_total", "by retention", counters.segment_bytes_deleted)
         yield from _cleaner_metrics(replicas)
+        yield from _damage_metrics(replicas)
         yield Metric(
             name="kafka_log_log_size",
             help="bytes of a replica",
@@ -150,6 +151,21 @@ def _cleaner_metrics(replicas: "ReplicaManager") -> Iterable[Metric]:
     yield counter(cleaner + "cleanings_total", "logs compacted", status.cleanings)
     yield counter(cleaner + "bytesread_total", "of compacted segments", status.bytes_read)
     yield counter(cleaner + "byteswritten_total", "left of them", status.bytes_written)
+
+
+def _damage_metrics(replicas: "ReplicaManager") -> Iterable[Metric]:
+    log, counters = "glasslog_log_", replicas.counters
+    yield Metric(
+        name=log + "damagedreplicas",
+        help="1 for each replica here with a damaged batch that is not mended yet",
+        samples=tuple(
+            ({"topic": partition.name.topic, "partition": str(partition.name.partition)}, 1)
+            for partition, _ in replicas.damaged()
+        ),
+    )
+    yield counter(log + "damagesfound_total", "replicas found damaged", counters.damages_found)
+    yield counter(log + "damagesmended_total", "replicas put right", counters.damages_mended)
+    yield counter(log + "scrubbedbytes_total", "read by log.scrub.interval.ms", counters.bytes_scrubbed)
 
 
 def build(runtime: Runtime, config: NodeConfig) -> tuple[Role, ...]:

@@ -113,6 +113,11 @@ class Stage:
     def high_watermark_of(self, name: str, partition: TopicPartition) -> int:
         return self._replica(name, partition).high_watermark
 
+    def damaged(self, name: str) -> int:
+        """How many replicas of a running broker are known to be damaged."""
+        replicas = self.cluster.broker(name).replicas
+        return 0 if replicas is None else len(replicas.damaged())
+
     def _replica(self, name: str, partition: TopicPartition) -> Partition:
         replicas = self.cluster.broker(name).replicas
         found = None if replicas is None else replicas.find(partition)
@@ -173,7 +178,7 @@ class Stage:
     def flip_bit(self, name: str, partition: TopicPartition) -> None:
         """Corrupt one bit of the oldest segment of a broker's log, on disk and in what the OS has cached.
 
-        For scenarios only: no drawn run does it as long as nothing repairs what it damages.
+        For scenarios only: a drawn run would have to know that others are sound.
         """
         disk, folder = self.cluster.world.disk(name), f"data/{partition}"
         segment = min(file for file in disk.list(folder) if file.endswith(".log"))

@@ -15,7 +15,7 @@ from glasslog.broker.group.types import (
     MemberIdentity,
     SyncRequest,
 )
-from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.errors import ErrorCode, GlasslogError, StorageError
 from glasslog.common.ids import Offset, TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import memory_runtime
@@ -40,7 +40,7 @@ class Storage:
         self.batches: list[tuple[int, bytes]] = []
         self.end = 0
         self.failure: ErrorCode | None = None
-        self.read_failure: ErrorCode | None = None
+        self.read_failure: GlasslogError | None = None
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -61,7 +61,7 @@ class Storage:
 
     def read(self, partition: int, offset: Offset, max_bytes: int) -> bytes:
         if self.read_failure is not None:
-            raise GlasslogError(self.read_failure)
+            raise self.read_failure
         return next((data for base, data in self.batches if base >= offset), b"")
 
 
@@ -221,8 +221,29 @@ def test_a_member_that_dies_right_after_a_slow_store_expires_in_time() -> None:
     run_virtual(main())
 
 
-@pytest.mark.parametrize("failure", [ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.CORRUPT_MESSAGE])
-def test_a_partition_that_can_not_be_read_takes_only_its_own_groups_away(failure: ErrorCode) -> None:
+def test_a_log_that_is_being_mended_is_read_when_it_is() -> None:
+    async def main() -> None:
+        storage = Storage()
+        storage.read_failure = GlasslogError(ErrorCode.KAFKA_STORAGE_ERROR, "a batch is damaged")
+        coordinator = GroupCoordinator(runtime=memory_runtime(), limits=LIMITS, storage=storage)
+        task = asyncio.create_task(coordinator.run())
+        coordinator.on_elected(0, 1)
+        await asyncio.sleep(1)
+        assert coordinator.describe("g") is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        storage.read_failure = None
+        await asyncio.sleep(1)
+        assert isinstance(coordinator.describe("g"), GroupDescription)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    "failure", [StorageError("the disk"), GlasslogError(ErrorCode.CORRUPT_MESSAGE, "damaged")]
+)
+def test_a_partition_that_can_not_be_read_takes_only_its_own_groups_away(failure: GlasslogError) -> None:
     """A failed disk under one partition of __consumer_offsets ended the whole broker's coordinator."""
 
     async def main() -> None:

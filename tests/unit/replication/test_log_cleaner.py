@@ -4,7 +4,7 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable
 
-from glasslog.broker.log_cleaner import Throttle
+from glasslog.broker.throttle import Throttle
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual

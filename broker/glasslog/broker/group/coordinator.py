@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _Row = tuple[int, bytes, bytes | None, tuple[()]]
+_LOAD_RETRY_MS = 100
 _LOAD_CHUNK_BYTES = 1 << 20
 _MAX_APPENDS_A_BATCH = 500
 _FULL_BATCH_BYTES = 1 << 20
@@ -218,7 +219,7 @@ class GroupCoordinator:
         started = self._runtime.clock.now_ms()
         offset = self._storage.start_offset(serving.partition)
         records = 0
-        while data := self._storage.read(serving.partition, offset, _LOAD_CHUNK_BYTES):
+        while data := await self._read(serving.partition, offset):
             for header, position in iterate_batches(data):
                 if not header.is_control:
                     for record in decode_records(data, position):
@@ -234,6 +235,17 @@ class GroupCoordinator:
         logger.info(
             "coordinating groups of partition %d: %d records read in %d ms", serving.partition, records, took
         )
+
+    async def _read(self, partition: int, offset: Offset) -> bytes:
+        """The next part of a log; waits for one that is being mended."""
+        while True:
+            try:
+                return self._storage.read(partition, offset, _LOAD_CHUNK_BYTES)
+            except GlasslogError as error:
+                # The same code tells of a disk that has failed; that never gets better.
+                if error.code is not ErrorCode.KAFKA_STORAGE_ERROR or isinstance(error, StorageError):
+                    raise
+            await asyncio.sleep(_LOAD_RETRY_MS / 1000)
 
     def _replay(self, serving: _Serving, key: bytes | None, value: bytes | None) -> None:
         try:

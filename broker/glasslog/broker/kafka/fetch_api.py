@@ -35,7 +35,7 @@ from glasslog.broker.partition.fetch_session import (
 from glasslog.broker.partition.purgatory import DelayedFetch
 from glasslog.broker.partition.reads import PartitionAsk, PartitionKey, ReadOutcome
 from glasslog.broker.replicas import Replicas
-from glasslog.broker.requests import Consumer, Follower, IsolationLevel
+from glasslog.broker.requests import ANY_REPLICA, Consumer, Follower, IsolationLevel
 from glasslog.broker.session_visit import SessionVisit
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, NodeId, TopicPartition
@@ -79,7 +79,7 @@ class FetchApi:
             session_epoch=request.session_epoch,
             asks=request.asks,
             forgotten=request.forgotten,
-            is_replica=request.replica_id != NO_NODE,
+            is_replica=request.replica_id not in (NO_NODE, ANY_REPLICA),
             now_ms=self._replicas.runtime.clock.now_ms(),
         )
         match context:
@@ -97,7 +97,7 @@ class FetchApi:
 
     def _check(self, request: FetchCall) -> ErrorCode:
         """Whether whoever asks may ask at all."""
-        if request.replica_id == NO_NODE:
+        if request.replica_id in (NO_NODE, ANY_REPLICA):
             return ErrorCode.NONE if request.isolation_level in (0, 1) else ErrorCode.INVALID_REQUEST
         broker = self._replicas.image.brokers.get(request.replica_id)
         if broker is None:
@@ -149,9 +149,10 @@ class FetchApi:
 
     def _terms(self, request: FetchCall) -> FetchTerms:
         reader: Consumer | Follower
-        if request.replica_id == NO_NODE:
+        if request.replica_id in (NO_NODE, ANY_REPLICA):
             level = IsolationLevel(request.isolation_level)
-            reader = Consumer(isolation_level=level, rack=request.rack)
+            is_any = request.replica_id == ANY_REPLICA
+            reader = Consumer(isolation_level=level, rack=request.rack, any_replica=is_any)
         else:
             reader = self._follower(request)
         return FetchTerms(reader, request.max_wait_ms, request.min_bytes, request.max_bytes)

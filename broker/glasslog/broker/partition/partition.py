@@ -266,6 +266,14 @@ class Partition:
                 self.ledger.on_high_watermark(state.high_watermark)
         return info
 
+    def check_copy(self, ask: PartitionAsk) -> None:
+        """Whether a reader that takes any replica's committed records can be served, leading or following.
+
+        Raises ``GlasslogError``: KAFKA_STORAGE_ERROR and OFFSET_OUT_OF_RANGE.
+        """
+        if not self.log.log_start_offset <= ask.fetch_offset <= self.high_watermark:
+            raise self._out_of_range(ask)
+
     def check_fetch(self, ask: PartitionAsk) -> DivergingEpoch | None:
         """Whether a fetch can be served here; where the fetcher's log has to be cut first, if it has to.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from glasslog.simulator.scenarios.bit_rot import BIT_ROT
 from glasslog.simulator.scenarios.clients import (
     CALM,
     FLUSHED_POWER_LOSS,
@@ -33,6 +34,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         LOST_ENTRIES,
         LOST_DISK,
         CORRUPT_SNAPSHOT,
+        BIT_ROT,
         RETRIED_BATCHES,
         LONG_PAUSE,
         POWER_LOSS,
