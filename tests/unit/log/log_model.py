@@ -45,12 +45,19 @@ class Model:
     """What must be in the log: whole batches, and below which offset a crash may not take them."""
 
     batches: list[Stored] = field(default_factory=list)
+    """Those below the start, too: a crash may bring their segments back."""
     start: int = 0
     durable_end: int = 0
+    base: int = 0
+    """Where the log began when it was empty: no crash takes its start below."""
 
     @property
     def end(self) -> int:
-        return self.batches[-1].header.next_offset if self.batches else self.start
+        return max(self.start, self.batches[-1].header.next_offset if self.batches else 0)
+
+    @property
+    def readable(self) -> list[Stored]:
+        return [each for each in self.batches if each.header.next_offset > self.start]
 
     def truncate(self, offset: int) -> None:
         while self.batches and self.batches[-1].header.next_offset > offset:
@@ -77,6 +84,9 @@ class History:
         self.before_cuts: list[Model] = []
         """The log as it was before truncations that nobody has synced: power loss may bring it back."""
         self.checkpoint = 0
+        self.start_checkpoint = 0
+        self.starts = {0}
+        """Where the log was told to begin, ever."""
         self.epoch = 0
         self.assigned: list[tuple[int, int]] = []
         self.sequences: dict[int, tuple[int, int]] = {}
@@ -91,7 +101,7 @@ class History:
 
     def draw_actions(self) -> list[Callable[[], None]]:
         others = [self.truncate, self.reset, self.reopen, self.kill, self.crash, self.write_checkpoint]
-        others += [self.flush, self.flush_meanwhile, self.lead, self.fork]
+        others += [self.flush, self.flush_meanwhile, self.lead, self.fork, self.delete_records, self.retain]
         chosen = self.random.sample(others, self.random.randrange(2, len(others) + 1))
         return [*chosen, *[self.append] * self.random.randrange(1, 7)]
 
@@ -186,6 +196,7 @@ class History:
             config=self.config,
             clean_shutdown=clean,
             recovery_point=self.checkpoint,
+            log_start_offset=self.start_checkpoint,
         )
 
     # --- steps ------------------------------------------------------------------------------------------
@@ -255,6 +266,32 @@ class History:
         self.assigned.append((self.epoch, self.log.log_end_offset))
         self.log.start_leader_epoch(self.epoch)
 
+    def delete_records(self) -> None:
+        """Up to some batch, or into one where nothing is ever cut: a cut there takes the start back."""
+        offset = self.random.randrange(self.model.start, self.model.end + 1)
+        cuts = any(each in self.actions for each in (self.truncate, self.fork, self.flush_meanwhile))
+        self.begin_at(self.model.boundary_at(offset) if cuts else offset)
+
+    def retain(self) -> None:
+        """Whole segments go, the one that grows among them."""
+        if self.random.random() < 0.3:
+            self.log.roll()
+        self.begin_at(max(self.random.choice(self.log.segment_base_offsets), self.model.start))
+
+    def begin_at(self, offset: int) -> None:
+        """The start is durable before any file goes."""
+        self.starts.add(offset)
+        self.log.advance_start(offset)
+        for each in (self.model, *self.before_cuts):
+            each.start = max(each.start, offset)
+        self.start_checkpoint = max(self.start_checkpoint, offset)
+        retired = self.log.retire_segments_below(offset)
+        self.log.sync_folder()
+        for segment in retired:
+            segment.remove_files()
+        bases = self.log.segment_base_offsets
+        assert len(bases) == 1 or bases[1] > offset, "a segment below the start is kept"
+
     def truncate(self) -> None:
         end = self.model.end
         self.truncate_to(self.random.randrange(max(self.model.start, end - 30), end + 1))
@@ -284,9 +321,10 @@ class History:
     def reset(self) -> None:
         if self.random.random() < 0.5:
             return
-        offset = self.random.randrange(self.model.end + 50)
+        offset = self.random.randrange(self.start_checkpoint, self.model.end + 50)
+        self.starts.add(offset)
         self.note_cut(self.model.start)
-        self.model = Model(start=offset, durable_end=offset)
+        self.model = Model(start=offset, durable_end=offset, base=offset)
         self.log.truncate_fully_and_start_at(offset)
         self.before_cuts.clear()
         self.forget()
@@ -310,8 +348,10 @@ class History:
     def adopt(self) -> None:
         """The log may have lost what was not durable, from the end, at a batch boundary."""
         log = self.log
+        for each in (self.model, *self.before_cuts):
+            each.start = max(each.base, self.start_checkpoint)
         if self.before_cuts and not self.is_prefix(self.model):
-            nothing = Model(start=log.log_start_offset)
+            nothing = Model(start=log.log_start_offset, base=log.log_start_offset)
             found = next(filter(self.is_prefix, reversed(self.before_cuts)), nothing)
             self.model = replace(found, batches=[*found.batches])
         assert log.log_end_offset >= self.model.durable_end, "durable records are lost"
@@ -322,9 +362,8 @@ class History:
 
     def is_prefix(self, model: Model) -> bool:
         """Whether the log holds what ``model`` does, maybe without the last of it."""
-        log = self.log
-        data = b"".join(each.data for each in model.batches)[: log.size_bytes]
-        return log.log_start_offset == model.start and self.read_all() == data
+        data = b"".join(each.data for each in model.readable)
+        return self.log.log_start_offset == model.start and data.startswith(self.read_all())
 
     def read_all(self) -> bytes:
         found, offset = bytearray(), self.log.log_start_offset
@@ -347,17 +386,37 @@ class History:
     def check(self) -> None:
         log, model = self.log, self.model
         assert (log.log_start_offset, log.log_end_offset) == (model.start, model.end)
-        assert log.size_bytes == sum(len(each.data) for each in model.batches)
+        first = log.segment_base_offsets[0]
+        assert first <= model.start
+        there = [each for each in model.batches if each.header.base_offset >= first]
+        assert log.size_bytes == sum(len(each.data) for each in there)
         assert log.recovery_point <= max(model.durable_end, model.start)
-        self.check_epochs()
-        expected = ProducerStates()
-        for batch in model.batches:
-            expected.replay(batch.header)
-        assert log.producers.entries == expected.entries
+        self.check_epochs(there)
+        self.check_producers(there)
         self.check_reads()
 
-    def check_epochs(self) -> None:
-        """Those of the batches, and maybe of leaders that have not written yet."""
+    def check_producers(self, there: list[Stored]) -> None:
+        """What all batches say, except that after a crash only those are asked that are there."""
+        all_of_them, of_these = ProducerStates(), ProducerStates()
+        for batch in self.model.batches:
+            all_of_them.replay(batch.header)
+        for batch in there:
+            of_these.replay(batch.header)
+        found = self.log.producers.entries
+        assert set(of_these.entries) <= set(found) <= set(all_of_them.entries)
+        if len(there) == len(self.model.batches):
+            assert found == all_of_them.entries
+        for producer, entry in found.items():
+            expected = all_of_them.entries[producer]
+            assert entry == expected._replace(batches=expected.batches[-len(entry.batches) :])
+        for producer, least in of_these.entries.items():
+            assert found[producer].batches[-len(least.batches) :] == least.batches
+
+    def check_epochs(self, there: list[Stored]) -> None:
+        """Those of the batches, and maybe of leaders that have not written yet.
+
+        The first may begin where the log does, or its first batch.
+        """
         written: list[tuple[int, int]] = []
         for batch in self.model.batches:
             epoch = batch.header.partition_leader_epoch
@@ -365,18 +424,21 @@ class History:
                 written.append((epoch, batch.header.base_offset))
         entries = self.log.epochs.entries
         allowed = {*written, *self.assigned}
-        assert all(entry in allowed for entry in entries)
+        allowed.update((each.header.partition_leader_epoch, each.header.base_offset) for each in there[:1])
+        known = {epoch for epoch, _ in allowed}
+        assert all(entry in allowed or (entry[0] in known and entry[1] in self.starts) for entry in entries)
         epochs = [epoch for epoch, _ in entries]
-        assert all(epoch in epochs for epoch, _ in written)
+        later = [each.header for each in self.model.batches if each.header.base_offset >= max(self.starts)]
+        assert all(header.partition_leader_epoch in epochs for header in later)
         assert epochs == sorted(epochs)
 
     def check_reads(self) -> None:
-        batches = self.model.batches
+        batches = self.model.readable
         number = self.random.randrange(len(batches) + 1)
         offset = self.model.start
         if number:
             header = batches[number - 1].header
-            offset = self.random.randrange(header.base_offset, header.next_offset)
+            offset = self.random.randrange(max(header.base_offset, self.model.start), header.next_offset)
             number -= 1
         max_bytes = self.random.randrange(1, 2000)
         found = bytearray()
