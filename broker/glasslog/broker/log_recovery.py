@@ -161,6 +161,7 @@ def open_found(runtime: Runtime, config: LogConfig, found: Found) -> StoredLog |
             clean_shutdown=directory.clean_shutdown,
             recovery_point=found.recovery_point,
             log_start_offset=found.log_start_offset,
+            cleaner_offset=found.cleaner_offset,
             now_ms=runtime.clock.wall_ms(),
         )
         attach_cleaner_offset(log, directory, found.name, found.cleaner_offset)

@@ -46,6 +46,8 @@ class Folder:
     config: LogConfig
     segment_offsets: list[int] = field(default_factory=list)
     snapshot_offsets: list[int] = field(default_factory=list)
+    may_have_gaps: bool = False
+    """Whether offsets may be missing between segments: Kafka's compaction leaves it so, ours does not."""
 
     def segment(self, base_offset: int, *, suffix: str = "") -> Segment:
         return Segment(
@@ -218,7 +220,7 @@ def open_clean(folder: Folder, *, recovery_point: int) -> list[Segment] | None:
     All up to ``recovery_point`` was synced then: damage before it is left for readers to meet.
     """
     segments = [folder.segment(offset) for offset in folder.segment_offsets]
-    measure_closed(segments)
+    measure_closed(segments, may_have_gaps=folder.may_have_gaps)
     last = segments[-1]
     try:
         last.measure()
@@ -230,7 +232,7 @@ def open_clean(folder: Folder, *, recovery_point: int) -> list[Segment] | None:
     return segments
 
 
-def measure_closed(segments: list[Segment]) -> None:
+def measure_closed(segments: list[Segment], *, may_have_gaps: bool) -> None:
     """Learn the sizes of all but the last, and that each begins where the one before ends.
 
     ``StorageError`` says which offsets are missing.  Damage inside is left for readers to meet.
@@ -239,6 +241,9 @@ def measure_closed(segments: list[Segment]) -> None:
         segment.measure()
         with suppress(CorruptBatch):
             segment.find_end()
+            if segment.next_offset < following.base_offset and may_have_gaps:
+                segment.release()
+                continue
             if segment.next_offset != following.base_offset:
                 raise StorageError(
                     f"{following.path}: begins at offset {following.base_offset}, the segment before ends "
@@ -271,7 +276,7 @@ class Recoverer:
         offsets = self._folder.segment_offsets
         first = max(0, sum(offset <= self._recovery_point for offset in offsets) - 1)
         segments = [self._folder.segment(offset) for offset in offsets]
-        measure_closed(segments[: first + 1])
+        measure_closed(segments[: first + 1], may_have_gaps=self._folder.may_have_gaps)
         kept = segments[:first]
         self.first_checked_offset = segments[first].base_offset
         self._epochs.truncate_from_end(segments[first].base_offset, write=False)
@@ -296,6 +301,8 @@ class Recoverer:
     def _follows(self, before: Segment, segment: Segment) -> bool:
         """Whether ``segment`` begins where ``before`` ends: rolling names it so, a lost tail breaks it."""
         if before.next_offset == segment.base_offset:
+            return True
+        if self._folder.may_have_gaps and before.next_offset < segment.base_offset <= self._recovery_point:
             return True
         text = f"{segment.path}: begins at {segment.base_offset}, the one before ends at {before.next_offset}"
         if segment.base_offset <= self._recovery_point:
