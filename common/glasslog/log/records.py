@@ -31,6 +31,8 @@ from glasslog.log.record_types import NewRecord as NewRecord
 from glasslog.log.record_types import RecordTuple as RecordTuple
 
 _MAX_OFFSET = (1 << 63) - 1
+MAX_RECORDS = 2_000_000
+"""Of one batch that may become objects at a time: as many empty ones, of 7 bytes, take 300 MB."""
 
 if TYPE_CHECKING:
     from glasslog.log.pure_codec import RecordEncoder
@@ -162,6 +164,8 @@ def decode_fast(
     beyond ``max_bytes``.
     """
     header, data = open_body(buffer, position, max_bytes=max_bytes)
+    if header.record_count > MAX_RECORDS:
+        raise malformed(header, ValueError(f"{header.record_count} records, at most {MAX_RECORDS} are read"))
     try:
         return CODEC.decode_body(data, header)
     except (IndexError, ValueError) as error:
