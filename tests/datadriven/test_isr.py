@@ -79,7 +79,9 @@ class IsrScript:
             eligible=self.is_eligible,
             now_ms=self.now_ms,
         )
-        self.leader.advance_high_watermark(leader_end_offset=Offset(self.end), now_ms=self.now_ms)
+        self.leader.advance_high_watermark(
+            leader_end_offset=Offset(self.end), counted_end_offset=Offset(self.end), now_ms=self.now_ms
+        )
         return f"{self.describe(self.leader)} high watermark {self.leader.high_watermark}"
 
     def is_eligible(self, node: NodeId, broker_epoch: BrokerEpoch) -> bool:
@@ -116,7 +118,9 @@ class IsrScript:
                 raise ValueError(f"no such command: {name}")
 
     def advance(self, leader: LeaderState) -> None:
-        leader.advance_high_watermark(leader_end_offset=Offset(self.end), now_ms=self.now_ms)
+        leader.advance_high_watermark(
+            leader_end_offset=Offset(self.end), counted_end_offset=Offset(self.end), now_ms=self.now_ms
+        )
 
     def fetch(self, leader: LeaderState, given: dict[str, str]) -> str:
         follower = leader.followers[NodeId(int(given["node"]))]
@@ -126,6 +130,7 @@ class IsrScript:
             log_start_offset=Offset(0),
             broker_epoch=BrokerEpoch(int(given.get("broker-epoch", "1"))),
             leader_end_offset=Offset(self.end),
+            counted_end_offset=Offset(self.end),
             now_ms=self.now_ms,
         )
         return self.proposed(leader, leader.maybe_expand_isr(follower))

@@ -59,7 +59,9 @@ def test_a_seed_gives_the_same_run_whatever_the_hash_seed() -> None:
 def test_the_simulation_catches_a_leader_that_commits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records that one replica has must not be acknowledged, let alone be shown to consumers."""
 
-    def commit_at_once(state: LeaderState, *, leader_end_offset: Offset, now_ms: int) -> bool:
+    def commit_at_once(
+        state: LeaderState, *, leader_end_offset: Offset, counted_end_offset: Offset, now_ms: int
+    ) -> bool:
         has_moved = leader_end_offset > state.high_watermark
         state.high_watermark = max(leader_end_offset, state.high_watermark)
         return has_moved

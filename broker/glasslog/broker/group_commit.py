@@ -41,9 +41,17 @@ class GroupCommit:
         while served := self._waiting[partition]:
             self._waiting[partition] = []
             error = await self._sync(partition)
+            self._advance(partition)
             for on_synced in served:
                 on_synced(error)
         del self._waiting[partition]
+
+    def _advance(self, partition: Partition) -> None:
+        """A leader's high watermark may have waited for this."""
+        replicas = self._replicas
+        is_online = partition.is_online
+        if is_online and partition.advance_high_watermark(now_ms=replicas.runtime.clock.now_ms()):
+            replicas.on_high_watermark(partition)
 
     async def _sync(self, partition: Partition) -> ErrorCode:
         try:

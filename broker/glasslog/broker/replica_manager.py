@@ -470,6 +470,8 @@ class ReplicaManager:
             now_ms=now_ms,
         )
         self._replicas.on_role_changed(partition, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        if partition.log.is_flush_due:
+            self._replicas.sync_soon(partition, _ignore_outcome)
         _LOGGER.info(
             "%s: leads in epoch %d from %d, ISR %s",
             partition.name,
@@ -579,6 +581,10 @@ async def _in_turns(steps: Iterator[None]) -> None:
     for count, _ in enumerate(steps, start=1):
         if count % _STEPS_A_TURN == 0:
             await asyncio.sleep(0)
+
+
+def _ignore_outcome(error: ErrorCode) -> None:
+    """The high watermark advances, or the disk has failed, by itself."""
 
 
 async def _every(interval_ms: int, work: Callable[[], Awaitable[None]]) -> None:

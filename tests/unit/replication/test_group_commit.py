@@ -9,8 +9,9 @@ from glasslog.common.errors import ErrorCode
 from glasslog.common.runtime.memory.files import Operation
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
+from glasslog.metadata.records import ConfigChange, ResourceType
 
-from tests.unit.replication.replica_cluster import ReplicaCluster, batch
+from tests.unit.replication.replica_cluster import ReplicaCluster, batch, until
 
 
 def count_syncs(cluster: ReplicaCluster, node_id: int) -> list[str]:
@@ -125,6 +126,54 @@ def test_records_are_synced_when_their_time_is_over(flush_ms: str, is_synced: bo
         assert cluster.partition(1).log.recovery_point == 0
         await asyncio.sleep(1)
         assert (cluster.partition(1).log.recovery_point == 1) is is_synced
+        await cluster.stop_all()
+
+    run_virtual(story())
+
+
+def test_nobody_is_shown_what_flush_messages_wants_synced_before_it_is() -> None:
+    """The high watermark went ahead of the sync: a consumer could read a record that a power loss took."""
+    world = MemoryWorld(seed=1)
+
+    async def story() -> None:
+        cluster = ReplicaCluster(world)
+        await cluster.start(1)
+        cluster.create(replicas=(1,), flush_messages="3")
+        partition = cluster.partition(1)
+        seen: list[tuple[int, int]] = []
+
+        def on_operation(operation: Operation, path: str) -> None:
+            if operation == "sync" and path.endswith(".log"):
+                seen.append((partition.high_watermark, partition.log_end_offset))
+
+        cluster.world.disk("b1").on_operation = on_operation
+        for number in range(7):
+            await cluster.produced(1, batch(f"v{number}"), acks=ACKS_LEADER)
+        assert seen == [(2, 3), (5, 6)]
+        assert partition.high_watermark == 7
+        await cluster.stop_all()
+
+    run_virtual(story())
+
+
+def test_a_new_leader_syncs_what_flush_messages_wants_synced() -> None:
+    """What it has from before it led waits for a sync too, and nobody produces anything any more."""
+    world = MemoryWorld(seed=1)
+
+    async def story() -> None:
+        cluster = ReplicaCluster(world)
+        for node_id in (1, 2):
+            await cluster.start(node_id)
+        cluster.create(replicas=(1, 2))
+        for number in range(5):
+            await cluster.produced(1, batch(f"v{number}"), acks=ACKS_ALL)
+        assert cluster.partition(2).log.recovery_point == 0
+        cluster.write(
+            ConfigChange(resource_type=ResourceType.TOPIC, resource_name="t", key="flush.messages", value="1")
+        )
+        cluster.elect(2, (2,))
+        await until(lambda: cluster.partition(2).log.recovery_point == 5)
+        await until(lambda: cluster.partition(2).high_watermark == 5)
         await cluster.stop_all()
 
     run_virtual(story())

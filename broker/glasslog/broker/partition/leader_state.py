@@ -147,6 +147,7 @@ class LeaderState:
         log_start_offset: Offset,
         broker_epoch: BrokerEpoch,
         leader_end_offset: Offset,
+        counted_end_offset: Offset,
         now_ms: int,
     ) -> bool:
         """Take in how far a follower is; True when the high watermark advanced."""
@@ -160,17 +161,24 @@ class LeaderState:
         )
         if fetch_offset == before:
             return False
-        return self.advance_high_watermark(leader_end_offset=leader_end_offset, now_ms=now_ms)
+        return self.advance_high_watermark(
+            leader_end_offset=leader_end_offset, counted_end_offset=counted_end_offset, now_ms=now_ms
+        )
 
-    def advance_high_watermark(self, *, leader_end_offset: Offset, now_ms: int) -> bool:
+    def advance_high_watermark(
+        self, *, leader_end_offset: Offset, counted_end_offset: Offset, now_ms: int
+    ) -> bool:
         """Move the high watermark as far as the maximal ISR allows; True when it moved.
+
+        ``counted_end_offset`` is where the leader's own log counts as ending: at what is durable while
+        ``flush.messages`` waits for a sync.
 
         A follower that is caught up but not yet in the ISR holds it back as well, else it could chase the
         high watermark of a fast leader forever and never be let in.
         """
         if self.is_under_min_isr:
             return False
-        lowest = leader_end_offset
+        lowest = counted_end_offset
         maximal = self._maximal
         for follower in self.followers.values():
             if follower.log_end_offset < lowest and (

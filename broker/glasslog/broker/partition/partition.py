@@ -162,6 +162,16 @@ class Partition:
         return Offset(self.log.log_end_offset)
 
     @property
+    def _counted_end_offset(self) -> Offset:
+        """Up to where a leader's own log counts for the high watermark.
+
+        What ``flush.messages`` wants synced does only when it is: as in Kafka, whose append syncs before it
+        returns, nobody is shown a record that this leader could lose by then.
+        """
+        log = self.log
+        return Offset(log.recovery_point if log.is_flush_due else log.log_end_offset)
+
+    @property
     def log_start_offset(self) -> Offset:
         return Offset(self.log.log_start_offset)
 
@@ -217,7 +227,11 @@ class Partition:
             # Consumers that wait here must notice when what this log had before is committed.
             self.ledger.on_append(state.epoch_start_offset, 1)
         self.role = state
-        state.advance_high_watermark(leader_end_offset=Offset(log.log_end_offset), now_ms=now_ms)
+        state.advance_high_watermark(
+            leader_end_offset=Offset(log.log_end_offset),
+            counted_end_offset=self._counted_end_offset,
+            now_ms=now_ms,
+        )
         return state
 
     def become_follower(
@@ -262,7 +276,11 @@ class Partition:
         )
         if not info.duplicate:
             self.ledger.on_append(info.last_offset + 1, len(records))
-            if state.advance_high_watermark(leader_end_offset=Offset(log.log_end_offset), now_ms=now_ms):
+            if state.advance_high_watermark(
+                leader_end_offset=Offset(log.log_end_offset),
+                counted_end_offset=self._counted_end_offset,
+                now_ms=now_ms,
+            ):
                 self.ledger.on_high_watermark(state.high_watermark)
         return info
 
@@ -333,6 +351,7 @@ class Partition:
             log_start_offset=Offset(ask.log_start_offset),
             broker_epoch=follower.broker_epoch,
             leader_end_offset=self.log_end_offset,
+            counted_end_offset=self._counted_end_offset,
             now_ms=now_ms,
         )
         if advanced:
@@ -354,11 +373,13 @@ class Partition:
         return isinstance(state.isr_state, CommittedIsr) and follower in state.isr
 
     def advance_high_watermark(self, *, now_ms: int) -> bool:
-        """After a change of the ISR: True when the high watermark advanced."""
+        """After a change of the ISR, or a sync: True when the high watermark advanced."""
         state = self.role
         if not isinstance(state, LeaderState):
             return False
-        advanced = state.advance_high_watermark(leader_end_offset=self.log_end_offset, now_ms=now_ms)
+        advanced = state.advance_high_watermark(
+            leader_end_offset=self.log_end_offset, counted_end_offset=self._counted_end_offset, now_ms=now_ms
+        )
         if advanced:
             self.ledger.on_high_watermark(state.high_watermark)
         return advanced
