@@ -93,6 +93,34 @@ def test_a_move_that_waits_is_listed_and_cancelled(cluster: LocalCluster, tmp_pa
     assert json.loads(glasslog(cluster, "partition", "list", "--format", "json")) == []
 
 
+def test_copies_are_limited_until_all_is_where_it_should_be(cluster: LocalCluster, tmp_path: Path) -> None:
+    glasslog(cluster, "topic", "create", "slow", "--replication-factor", "1")
+    glasslog(cluster, "produce", "slow", text="".join(f"{number} {'x' * 1000}\n" for number in range(300)))
+    described = json.loads(glasslog(cluster, "topic", "describe", "slow", "--format", "json"))
+    (source,) = described[0]["partitions"][0]["replicas"]
+    target = 1 + source % 3
+    file = tmp_path / "plan.json"
+    plan = {"version": 1, "partitions": [{"topic": "slow", "partition": 0, "replicas": [target]}]}
+    file.write_text(json.dumps(plan))
+    begin = ("partition", "reassign", "--plan-file", str(file), "--execute", "--throttle", "1000")
+    glasslog(cluster, *begin)
+    described = json.loads(glasslog(cluster, "topic", "describe", "slow", "--format", "json"))
+    assert described[0]["configs"] == {
+        "leader.replication.throttled.replicas": f"0:{source}",
+        "follower.replication.throttled.replicas": f"0:{target}",
+    }
+    rates = glasslog(cluster, "config", "get", "brokers")
+    assert "leader.replication.throttled.rate" in rates
+    glasslog(cluster, "config", "delete", "topic", "slow", "leader.replication.throttled.replicas")
+    glasslog(cluster, "config", "delete", "topic", "slow", "follower.replication.throttled.replicas")
+    glasslog(cluster, "partition", "reassign", "--plan-file", str(file), "--execute", "--watch")
+    file.write_text(json.dumps(plan).replace(f"[{target}]", f"[{source}]"))
+    glasslog(cluster, *begin[:-1], "9999999", "--watch")
+    described = json.loads(glasslog(cluster, "topic", "describe", "slow", "--format", "json"))
+    assert described[0]["configs"] == {}
+    assert "throttled" not in glasslog(cluster, "config", "get", "brokers")
+
+
 def test_a_broker_is_taken_out_for_good(cluster: LocalCluster) -> None:
     glasslog(cluster, "topic", "create", "stays", "--partitions", "4", "--replication-factor", "3")
     shown = glasslog(cluster, "cluster", "decommission", "4")

@@ -66,7 +66,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         (["partition", "reassign"], 2, "give either --plan or --plan-file FILE"),
         (["partition", "reassign", "--plan", "--plan-file", "x"], 2, "give either --plan or --plan-file"),
         (["partition", "reassign", "--plan-file", "x", "--topics", "t"], 2, "taken whole"),
-        (["partition", "reassign", "--plan", "--watch"], 2, "--watch goes with --execute"),
+        (["partition", "reassign", "--plan", "--watch"], 2, "--watch and --throttle go with --execute"),
         (["partition", "reassign", "--plan", "--brokers", "1,x"], 2, "'1,x' is not ID,ID"),
         (["partition", "reassign", "--plan-file", "/no/such"], 1, "/no/such can not be read"),
         (["partition", "cancel"], 2, "name partitions, or give --all"),

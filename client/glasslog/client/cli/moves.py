@@ -1,12 +1,13 @@
 """Moves of partitions as commands show, begin and follow them. Refuses to know why partitions should move."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from glasslog.client import reassignment_file
 from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.output import Format, note, print_table
+from glasslog.client.cli.throttles import lift, throttle
 from glasslog.client.reassignment_plan import Move
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
@@ -74,23 +75,37 @@ def show_moves(moves: Sequence[Move], sizes: Mapping[TopicPartition, int], outpu
     print(f"{count(len(moves), 'partition')}, {count(copies, 'copy', 'copies')}, {_bytes(total)} to copy.")
 
 
-async def carry_out(admin: "Admin", moves: Sequence[Move], *, is_watched: bool) -> None:
-    """Begin them; with ``is_watched`` return when they are over.
+async def carry_out(
+    admin: "Admin", moves: Sequence[Move], *, is_watched: bool, bytes_per_second: int | None = None
+) -> None:
+    """Begin them; with ``is_watched`` return when they are over, and lift the limit that was set.
 
     Raises ``CommandError`` if any was refused.
     """
+    if bytes_per_second is not None:
+        await throttle(admin, moves, bytes_per_second=bytes_per_second)
     refused = await admin.alter_partition_reassignments({move.partition: move.after for move in moves})
     for name, error in sorted(refused.items()):
         note(f"{name}: {error}")
     begun = [move.partition for move in moves if move.partition not in refused]
     note(f"{count(len(begun), 'partition')} on the way.")
     if is_watched:
-        await watch(admin, begun)
+        await follow(admin, begun)
+        await lift_for(admin, moves)
+    elif bytes_per_second is not None:
+        note("The limit stays until `glasslog partition verify` finds all of the plan where it should be.")
     if refused:
         raise CommandError(f"{count(len(refused), 'partition')} of {len(moves)} refused, see above")
 
 
-async def watch(admin: "Admin", names: Sequence[TopicPartition]) -> None:
+async def lift_for(admin: "Admin", moves: "Iterable[Move | TopicPartition]") -> None:
+    """Lift the limits on what these moves copied, if there are any."""
+    names = {each.partition.topic if isinstance(each, Move) else each.topic: None for each in moves}
+    if names and await lift(admin, await admin.describe_topics(names)):
+        note("The limit on copies is lifted.")
+
+
+async def follow(admin: "Admin", names: Sequence[TopicPartition]) -> None:
     """Until none of them moves any more; how many are left, whenever that changes."""
     before = -1
     while True:

@@ -12,7 +12,16 @@ import click
 from glasslog.client import reassignment_file
 from glasslog.client.cli.connect import run_admin
 from glasslog.client.cli.errors import CommandError, UsageError
-from glasslog.client.cli.moves import assignment_of, carry_out, count, joined, show_moves, sizes_of
+from glasslog.client.cli.moves import (
+    assignment_of,
+    carry_out,
+    count,
+    follow,
+    joined,
+    lift_for,
+    show_moves,
+    sizes_of,
+)
 from glasslog.client.cli.options import bootstrap_option, format_option
 from glasslog.client.cli.output import Format, Json, note, print_json, print_table
 from glasslog.client.reassignment_plan import Assignment, Move, balanced
@@ -41,6 +50,12 @@ def partition() -> None:
 @click.option("--plan-file", type=click.Path(), help="Take the plan from here (Kafka's JSON; -: stdin).")
 @click.option("--execute", is_flag=True, help="Do it. Without it the moves are only shown.")
 @click.option("--watch", is_flag=True, help="With --execute: return when all is moved.")
+@click.option(
+    "--throttle",
+    type=click.IntRange(1),
+    metavar="BYTES",
+    help="With --execute: each broker copies so many per second at most.",
+)
 @click.option("--save-current", type=click.Path(), help="Write the way back here before moving anything.")
 @bootstrap_option
 @format_option
@@ -51,6 +66,7 @@ def reassign(
     plan_file: str | None,
     execute: bool,
     watch: bool,
+    throttle: int | None,
     save_current: str | None,
     bootstrap: str | None,
     output_format: Format,
@@ -65,8 +81,8 @@ def reassign(
         raise UsageError(
             "--brokers and --topics choose what --plan proposes; a plan from a file is taken whole"
         )
-    if watch and not execute:
-        raise UsageError("--watch goes with --execute")
+    if not execute and (watch or throttle is not None):
+        raise UsageError("--watch and --throttle go with --execute")
     targets = None if plan_file is None else _read_plan(plan_file)
     wanted = None if brokers is None else _broker_ids(brokers)
     names = None if topics is None else [name for name in topics.split(",") if name]
@@ -77,7 +93,11 @@ def reassign(
         current = {move.partition: move.before for move in moves}
         Path(save_current).write_text(reassignment_file.written(current), encoding="utf-8")
     if execute and moves:
-        run_admin(bootstrap, lambda admin: carry_out(admin, moves, is_watched=watch))
+        run_admin(
+            bootstrap, lambda admin: carry_out(admin, moves, is_watched=watch, bytes_per_second=throttle)
+        )
+    elif watch and targets:
+        run_admin(bootstrap, lambda admin: follow(admin, list(targets)))
     elif moves and output_format == "text":
         note("Nothing has been moved: --execute does it.")
 
@@ -132,7 +152,10 @@ def _note_absent(current: Assignment, usable: Mapping[NodeId, str], racks: Mappi
 @bootstrap_option
 @format_option
 def verify(plan_file: str, bootstrap: str | None, output_format: Format) -> None:
-    """Say of each partition of a plan whether it is there. Exit status 1 while one is not."""
+    """Say of each partition of a plan whether it is there. Exit status 1 while one is not.
+
+    When all are, limits that `reassign --throttle` has set on copies are lifted.
+    """
     targets = _read_plan(plan_file)
 
     async def ask(admin: "Admin") -> "tuple[list[TopicDescription], Moving]":
@@ -150,6 +173,7 @@ def verify(plan_file: str, bootstrap: str | None, output_format: Format) -> None
         )
     if any(state != _THERE for state in states.values()):
         sys.exit(1)
+    run_admin(bootstrap, lambda admin: lift_for(admin, targets))
 
 
 _THERE = "there"
