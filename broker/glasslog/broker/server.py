@@ -405,6 +405,8 @@ class BrokerServer:
             config_view=ConfigView(observer, config),
             reassignments=Reassignments(self._controllers, observer, self._runtime.clock),
             auto_topics=AutoTopics(observer, admin, enabled=config.auto_create_topics_enable),
+            quorum=QuorumHandlers(self._controllers, timeout_ms=config.controller_quorum_request_timeout_ms),
+            wall_ms=self._runtime.clock.wall_ms,
             finder=CoordinatorFinder(
                 observer,
                 admin,
@@ -432,7 +434,7 @@ class BrokerServer:
             features=FeatureHandlers(parts.feature_admin),
             configs=ConfigHandlers(parts.config_admin, parts.config_view),
             reassignments=ReassignmentHandlers(parts.reassignments),
-            quorum=QuorumHandlers(self._controllers, timeout_ms=config.controller_quorum_request_timeout_ms),
+            quorum=parts.quorum,
             log_dirs=LogDirHandlers(parts.replicas.log_sizes),
             brokers=BrokerAdminHandlers(BrokerAdmin(self._controllers, self._observer, self._runtime.clock)),
             replication=ReplicationHandlers(parts.replicas),

@@ -239,7 +239,8 @@ def _checked_voters(config: NodeConfig) -> tuple[Voter, ...]:
     if all(voter.node_id != config.node_id for voter in voters):
         named = ", ".join(config.controller_quorum_voters) or "nobody"
         raise ConfigError(
-            f"controller.quorum.voters names {named}, but not this controller, node.id={config.node_id}"
+            f"controller.quorum.voters names {named}, but not this controller, node.id={config.node_id}; "
+            "one that is to be added has controller.quorum.bootstrap.servers instead"
         )
     return voters
 

@@ -34,6 +34,7 @@ M = TypeVar("M", bound=Message)
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 PORT = 9093
 CONTROLLER = "/glasslog.v1.Controller/"
+QUORUM = "/glasslog.v1.Quorum/"
 _MAX_PARTITIONS = 1_000
 
 
@@ -161,8 +162,10 @@ class FakeQuorum:
             )
         }
 
-        def serve(name: str, kind: type[M], handle: Callable[[M], Awaitable[Message]]) -> None:
-            unary[CONTROLLER + name] = self._handler(node_id, kind, handle, only_leader=True)
+        def serve(
+            name: str, kind: type[M], handle: Callable[[M], Awaitable[Message]], service: str = CONTROLLER
+        ) -> None:
+            unary[service + name] = self._handler(node_id, kind, handle, only_leader=True)
 
         serve("RegisterBroker", pb.RegisterBrokerRequest, self._register)
         serve("BrokerHeartbeat", pb.BrokerHeartbeatRequest, self._heartbeat)
@@ -175,6 +178,10 @@ class FakeQuorum:
         serve("UpdateFeatures", pb.UpdateFeaturesRequest, self._update_features)
         serve("AlterConfigs", pb.AlterConfigsRequest, self._alter_configs)
         serve("AlterPartitionReassignments", pb.AlterPartitionReassignmentsRequest, self._reassign)
+
+        serve("Describe", quorum_pb2.DescribeQuorumRequest, self._describe_quorum, QUORUM)
+        serve("AddVoter", quorum_pb2.AddVoterRequest, self._change_voters, QUORUM)
+        serve("RemoveVoter", quorum_pb2.RemoveVoterRequest, self._change_voters, QUORUM)
 
         async def hold_session(stream: Stream, peer: Peer) -> None:
             await self._hold_session(node_id, stream)
@@ -343,6 +350,19 @@ class FakeQuorum:
             code = ErrorCode.INVALID_REPLICA_ASSIGNMENT
             answer.partitions.add(topic=item.topic, partition=item.partition, error_code=code)
         return answer
+
+    async def _describe_quorum(
+        self, message: quorum_pb2.DescribeQuorumRequest
+    ) -> quorum_pb2.DescribeQuorumResponse:
+        return quorum_pb2.DescribeQuorumResponse(
+            leader_id=self.leader_id, leader_epoch=self.epoch, high_watermark=self.high_watermark
+        )
+
+    async def _change_voters(
+        self, message: quorum_pb2.AddVoterRequest | quorum_pb2.RemoveVoterRequest
+    ) -> quorum_pb2.ChangeVotersResponse:
+        """Nobody is known to it."""
+        return quorum_pb2.ChangeVotersResponse(error_code=ErrorCode.VOTER_NOT_FOUND, error_message="nobody")
 
     async def _delete_topics(self, message: pb.DeleteTopicsRequest) -> pb.DeleteTopicsResponse:
         answer = pb.DeleteTopicsResponse()

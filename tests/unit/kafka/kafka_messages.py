@@ -22,6 +22,7 @@ from glasslog.broker.kafka.messages import (
     offsets,
     partitions,
     producers,
+    quorum,
     reassignments,
     topics,
 )
@@ -36,6 +37,7 @@ MODULES = (
     offsets,
     partitions,
     producers,
+    quorum,
     reassignments,
     topics,
 )
@@ -45,6 +47,7 @@ LAYOUTS: dict[str, "ApiLayout[Any, Any]"] = {
     for layout in vars(module).values()
     if isinstance(layout, ApiLayout)
 }
+UNKNOWN_TO_KAFKA_PYTHON = frozenset({"AddRaftVoter", "RemoveRaftVoter"})
 _ZERO_ID = bytes(16)
 _CONTEXT = Context(0, is_flexible=False)
 

@@ -8,7 +8,15 @@ from glasslog.broker.kafka.codec import INT32, MAX_ITEMS_PER_FRAME, MalformedFra
 from glasslog.broker.kafka.layout import Encoded
 from glasslog.broker.kafka.messages import metadata
 
-from tests.unit.kafka.kafka_messages import LAYOUTS, by_kafka_python, by_kio, ours, random_message, versions
+from tests.unit.kafka.kafka_messages import (
+    LAYOUTS,
+    UNKNOWN_TO_KAFKA_PYTHON,
+    by_kafka_python,
+    by_kio,
+    ours,
+    random_message,
+    versions,
+)
 
 ALL = list(versions())
 ROUNDS = 4
@@ -26,7 +34,8 @@ def test_both_judges_read_what_we_write_and_we_read_it_back(name: str, side: str
     chance = random.Random(f"{name} {side} {version}")
     layout = LAYOUTS[name]
     decode = layout.decode_request if side == "request" else layout.decode_response
-    kio, kafka_python = by_kio(layout.key, side, version), by_kafka_python(name, side, version)
+    kio = by_kio(layout.key, side, version)
+    kafka_python = bytes if name in UNKNOWN_TO_KAFKA_PYTHON else by_kafka_python(name, side, version)
     for _ in range(ROUNDS):
         message, data = sample(name, side, version, chance)
         assert decode(Reader(memoryview(data)), version) == message

@@ -3,7 +3,7 @@
 Refuses to know what any of them does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from glasslog.broker.config_admin import ConfigAdmin
@@ -21,11 +21,13 @@ from glasslog.broker.kafka.metadata_api import MetadataApis
 from glasslog.broker.kafka.offset_api import OffsetApis
 from glasslog.broker.kafka.partition_api import PartitionApis
 from glasslog.broker.kafka.producer_api import ProducerApis
+from glasslog.broker.kafka.quorum_api import QuorumApis
 from glasslog.broker.kafka.reassignment_api import ReassignmentApis
 from glasslog.broker.kafka.topic_api import TopicApis
 from glasslog.broker.metadata_observer import MetadataView
 from glasslog.broker.partition_admin import PartitionAdmin
 from glasslog.broker.producer_ids import ProducerIds
+from glasslog.broker.quorum_admin import QuorumHandlers
 from glasslog.broker.reassignments import Reassignments
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.topic_admin import TopicAdmin
@@ -52,6 +54,8 @@ class ClientParts:
     reassignments: Reassignments
     auto_topics: AutoTopics
     finder: CoordinatorFinder
+    quorum: QuorumHandlers
+    wall_ms: Callable[[], int]
 
 
 def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
@@ -74,5 +78,6 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         *ReassignmentApis(parts.reassignments).apis(),
         *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),
         *LogDirApis(parts.replicas.log_sizes).apis(),
+        *QuorumApis(parts.quorum, wall_ms=parts.wall_ms).apis(),
         *ConfigApis(parts.config_admin, parts.config_view).apis(),
     )

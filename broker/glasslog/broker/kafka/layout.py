@@ -36,6 +36,7 @@ NEWEST = 0x7FFF
 
 _FLOAT64 = Struct(">d")
 _INT8 = Struct(">b")
+_UINT16 = Struct(">H")
 _UUID_BYTES = 16
 
 Read = Callable[[Reader], Any]
@@ -224,6 +225,7 @@ def _checked(codec: Codec, context: Context, what: str) -> Codec:
 
 INT8_FIELD: Kind = _Number(_INT8)
 INT16_FIELD: Kind = _Number(INT16)
+UINT16_FIELD: Kind = _Number(_UINT16)
 INT32_FIELD: Kind = _Number(INT32)
 INT64_FIELD: Kind = _Number(INT64)
 FLOAT64_FIELD: Kind = _Number(_FLOAT64)
