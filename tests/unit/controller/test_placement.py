@@ -103,3 +103,15 @@ def test_seeds_start_at_different_brokers() -> None:
 def test_more_replicas_than_brokers_is_a_bug_of_the_caller() -> None:
     with pytest.raises(InvariantViolation, match="4 replicas on 3 brokers"):
         place(brokers(("a", 3)), partitions=1, replication_factor=4, seed=0)
+
+
+@given(any_racks, st.integers(1, 60), st.integers(0, 2**31), st.data())
+def test_with_fewer_racks_than_replicas_their_shares_differ_by_one_unless_a_rack_is_too_small(
+    racks: dict[NodeId, str], partitions: int, seed: int, data: st.DataObject
+) -> None:
+    factor = data.draw(st.integers(1, len(racks)))
+    sizes = Counter(racks.values())
+    for replicas in place(racks, partitions=partitions, replication_factor=factor, seed=seed):
+        shares = Counter(racks[broker] for broker in replicas)
+        most = max(shares.values())
+        assert all(shares[rack] + 1 >= most or shares[rack] == size for rack, size in sizes.items())
