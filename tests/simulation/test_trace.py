@@ -60,6 +60,12 @@ def test_every_event_and_field_is_in_the_page_and_the_other_way_round(events: li
     assert page.keys() >= TELLING
 
 
+def test_a_killed_leader_is_followed_by_another_in_the_trace(events: list[Event]) -> None:
+    """Brokers took metadata in by another method one day, and no trace said any more who leads."""
+    partitions = [event for event in events if event["event"] == "partition"]
+    assert {event["leader_epoch"] for event in partitions} >= {0, 1, 2}
+
+
 def test_time_never_goes_back_and_begins_at_zero() -> None:
     times = [event["at"] for event in told(1, "stop-leader-1")]
     assert times == sorted(times, key=lambda at: float(str(at)))

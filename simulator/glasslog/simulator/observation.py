@@ -6,7 +6,7 @@ hold (``invariants``) and which faults there are.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -87,7 +87,7 @@ class Observation:
             for name in _RAFT_METHODS:
                 stack.enter_context(_after(RaftCore, name, self._on_raft))
             stack.enter_context(patched(Partition, "on_follower_fetch", self._fetching()))
-            stack.enter_context(patched(ReplicaManager, "apply_metadata", self._applying()))
+            stack.enter_context(patched(ReplicaManager, "follow_metadata", self._applying()))
             stack.enter_context(_after(Controller, "on_committed", self._on_committed))
             for name in (*self._cluster.controller_names, *self._cluster.broker_names):
                 self._cluster.world.disk(name).on_operation = self._syncing(name)
@@ -159,14 +159,16 @@ class Observation:
 
     # --- metadata and the quorum ------------------------------------------------------------------------
 
-    def _applying(self) -> Callable[..., None]:
-        original: Callable[..., None] = ReplicaManager.apply_metadata
+    def _applying(self) -> Callable[..., Awaitable[None]]:
+        original: Callable[..., Awaitable[None]] = ReplicaManager.follow_metadata
 
-        def apply_metadata(manager: ReplicaManager, delta: MetadataDelta, image: MetadataImage) -> None:
+        async def follow_metadata(
+            manager: ReplicaManager, delta: MetadataDelta, image: MetadataImage
+        ) -> None:
             self._on_image(HOST.get(), delta, image)
-            original(manager, delta, image)
+            await original(manager, delta, image)
 
-        return apply_metadata
+        return follow_metadata
 
     def _on_image(self, node: str, delta: MetadataDelta, image: MetadataImage) -> None:
         for changed in delta.changed_partitions:
