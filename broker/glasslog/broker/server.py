@@ -404,6 +404,7 @@ class BrokerServer:
             config_admin=ConfigAdmin(self._controllers, observer, self._runtime.clock),
             config_view=ConfigView(observer, config),
             reassignments=Reassignments(self._controllers, observer, self._runtime.clock),
+            broker_admin=BrokerAdmin(self._controllers, observer, self._runtime.clock),
             auto_topics=AutoTopics(observer, admin, enabled=config.auto_create_topics_enable),
             quorum=QuorumHandlers(self._controllers, timeout_ms=config.controller_quorum_request_timeout_ms),
             wall_ms=self._runtime.clock.wall_ms,
@@ -436,7 +437,7 @@ class BrokerServer:
             reassignments=ReassignmentHandlers(parts.reassignments),
             quorum=parts.quorum,
             log_dirs=LogDirHandlers(parts.replicas.log_sizes),
-            brokers=BrokerAdminHandlers(BrokerAdmin(self._controllers, self._observer, self._runtime.clock)),
+            brokers=BrokerAdminHandlers(parts.broker_admin),
             replication=ReplicationHandlers(parts.replicas),
         )
 

@@ -177,6 +177,7 @@ class FakeQuorum:
         serve("ElectLeaders", pb.ElectLeadersRequest, self._elect_leaders)
         serve("UpdateFeatures", pb.UpdateFeaturesRequest, self._update_features)
         serve("AlterConfigs", pb.AlterConfigsRequest, self._alter_configs)
+        serve("UnregisterBroker", pb.UnregisterBrokerRequest, self._unregister)
         serve("AlterPartitionReassignments", pb.AlterPartitionReassignmentsRequest, self._reassign)
 
         serve("Describe", quorum_pb2.DescribeQuorumRequest, self._describe_quorum, QUORUM)
@@ -340,6 +341,10 @@ class FakeQuorum:
         for resource in message.resources:
             answer.resources.add(type=resource.type, name=resource.name)
         return answer
+
+    async def _unregister(self, message: pb.UnregisterBrokerRequest) -> pb.UnregisterBrokerResponse:
+        """Everybody is needed."""
+        return pb.UnregisterBrokerResponse(error_code=ErrorCode.INVALID_REQUEST)
 
     async def _reassign(
         self, message: pb.AlterPartitionReassignmentsRequest

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from glasslog.broker.kafka.layout import ApiLayout, Context, Wire
 from glasslog.broker.kafka.messages import (
+    brokers,
     configs,
     features,
     groups,
@@ -28,6 +29,7 @@ from glasslog.broker.kafka.messages import (
 )
 
 MODULES = (
+    brokers,
     configs,
     features,
     groups,
@@ -48,6 +50,9 @@ LAYOUTS: dict[str, "ApiLayout[Any, Any]"] = {
     if isinstance(layout, ApiLayout)
 }
 UNKNOWN_TO_KAFKA_PYTHON = frozenset({"AddRaftVoter", "RemoveRaftVoter"})
+NOT_IN_KAFKA_PYTHON = frozenset({"UnregisterBroker"})
+"""These have one judge only."""
+
 _ZERO_ID = bytes(16)
 _CONTEXT = Context(0, is_flexible=False)
 
@@ -131,6 +136,8 @@ def by_kafka_python(name: str, side: str, version: int) -> Callable[[bytes], byt
             found = getattr(importlib.import_module(f"kafka.protocol.{module}"), name + side.title(), None)
             if found is not None:
                 break
+    if name in NOT_IN_KAFKA_PYTHON:
+        return lambda data: data
     assert found is not None, name
     codec = found
 

@@ -6,11 +6,13 @@ Refuses to know what any of them does.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from glasslog.broker.broker_admin import BrokerAdmin
 from glasslog.broker.config_admin import ConfigAdmin
 from glasslog.broker.config_view import ConfigView
 from glasslog.broker.coordinators import CoordinatorFinder
 from glasslog.broker.feature_admin import FeatureAdmin
 from glasslog.broker.group.coordinator import GroupCoordinator
+from glasslog.broker.kafka.broker_api import BrokerApis
 from glasslog.broker.kafka.config_api import ConfigApis
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.feature_api import FeatureApis
@@ -52,6 +54,7 @@ class ClientParts:
     config_view: ConfigView
     feature_admin: FeatureAdmin
     reassignments: Reassignments
+    broker_admin: BrokerAdmin
     auto_topics: AutoTopics
     finder: CoordinatorFinder
     quorum: QuorumHandlers
@@ -76,6 +79,7 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         *FeatureApis(parts.feature_admin).apis(),
         *PartitionApis(parts.partition_admin).apis(),
         *ReassignmentApis(parts.reassignments).apis(),
+        *BrokerApis(parts.broker_admin).apis(),
         *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),
         *LogDirApis(parts.replicas.log_sizes).apis(),
         *QuorumApis(parts.quorum, wall_ms=parts.wall_ms).apis(),
