@@ -19,8 +19,10 @@ from glasslog.metadata.image import PartitionImage
 from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.invariants import Invariants
 from glasslog.simulator.power import PowerGuard
+from glasslog.simulator.rot import BitFlip, segments
 from glasslog.simulator.trace import Trace
 from glasslog.simulator.voter_disks import VoterDisks
+from glasslog.simulator.workload import TOPIC
 
 _STOP_WITHIN_MS = 40_000
 _FAILOVER_MS = 3_000
@@ -82,6 +84,7 @@ class Disturbance:
             "everybody-dies": self._everybody_dies,
             "disk-fails": self._disk_fails,
             "disk-full": self._disk_full,
+            "bit-flip": self._bit_flip,
             "voter-loses-disk": self._voter_disks.lose_one,
         }
 
@@ -229,6 +232,29 @@ class Disturbance:
         finally:
             disk.capacity_bytes = None
         await self._kill_and_start(name)
+
+    async def _bit_flip(self) -> None:
+        """A bit of one replica is wrong; nobody who has it right dies, until it has been mended.
+
+        What nobody has read meanwhile is made right again: it could be the only copy later.
+        """
+        if self._network.drop_probability or len(self._ground.active) > 1:
+            return
+        name = self._random.choice(self._cluster.broker_names)
+        disk = self._cluster.world.disk(name)
+        paths = segments(disk, TOPIC)
+        if not paths or not self._ground.power.may_lose_power():
+            return
+        path = self._random.choice(paths)
+        flip = BitFlip(disk, path, self._random)
+        self._note(f"a bit flips in {path} of {name} at {flip.position}")
+        self._ground.power.hold()
+        try:
+            flip.make()
+            await self._pass(200, 6_000)
+        finally:
+            self._note(f"{path} of {name} is {'made right' if flip.undo() else 'another by now'}")
+            self._ground.power.release()
 
     async def _until_given_up(self, name: str) -> None:
         """The node ends with a ``StorageError``, or bears it for as long as this waits."""

@@ -36,6 +36,7 @@ FAULT_WEIGHTS: Mapping[str, int] = {
     "everybody-dies": 1,
     "disk-fails": 2,
     "disk-full": 2,
+    "bit-flip": 2,
     "voter-loses-disk": 2,
 }
 """How often a kind of fault comes among those that a seed has drawn."""
@@ -157,6 +158,7 @@ def _settings(random: Random) -> dict[str, str]:
         "offsets.topic.segment.bytes": (1_024, 104_857_600),
         "log.cleaner.backoff.ms": (100, 1_000),
         "log.segment.delete.delay.ms": (0, 500, 60_000),
+        "log.scrub.interval.ms": (0, 1_000),
         "metadata.log.max.record.bytes.between.snapshots": (1_000, 10_000, 20_971_520),
         "metadata.max.retention.bytes": (0, 104_857_600),
         "leader.imbalance.check.interval.seconds": (1, 5, 300),

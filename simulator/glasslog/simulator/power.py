@@ -13,6 +13,7 @@ from glasslog.metadata.image import MetadataImage
 from glasslog.simulator.cluster import MemoryCluster, broker_id
 
 _LOOK_EVERY_S = 0.005
+_NOBODY = "nobody"
 
 
 class PowerGuard:
@@ -42,6 +43,13 @@ class PowerGuard:
         self._powerless = name
         epoch = self._cluster.broker(name).status().broker_epoch
         self._watching = asyncio.create_task(self._until_noticed(name, epoch), name=f"power loss of {name}")
+
+    def hold(self) -> None:
+        """Some replica is damaged, and who knows it when: no broker may die until ``release``."""
+        self._powerless = _NOBODY
+
+    def release(self) -> None:
+        self._powerless = ""
 
     def is_needed(self, name: str) -> bool:
         """Whether nobody else is sure to have every record that ``name`` has."""

@@ -175,18 +175,6 @@ class Stage:
         self.note(f"heal {first or 'all'} {second or ''}".rstrip())
         self.network.heal(first, second)
 
-    def flip_bit(self, name: str, partition: TopicPartition) -> None:
-        """Corrupt one bit of the oldest segment of a broker's log, on disk and in what the OS has cached.
-
-        For scenarios only: a drawn run would have to know that others are sound.
-        """
-        disk, folder = self.cluster.world.disk(name), f"data/{partition}"
-        segment = min(file for file in disk.list(folder) if file.endswith(".log"))
-        path = f"{folder}/{segment}"
-        position = self.random.randrange(len(disk.read(path)))
-        self.note(f"a bit flips in {path} of {name} at {position}")
-        disk.flip_bit(path, position, bit=self.random.randrange(8))
-
     def damage(self, name: str, path: str) -> None:
         """One bit of a file of a host is wrong, or its end is missing."""
         disk = self.cluster.world.disk(name)
