@@ -391,7 +391,7 @@ class History:
         there = [each for each in model.batches if each.header.base_offset >= first]
         assert log.size_bytes == sum(len(each.data) for each in there)
         assert log.recovery_point <= max(model.durable_end, model.start)
-        self.check_epochs(there)
+        self.check_epochs()
         self.check_producers(there)
         self.check_reads()
 
@@ -412,10 +412,10 @@ class History:
         for producer, least in of_these.entries.items():
             assert found[producer].batches[-len(least.batches) :] == least.batches
 
-    def check_epochs(self, there: list[Stored]) -> None:
+    def check_epochs(self) -> None:
         """Those of the batches, and maybe of leaders that have not written yet.
 
-        The first may begin where the log does, or its first batch.
+        The first may begin where the log does or did, or with the first batch from there on.
         """
         written: list[tuple[int, int]] = []
         for batch in self.model.batches:
@@ -424,7 +424,11 @@ class History:
                 written.append((epoch, batch.header.base_offset))
         entries = self.log.epochs.entries
         allowed = {*written, *self.assigned}
-        allowed.update((each.header.partition_leader_epoch, each.header.base_offset) for each in there[:1])
+        headers = [batch.header for batch in self.model.batches]
+        for start in (*self.starts, *self.log.segment_base_offsets):
+            first = next((header for header in headers if header.base_offset >= start), None)
+            if first is not None:
+                allowed.add((first.partition_leader_epoch, first.base_offset))
         known = {epoch for epoch, _ in allowed}
         assert all(entry in allowed or (entry[0] in known and entry[1] in self.starts) for entry in entries)
         epochs = [epoch for epoch, _ in entries]
