@@ -184,6 +184,17 @@ def unhealthy(directory: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """What a shell starts in the background ignores SIGINT, and so does all that is started from there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_interrupts")
 def test_a_listing_can_be_watched(cluster: LocalCluster) -> None:
     process = subprocess.Popen(
         command("topic", "list", "--watch", "0.1"),
