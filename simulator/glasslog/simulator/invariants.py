@@ -307,6 +307,9 @@ class Invariants:
             replica = self._replica_on(member, partition)
             if replica is None or replica.log_end_offset >= state.high_watermark:
                 continue
+            if replica.leader_epoch > state.leader_epoch:
+                # Moved away and back, it begins empty in a later epoch: this leader has not heard of its end.
+                continue
             if self._is_known(name, member, follower):
                 raise Violated(
                     f"{partition.name}: {member} is in the ISR {state.isr} of {name}, ends at "
