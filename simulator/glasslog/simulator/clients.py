@@ -67,10 +67,10 @@ class Clients:
             is_answered=keywords["acks"] != 0,
         )
 
-    def admin(self, host: str) -> Admin:
-        """Use as ``async with``; gives up sooner than by default."""
+    def admin(self, host: str, *, via: str = "") -> Admin:
+        """Use as ``async with``; asks ``via`` first, if given, and gives up sooner than by default."""
         return Admin(
-            self.bootstrap,
+            [f"{via}:9192"] if via else self.bootstrap,
             runtime=self._cluster.world.runtime(host),
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             default_api_timeout_ms=_ADMIN_TIMEOUT_MS,

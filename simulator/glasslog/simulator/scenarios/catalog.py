@@ -13,6 +13,7 @@ from glasslog.simulator.scenarios.clients import (
 from glasslog.simulator.scenarios.elections import DIVERGED_EPOCHS, FOLLOWER_AHEAD
 from glasslog.simulator.scenarios.failures import FAILURES
 from glasslog.simulator.scenarios.in_sync import EMPTY_DISK, FENCED_REPLICA, LAST_REPLICA
+from glasslog.simulator.scenarios.moves import MOVED_BACK
 from glasslog.simulator.scenarios.quorum import ISOLATED_LEADER, LOST_DISK, LOST_ENTRIES, LOST_VOTE
 from glasslog.simulator.scenarios.scenario import Scenario
 from glasslog.simulator.scenarios.snapshots import CORRUPT_SNAPSHOT
@@ -40,6 +41,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         POWER_LOSS,
         FLUSHED_POWER_LOSS,
         CALM,
+        MOVED_BACK,
         *FAILURES,
     )
 }
