@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from glasslog.client.aborted import AbortedFilter
-from glasslog.client.types import FetchedRecords
+from glasslog.client.types import FetchedRecords, OffsetAndMetadata
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.log.batch import CorruptBatch, iterate_batches, read_header
@@ -351,10 +351,11 @@ class SubscriptionState:
         if isinstance(place, Stuck):
             raise GlasslogError(place.error.code, str(place.error))
 
-    def positions(self, offset_of: Callable[[PartitionState], int]) -> dict[TopicPartition, Positioned]:
-        """Every known position, by ``offset_of`` (position or processed), with its leader epoch."""
+    def positions(self, which: "PositionOf | None" = None) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Every known position (by default that of the next record to hand out), with its leader epoch."""
+        offset_of = which or position_of
         return {
-            partition: Positioned(offset=offset_of(state), leader_epoch=state.leader_epoch)
+            partition: OffsetAndMetadata(offset_of(state), state.leader_epoch)
             for partition, state in self._states.items()
             if offset_of(state) >= 0
         }
@@ -368,6 +369,20 @@ class SubscriptionState:
     def _next_version(self) -> int:
         self._versions += 1
         return self._versions
+
+
+PositionOf = Callable[[PartitionState], int]
+"""Which of a partition's two positions."""
+
+
+def position_of(state: PartitionState) -> int:
+    """Behind what was handed out."""
+    return state.position
+
+
+def processed_of(state: PartitionState) -> int:
+    """Behind what was dealt with."""
+    return state.processed
 
 
 def _take(state: PartitionState, max_records: int) -> FetchedRecords | None:
