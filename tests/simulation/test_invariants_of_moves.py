@@ -39,26 +39,26 @@ def start() -> tuple[MetadataImage, PartitionImage, PartitionImage]:
     bench.start(1, 2, 3, 4)
     bench.create_on("t", (1, 2, 3))
     placed = bench.partition("t")
-    return bench.image, placed, replace(placed, partition_epoch=PartitionEpoch(placed.partition_epoch + 1))
+    return bench.image, placed, placed._replace(partition_epoch=PartitionEpoch(placed.partition_epoch + 1))
 
 
 def test_a_replica_that_goes_raises_the_leader_epoch() -> None:
     image, before, after = start()
-    after = replace(after, replicas=nodes(1, 2), isr=nodes(1, 2))
-    judged(before, replace(after, leader_epoch=LeaderEpoch(1)), image)
+    after = after._replace(replicas=nodes(1, 2), isr=nodes(1, 2))
+    judged(before, after._replace(leader_epoch=LeaderEpoch(1)), image)
     with pytest.raises(Violated, match="the leader epoch stays 0"):
         judged(before, after, image)
 
 
 def test_a_move_that_could_be_over_is() -> None:
     image, before, after = start()
-    after = replace(after, replicas=nodes(1, 2, 4, 3), removing_replicas=nodes(3), adding_replicas=nodes(4))
-    judged(before, replace(after, isr=nodes(1, 2, 3)), image)
+    after = after._replace(replicas=nodes(1, 2, 4, 3), removing_replicas=nodes(3), adding_replicas=nodes(4))
+    judged(before, after._replace(isr=nodes(1, 2, 3)), image)
     with pytest.raises(Violated, match="still moving"):
-        judged(before, replace(after, isr=nodes(1, 2, 4, 3)), image)
+        judged(before, after._replace(isr=nodes(1, 2, 4, 3)), image)
 
 
 def test_a_move_concerns_replicas_that_there_are() -> None:
     image, before, after = start()
     with pytest.raises(Violated, match="adding"):
-        judged(before, replace(after, adding_replicas=nodes(4)), image)
+        judged(before, after._replace(adding_replicas=nodes(4)), image)

@@ -5,8 +5,7 @@ This module knows names and their textual form only; it refuses to know how an i
 
 import base64
 import binascii
-from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 NodeId = NewType("NodeId", int)
 """A controller's or broker's ``node.id``; unique in the cluster."""
@@ -40,9 +39,11 @@ METADATA_TOPIC_ID = TopicId(bytes(15) + b"\x01")
 OFFSETS_TOPIC = "__consumer_offsets"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class TopicPartition:
-    """A partition by its topic's name; prints as ``topic-3``, the name of its folder on disk."""
+class TopicPartition(NamedTuple):
+    """A partition by its topic's name; prints as ``topic-3``, the name of its folder on disk.
+
+    A named tuple: it is the key of most maps of a broker, and a dataclass is hashed and compared in Python.
+    """
 
     topic: str
     partition: int

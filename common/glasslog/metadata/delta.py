@@ -286,8 +286,7 @@ class _TopicDelta:
         epoch_bump = 0 if record.leader is None else 1
         adding, removing = record.adding_replicas, record.removing_replicas
         last_known = record.last_known_leader
-        self.changed[record.partition] = replace(
-            old,
+        self.changed[record.partition] = old._replace(
             leader=old.leader if record.leader is None else record.leader,
             isr=old.isr if record.isr is None else record.isr,
             replicas=old.replicas if record.replicas is None else record.replicas,

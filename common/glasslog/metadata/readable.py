@@ -4,7 +4,7 @@ This module knows the records' fields; it refuses to know what they do.  The rec
 log are in Kafka's layout: those are named, not taken apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 
@@ -64,11 +64,15 @@ def describe_metadata_value(value: bytes | None) -> Mapping[str, Readable]:
 def describe(record: MetadataRecord) -> Mapping[str, Readable]:
     """The record's name and the fields that say something."""
     named: dict[str, Readable] = {"record": type(record).__name__}
-    for field in fields(record):
-        content: object = getattr(record, field.name)
+    for name in _field_names(record):
+        content: object = getattr(record, name)
         if content is not None:
-            named[field.name] = _readable(content)
+            named[name] = _readable(content)
     return named
+
+
+def _field_names(record: MetadataRecord) -> Sequence[str]:
+    return record._fields if isinstance(record, tuple) else [field.name for field in fields(record)]
 
 
 def _readable(content: object) -> Readable:

@@ -6,6 +6,7 @@ Source: Kafka's ``metadata/src/main/resources/common/metadata/*.json`` (KIP-631)
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from glasslog.common.ids import (
     NO_NODE,
@@ -82,8 +83,7 @@ class TopicRemoved:
     topic_id: TopicId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionCreated:
+class PartitionCreated(NamedTuple):
     """A partition's whole registration. ``leader`` is ``NO_NODE`` when nobody can lead.
 
     ``directories`` says for each replica in which directory of its broker it lies, ``UNASSIGNED_DIRECTORY``
@@ -107,8 +107,7 @@ class PartitionCreated:
     """Who led before nobody did, while nobody does (KIP-966)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionChange:
+class PartitionChange(NamedTuple):
     """``None`` leaves a field as it is; with other ``replicas`` those that stay keep their directories.
 
     Replaying it bumps the partition epoch; and the leader epoch when ``leader`` is given, even unchanged.

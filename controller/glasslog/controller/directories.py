@@ -5,8 +5,6 @@ or was replaced by an empty one, takes its replicas out of ISRs and leaderships,
 the rest.  Refuses to know how a broker chooses a directory.  Source: KIP-858.
 """
 
-from dataclasses import replace
-
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.controller.decision import Context, Decision
@@ -110,13 +108,13 @@ def _replaced(
     if is_last and not terms.unclean:
         return ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE, None
     after = settled(
-        replace(partition, directories=directories, last_known_leader=_other(partition, node)),
+        partition._replace(directories=directories, last_known_leader=_other(partition, node)),
         isr=others,
         is_active=lambda member: _is_online_after(image, partition, broker, member),
         terms=terms,
         lost=frozenset((node,)),
     )
-    after = replace(after, last_known_leader=_other(after, node))
+    after = after._replace(last_known_leader=_other(after, node))
     return ErrorCode.NONE, difference(partition, after)
 
 

@@ -32,6 +32,7 @@ from glasslog.controller.requests import (
 from glasslog.controller.state import Active, ControllerState
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.image_records import encoded_image, image_of
+from glasslog.metadata.records import MetadataRecord
 from glasslog.metadata.snapshot import Snapshot
 from glasslog.metadata.wire import decode_record, encode_record
 
@@ -157,9 +158,10 @@ class Controller:
 
     def on_committed(self, batch: CommittedBatch) -> None:
         """Replay; then whatever waited for this may leave."""
-        records = tuple(decode_record(data) for data in batch.records)
         before = self._state.committed
-        self._state.commit(batch.base_offset, batch.epoch, records)
+        records = self._state.commit(
+            batch.base_offset, batch.epoch, len(batch.records), lambda: _records_in(batch)
+        )
         if self.is_active and _log.isEnabledFor(logging.INFO):
             for line in describe(before, self._state.committed, records):
                 _log.info(line)
@@ -399,6 +401,10 @@ class Controller:
             partitions=len(partitions),
             offline_partitions=sum(not partition.has_leader for partition in partitions),
         )
+
+
+def _records_in(batch: CommittedBatch) -> tuple[MetadataRecord, ...]:
+    return tuple(map(decode_record, batch.records))
 
 
 class _NoLog:

@@ -15,7 +15,8 @@ Source: KIP-966, Kafka's ``PartitionChangeBuilder`` with the last known leader i
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import TypeVar
 
 from glasslog.common.ids import NO_NODE, NodeId
@@ -126,7 +127,7 @@ def _elections(
     is_gone: Callable[[PartitionImage, NodeId], bool],
     lost: frozenset[NodeId] = _NOBODY,
 ) -> tuple[PartitionChange, ...]:
-    found = []
+    found, terms = [], cache(partial(terms_of, image, settings))
     for partition in filter(concerned, _partitions(image)):
 
         def is_active(broker_id: NodeId, partition: PartitionImage = partition) -> bool:
@@ -136,7 +137,7 @@ def _elections(
             partition,
             isr=tuple(member for member in partition.isr if not is_gone(partition, member)),
             is_active=is_active,
-            terms=terms_of(image, settings, partition.topic),
+            terms=terms(partition.topic),
             lost=lost,
         )
         if change is not None:
@@ -148,7 +149,7 @@ def with_broker(
     image: MetadataImage, settings: ControllerSettings, back: NodeId
 ) -> tuple[PartitionChange, ...]:
     """Elect where nobody leads and ``back``, about to be unfenced, can. Linear in the partitions' number."""
-    found = []
+    found, terms = [], cache(partial(terms_of, image, settings))
     for partition in _partitions(image):
         if partition.has_leader or back not in partition.replicas:
             continue
@@ -158,8 +159,7 @@ def with_broker(
                 return _has_its_directory(image, partition, broker_id)
             return is_online(image, partition, broker_id)
 
-        terms = terms_of(image, settings, partition.topic)
-        change = changed(partition, isr=partition.isr, is_active=is_active, terms=terms)
+        change = changed(partition, isr=partition.isr, is_active=is_active, terms=terms(partition.topic))
         if change is not None:
             found.append(change)
     return tuple(found)
@@ -173,7 +173,7 @@ def adjusted(
     Where nobody leads somebody may now, and an ISR that is large enough now leaves no ELR. Linear in the
     partitions' number.
     """
-    found = []
+    found, terms = [], cache(partial(terms_of, image, settings))
     for partition in _partitions(image):
         if topics is not None and partition.topic not in topics:
             continue
@@ -183,8 +183,7 @@ def adjusted(
         def is_active(broker_id: NodeId, partition: PartitionImage = partition) -> bool:
             return is_online(image, partition, broker_id)
 
-        terms = terms_of(image, settings, partition.topic)
-        change = changed(partition, isr=partition.isr, is_active=is_active, terms=terms)
+        change = changed(partition, isr=partition.isr, is_active=is_active, terms=terms(partition.topic))
         if change is not None:
             found.append(change)
     return tuple(found)
@@ -238,16 +237,16 @@ def eligible(
     """
     if not terms.keeps_elr:
         known = () if partition.last_known_leader == NO_NODE else (partition.last_known_leader,)
-        return replace(partition, isr=isr or partition.isr or partition.elr or known, elr=())
+        return partition._replace(isr=isr or partition.isr or partition.elr or known, elr=())
     had = (*partition.isr, *partition.elr)
     if not partition.has_leader and partition.last_known_leader == NO_NODE:
         # It lost its leader when there was no ELR: one of those who had everything is as good.
-        partition = replace(partition, last_known_leader=had[0] if had else NO_NODE)
+        partition = partition._replace(last_known_leader=had[0] if had else NO_NODE)
     isr = tuple(filter(is_active, isr))
     if len(isr) >= terms.least_for(partition):
-        return replace(partition, isr=isr, elr=())
+        return partition._replace(isr=isr, elr=())
     elr = (node for node in partition.replicas if node in had and node not in isr and node not in lost)
-    return replace(partition, isr=isr, elr=tuple(elr))
+    return partition._replace(isr=isr, elr=tuple(elr))
 
 
 def elected(partition: PartitionImage, *, is_active: IsActive, terms: Terms) -> PartitionImage:
@@ -256,17 +255,17 @@ def elected(partition: PartitionImage, *, is_active: IsActive, terms: Terms) -> 
     if leader != NO_NODE:
         # Members that died together with the last leader are kept while nobody leads, and no longer.
         isr = tuple(filter(is_active, partition.isr))
-        return replace(partition, leader=leader, isr=isr, last_known_leader=NO_NODE)
+        return partition._replace(leader=leader, isr=isr, last_known_leader=NO_NODE)
     leader = NO_NODE if partition.isr else _elect(partition, partition.elr, is_active)
     if leader != NO_NODE:
         # Where one is enough, it commits alone from now on.
         is_enough = terms.least_for(partition) <= 1
         elr = () if is_enough else tuple(node for node in partition.elr if node != leader)
-        return replace(partition, leader=leader, isr=(leader,), elr=elr, last_known_leader=NO_NODE)
+        return partition._replace(leader=leader, isr=(leader,), elr=elr, last_known_leader=NO_NODE)
     leader = _last_choice(partition, is_active, terms)
     if leader != NO_NODE:
-        return replace(partition, leader=leader, isr=(leader,), elr=(), last_known_leader=NO_NODE)
-    return replace(partition, leader=NO_NODE, last_known_leader=_led_last(partition, terms))
+        return partition._replace(leader=leader, isr=(leader,), elr=(), last_known_leader=NO_NODE)
+    return partition._replace(leader=NO_NODE, last_known_leader=_led_last(partition, terms))
 
 
 def _last_choice(partition: PartitionImage, is_active: IsActive, terms: Terms) -> NodeId:
@@ -291,25 +290,25 @@ def _led_last(partition: PartitionImage, terms: Terms) -> NodeId:
 
 def finished(partition: PartitionImage, *, is_active: IsActive) -> PartitionImage:
     """Without the replicas that a reassignment removes, once all that shall stay are in the ISR."""
-    targets = partition.target_replicas
-    if not partition.is_moving or not all(target in partition.isr for target in targets):
+    if not partition.is_moving:
         return partition
-    after = replace(
-        with_replicas(partition, targets),
+    targets = partition.target_replicas
+    if not all(target in partition.isr for target in targets):
+        return partition
+    after = with_replicas(partition, targets)._replace(
         isr=tuple(member for member in partition.isr if member in targets),
         adding_replicas=(),
         removing_replicas=(),
         elr=(),
     )
-    return replace(after, leader=_elect(after, after.isr, is_active))
+    return after._replace(leader=_elect(after, after.isr, is_active))
 
 
 def with_replicas(partition: PartitionImage, replicas: tuple[NodeId, ...]) -> PartitionImage:
     """Assigned to ``replicas``; those that stay keep their directories, and may be elected as before."""
     directories = tuple(map(partition.directory_of, replicas)) if partition.directories else ()
     last = partition.last_known_leader
-    return replace(
-        partition,
+    return partition._replace(
         replicas=replicas,
         directories=directories,
         elr=tuple(node for node in partition.elr if node in replicas),
@@ -323,9 +322,11 @@ def difference(before: PartitionImage, after: PartitionImage) -> PartitionChange
     When a replica goes the leader epoch goes up, also under the same leader: should that replica come back
     empty, nothing that the leader knew of its former log, and no fetch of that time, may count any more.
     """
+    if before == after:
+        return None
     last = after.last_known_leader
-    is_left = any(replica not in after.replicas for replica in before.replicas)
-    change = PartitionChange(
+    is_left = before.replicas != after.replicas and not set(before.replicas) <= set(after.replicas)
+    return PartitionChange(
         topic_id=before.topic_id,
         partition=before.partition,
         leader=None if after.leader == before.leader and not is_left else after.leader,
@@ -337,8 +338,6 @@ def difference(before: PartitionImage, after: PartitionImage) -> PartitionChange
         elr=_news(before.elr, after.elr),
         last_known_leader=None if before.last_known_leader == last else last,
     )
-    nothing = PartitionChange(topic_id=before.topic_id, partition=before.partition)
-    return None if change == nothing else change
 
 
 def _news(before: tuple[T, ...], after: tuple[T, ...]) -> tuple[T, ...] | None:

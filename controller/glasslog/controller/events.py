@@ -28,16 +28,14 @@ def describe(before: MetadataImage, after: MetadataImage, records: Sequence[Meta
     """One line per change that matters to people; leaderships beyond ``MAX_PARTITION_LINES`` are counted."""
     shown = left_out = 0
     for record in records:
-        line = _line(before, after, record)
-        if line is None:
-            continue
-        if not isinstance(record, PartitionChange):
-            yield line
-        elif shown < MAX_PARTITION_LINES:
+        if isinstance(record, PartitionChange):
+            if shown == MAX_PARTITION_LINES:
+                left_out += 1
+                continue
             shown += 1
+        line = _line(before, after, record)
+        if line is not None:
             yield line
-        else:
-            left_out += 1
     if left_out:
         yield f"and {left_out} more partitions likewise"
 

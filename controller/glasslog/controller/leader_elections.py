@@ -81,7 +81,7 @@ def _preferred(context: Context, partition: PartitionImage) -> PartitionChange:
             f"{name} can not be led by its preferred leader, broker {preferred}: in sync are "
             f"{[*partition.isr]}",
         )
-    change = difference(partition, replace(partition, leader=preferred))
+    change = difference(partition, partition._replace(leader=preferred))
     assert change is not None
     return change
 

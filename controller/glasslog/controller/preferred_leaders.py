@@ -12,7 +12,6 @@ percentage, its ``checkAndTriggerAutoLeaderRebalance``.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 from glasslog.common.ids import NodeId
 from glasslog.controller.decision import Context, Decision
@@ -40,7 +39,7 @@ def rebalance_leaders(
             continue
         if len(records) == MAX_ELECTIONS_PER_ROUND:
             return _decision(records, has_more=True)
-        change = difference(partition, replace(partition, leader=preferred))
+        change = difference(partition, partition._replace(leader=preferred))
         records += () if change is None else (change,)
     return _decision(records, has_more=False)
 

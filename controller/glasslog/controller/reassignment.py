@@ -98,8 +98,7 @@ def _begun(
         if node not in target and (node in original or node in (*partition.isr, *partition.elr))
     )
     replicas = (*target, *leaving)
-    moving = replace(
-        with_replicas(partition, replicas),
+    moving = with_replicas(partition, replicas)._replace(
         directories=_directories(image, partition, replicas),
         adding_replicas=tuple(node for node in replicas if node not in original),
         removing_replicas=leaving,
@@ -124,7 +123,7 @@ def _cancelled(context: Context, partition: PartitionImage) -> PartitionChange |
     if not partition.is_moving:
         raise GlasslogError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS, f"{name} is not being moved")
     original = partition.original_replicas
-    back = replace(with_replicas(partition, original), adding_replicas=(), removing_replicas=())
+    back = with_replicas(partition, original)._replace(adding_replicas=(), removing_replicas=())
     isr = tuple(member for member in partition.isr if member in original)
     terms = terms_of(image, context.settings, partition.topic)
     if not isr and not back.elr and not terms.unclean:
@@ -133,7 +132,7 @@ def _cancelled(context: Context, partition: PartitionImage) -> PartitionChange |
             f"{name} can not go back to {[*original]}: none of them is in sync, only {[*partition.isr]}; "
             "to do it nevertheless, and lose records, set unclean.leader.election.enable on the topic",
         )
-    back = replace(back, isr=isr if isr or terms.keeps_elr else original[:1])
+    back = back._replace(isr=isr if isr or terms.keeps_elr else original[:1])
     after = settled(back, isr=back.isr, is_active=lambda member: is_online(image, back, member), terms=terms)
     return difference(partition, after)
 

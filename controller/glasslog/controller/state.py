@@ -7,7 +7,7 @@ sans-I/O core: it refuses to know how records are agreed on and when answers lea
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -69,31 +69,36 @@ class Standby:
 class Active:
     """Decides, in the quorum's ``epoch``. ``image`` holds what has been appended, committed or not.
 
-    ``uncommitted`` has the images after each decision that is not committed, oldest first: what is in this
-    leader's log of its own epoch is what will be committed, and need not be replayed twice.
+    ``uncommitted`` has each decision that is not committed, oldest first: what is in this leader's log of its
+    own epoch is what will be committed, and need be neither read nor replayed a second time.
     """
 
     epoch: int
     image: MetadataImage
     heartbeats: Heartbeats
-    uncommitted: deque[MetadataImage] = field(default_factory=deque)
+    uncommitted: deque["Replayed"] = field(default_factory=deque)
 
-    def take_committed(self, offset: int, epoch: int) -> MetadataImage | None:
-        """The image at ``offset``, now committed; ``None`` where no decision of this term ended."""
-        waiting = self.uncommitted
-        while waiting and waiting[0].offset < offset:
-            waiting.popleft()
-        if epoch != self.epoch or not waiting or waiting[0].offset != offset:
+    def take_committed(self, offset: Offset, epoch: int, count: int) -> "Replayed | None":
+        """The decisions of the ``count`` records up to ``offset``, now committed, as one.
+
+        ``None`` where these are not whole decisions of this term.
+        """
+        waiting, taken = self.uncommitted, list[Replayed]()
+        while waiting and waiting[0].image.offset <= offset:
+            taken.append(waiting.popleft())
+        records = tuple(record for each in taken for record in each.records)
+        if epoch != self.epoch or len(records) != count or taken[-1].image.offset != offset:
             return None
-        return waiting.popleft()
+        return Replayed(image=taken[-1].image, records=records)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """The image after one decision's records."""
+    """The image after one decision's records, and these."""
 
     image: MetadataImage
-    changed_brokers: tuple[NodeId, ...]
+    records: tuple[MetadataRecord, ...]
+    changed_brokers: tuple[NodeId, ...] = ()
 
 
 class ControllerState:
@@ -180,13 +185,13 @@ class ControllerState:
         Raises ``InvariantViolation`` for records that contradict the image.
         """
         delta = _replayed(self.active.image, base_offset, self.active.epoch, records)
-        return Replayed(image=delta.apply(), changed_brokers=delta.changed_brokers)
+        return Replayed(image=delta.apply(), records=tuple(records), changed_brokers=delta.changed_brokers)
 
     def adopt(self, replayed: Replayed, now_ms: int) -> None:
         """The replayed records are in the active controller's log, not committed yet."""
         active = self.active
         active.image = replayed.image
-        active.uncommitted.append(replayed.image)
+        active.uncommitted.append(replayed)
         for broker_id in replayed.changed_brokers:
             broker = active.image.brokers.get(broker_id)
             if broker is None:
@@ -194,15 +199,26 @@ class ControllerState:
             else:
                 active.heartbeats.follow(broker, now_ms)
 
-    def commit(self, base_offset: Offset, epoch: int, records: Sequence[MetadataRecord]) -> None:
-        """The quorum agrees on these; in order, each exactly once."""
+    def commit(
+        self, base_offset: Offset, epoch: int, count: int, read: Callable[[], tuple[MetadataRecord, ...]]
+    ) -> tuple[MetadataRecord, ...]:
+        """The quorum agrees on ``count`` records, which are returned; in order, each exactly once.
+
+        They are ``read`` only where this controller has not decided them itself.
+        """
         known = None
-        if isinstance(self.role, Active) and records:
-            known = self.role.take_committed(base_offset + len(records) - 1, epoch)
-        self.committed = known or _replayed(self.committed, base_offset, epoch, records).apply()
+        if isinstance(self.role, Active) and count:
+            known = self.role.take_committed(Offset(base_offset + count - 1), epoch, count)
+        if known is None:
+            records = read()
+            known = Replayed(
+                image=_replayed(self.committed, base_offset, epoch, records).apply(), records=records
+            )
+        self.committed = known.image
         if isinstance(self.role, Active) and self.role.image.offset == self.committed.offset:
             # Equal by construction: from here on both are the same objects, not two copies of everything.
             self.role.image = self.committed
+        return known.records
 
     def begin_with(self, image: MetadataImage) -> None:
         """The committed metadata as a snapshot has it, in place of what is here."""

@@ -72,7 +72,8 @@ class Bench:
 
     def commit(self) -> None:
         if self.committed < len(self.log):
-            self.state.commit(Offset(self.committed), 1, self.log[self.committed :])
+            news = tuple(self.log[self.committed :])
+            assert self.state.commit(Offset(self.committed), 1, len(news), lambda: news) == news
             self.committed = len(self.log)
 
     # --- brokers ---

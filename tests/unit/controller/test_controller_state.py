@@ -1,5 +1,7 @@
 """The core as a state machine: what it decides replays to the same image everywhere, and its rules hold."""
 
+from functools import partial
+
 import pytest
 from glasslog.common.errors import InvariantViolation
 from glasslog.common.ids import NO_NODE, NodeId, Offset
@@ -91,7 +93,8 @@ class ControllerMachine(RuleBasedStateMachine):
     def _let_the_standby_follow(self) -> None:
         data = [encode_record(record) for record in self.bench.log[self.replayed :]]
         if data:
-            self.standby.commit(Offset(self.replayed), 1, [decode_record(each) for each in data])
+            read = partial(tuple, map(decode_record, data))
+            self.standby.commit(Offset(self.replayed), 1, len(data), read)
             self.replayed = len(self.bench.log)
 
     @invariant()

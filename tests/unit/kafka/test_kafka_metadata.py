@@ -163,7 +163,7 @@ def test_partitions_are_described_page_by_page() -> None:
 def test_who_may_lead_a_partition_is_described() -> None:
     known = topic(1)
     elr, last = (NodeId(2),), NodeId(1)
-    placed = replace(known.partitions[0], leader=NO_NODE, isr=(), elr=elr, last_known_leader=last)
+    placed = known.partitions[0]._replace(leader=NO_NODE, isr=(), elr=elr, last_known_leader=last)
     image = image_of(replace(known, partitions=(placed, *known.partitions[1:])))
     answer = apis(View(image)).describe_topic_partitions(
         wire.DescribeTopicPartitionsRequest(response_partition_limit=9), Caller(0, "", Peer("x:1"), "KAFKA")
