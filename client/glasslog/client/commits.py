@@ -12,7 +12,7 @@ from glasslog.client.membership import Membership
 from glasslog.client.options import ConsumerOptions
 from glasslog.client.session import Session
 from glasslog.client.subscription import PositionOf, SubscriptionState, processed_of
-from glasslog.client.types import OffsetAndMetadata
+from glasslog.client.types import OffsetAndMetadata, positions_of
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
 
@@ -87,12 +87,7 @@ class Commits:
             _LOG.warning("commit failed: %s", failure)
 
     def _wanted(self, offsets: Offsets | None) -> Mapping[TopicPartition, OffsetAndMetadata]:
-        if offsets is None:
-            return self._subscription.positions()
-        return {
-            partition: offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(offset)
-            for partition, offset in offsets.items()
-        }
+        return self._subscription.positions() if offsets is None else positions_of(offsets)
 
     async def _store(self, wanted: Mapping[TopicPartition, OffsetAndMetadata], timeout_ms: int) -> None:
         await self._membership.commit(wanted, timeout_ms=timeout_ms)

@@ -3,34 +3,16 @@
 Refuses to know which settings there are, and how a command prints them.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
+from glasslog.client.admin_base import AdminBase, no_error
 from glasslog.client.connections import error_of
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.v1.broker_pb2 import DescribeConfigsRequest, DescribeConfigsResponse
 from glasslog.v1.controller_pb2 import AlterConfigsRequest, AlterConfigsResponse
-from google.protobuf.message import Message
-
-Reply = TypeVar("Reply", bound=Message)
-
-
-class Ask(Protocol):
-    """A call to some broker, made again while it can help. ``code_of`` finds the error that decides."""
-
-    def __call__(
-        self, method: str, request: Message, reply: type[Reply], code_of: Callable[[Reply], int]
-    ) -> Awaitable[Reply]: ...
-
-
-class AskBroker(Protocol):
-    """The same to one broker, by id. Raises BROKER_NOT_AVAILABLE."""
-
-    def __call__(
-        self, broker_id: int, method: str, request: Message, reply: type[Reply]
-    ) -> Awaitable[Reply]: ...
 
 
 class ResourceType(IntEnum):
@@ -101,32 +83,34 @@ class ConfigValue:
     synonyms: tuple[ConfigSynonym, ...]
 
 
-class ConfigCalls:
-    """One ``Admin``'s calls about settings."""
+class ConfigAdmin(AdminBase):
+    """What ``Admin`` does with settings."""
 
-    def __init__(self, ask: Ask, ask_broker: AskBroker, *, timeout_ms: int) -> None:
-        self._ask = ask
-        self._ask_broker = ask_broker
-        self._timeout_ms = timeout_ms
-
-    async def alter(
-        self, edits: Mapping[ConfigResource, Sequence[ConfigEdit]], *, validate_only: bool
+    async def alter_configs(
+        self, edits: Mapping[ConfigResource, Sequence[ConfigEdit]], *, validate_only: bool = False
     ) -> None:
-        """See ``Admin.alter_configs``."""
+        """Change settings of topics and brokers; each resource whole or not at all. They act at once.
+
+        Raises the first refusal: UNKNOWN_TOPIC_OR_PARTITION, BROKER_ID_NOT_REGISTERED, INVALID_CONFIG for a
+        topic's and INVALID_REQUEST for a broker's setting; the other resources are changed.
+        """
         request = AlterConfigsRequest(
             resources=[_to_wire(resource, changes) for resource, changes in edits.items()],
             validate_only=validate_only,
-            timeout_ms=self._timeout_ms,
+            timeout_ms=self._options.request_timeout_ms,
         )
-        response = await self._ask("AlterConfigs", request, AlterConfigsResponse, lambda reply: 0)
+        response = await self._ask_any("AlterConfigs", request, AlterConfigsResponse, no_error)
         for result in response.resources:
             code = error_of(result.error_code)
             if code is not ErrorCode.NONE:
                 resource = ConfigResource(ResourceType(result.type), result.name)
                 raise GlasslogError(code, f"{resource}: {result.error_message or code.name}")
 
-    async def describe(self, resource: ConfigResource, keys: Iterable[str]) -> list[ConfigValue]:
-        """See ``Admin.describe_configs``."""
+    async def describe_configs(self, resource: ConfigResource, keys: Iterable[str] = ()) -> list[ConfigValue]:
+        """The settings of a topic or broker, these or all; of broker ``""`` what was set on every broker.
+
+        Raises UNKNOWN_TOPIC_OR_PARTITION, BROKER_NOT_AVAILABLE.
+        """
         request = DescribeConfigsRequest(type=resource.type, name=resource.name, keys=list(keys))
         if resource.type is ResourceType.BROKER and resource.name.isdecimal():
             # Only a broker itself knows what it was started with.
@@ -134,7 +118,7 @@ class ConfigCalls:
                 int(resource.name), "DescribeConfigs", request, DescribeConfigsResponse
             )
         else:
-            response = await self._ask("DescribeConfigs", request, DescribeConfigsResponse, lambda reply: 0)
+            response = await self._ask_any("DescribeConfigs", request, DescribeConfigsResponse, no_error)
         code = error_of(response.error_code)
         if code is not ErrorCode.NONE:
             raise GlasslogError(code, response.error_message or f"{resource}: {code.name}")

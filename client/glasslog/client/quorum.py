@@ -6,10 +6,9 @@ Knows how a change is asked for until it is done; refuses to know when a change 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from glasslog.client.configs import Ask
+from glasslog.client.admin_base import AdminBase, no_error
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, format_uuid, parse_uuid
-from glasslog.common.runtime.protocols import Clock
 from glasslog.v1 import quorum_pb2 as pb
 
 _UNKNOWN_DIRECTORY = bytes(16)
@@ -47,50 +46,57 @@ class QuorumStatus:
         return max((voter.lag for voter in self.voters), default=0)
 
 
-class QuorumCalls:
-    """One ``Admin``'s calls about the quorum; ``timeout_ms`` is for a whole change."""
+class QuorumAdmin(AdminBase):
+    """What ``Admin`` does with the quorum."""
 
-    def __init__(self, ask: Ask, clock: Clock, *, timeout_ms: int) -> None:
-        self._ask = ask
-        self._clock = clock
-        self._timeout_ms = timeout_ms
-
-    async def describe(self) -> QuorumStatus:
-        """See ``Admin.describe_quorum``."""
+    async def describe_quorum(self) -> QuorumStatus:
+        """Who votes on the metadata, who leads, and how far each is."""
         request = pb.DescribeQuorumRequest()
-        response = await self._ask(
+        response = await self._ask_any(
             "DescribeQuorum", request, pb.DescribeQuorumResponse, lambda reply: reply.error_code
         )
         return status_of(response)
 
-    async def add_voter(self, node_id: int, *, directory_id: str) -> None:
-        """See ``Admin.add_voter``."""
-        request = pb.AddVoterRequest(voter_id=node_id, directory_id=directory_bytes(directory_id))
-        await self._change("AddVoter", request, done=ErrorCode.DUPLICATE_VOTER)
+    async def add_voter(self, node_id: int, *, directory_id: str = "") -> None:
+        """Let a running controller vote that follows the log already; returns once that is committed.
 
-    async def remove_voter(self, node_id: int, *, directory_id: str) -> None:
-        """See ``Admin.remove_voter``."""
+        Raises DUPLICATE_VOTER, VOTER_NOT_FOUND when no such controller follows, REQUEST_TIMED_OUT when it
+        does not catch up, or another change does not end, within ``default_api_timeout_ms``.
+        """
+        request = pb.AddVoterRequest(voter_id=node_id, directory_id=directory_bytes(directory_id))
+        await self._change_voters("AddVoter", request, done=ErrorCode.DUPLICATE_VOTER)
+
+    async def remove_voter(self, node_id: int, *, directory_id: str = "") -> None:
+        """Let a voter vote no more; returns once that is committed.
+
+        Raises VOTER_NOT_FOUND, INVALID_REQUEST for the only voter or when too few live ones would be left,
+        REQUEST_TIMED_OUT as ``add_voter``.
+        """
         request = pb.RemoveVoterRequest(voter_id=node_id, directory_id=directory_bytes(directory_id))
-        await self._change("RemoveVoter", request, done=ErrorCode.VOTER_NOT_FOUND)
+        await self._change_voters("RemoveVoter", request, done=ErrorCode.VOTER_NOT_FOUND)
 
     async def transfer_leadership(self, node_id: int) -> NodeId:
-        """See ``Admin.transfer_leadership``."""
-        request = pb.TransferLeadershipRequest(voter_id=node_id)
-        return await self._change("TransferLeadership", request, done=ErrorCode.NONE)
+        """Hand leadership of the quorum over; returns who leads then, which may be another, -1: not known.
 
-    async def _change(
+        Raises VOTER_NOT_FOUND, REQUEST_TIMED_OUT when that voter does not catch up.
+        """
+        request = pb.TransferLeadershipRequest(voter_id=node_id)
+        return await self._change_voters("TransferLeadership", request, done=ErrorCode.NONE)
+
+    async def _change_voters(
         self,
         method: str,
         request: pb.AddVoterRequest | pb.RemoveVoterRequest | pb.TransferLeadershipRequest,
         *,
         done: ErrorCode,
     ) -> NodeId:
-        deadline_ms = self._clock.now_ms() + self._timeout_ms
-        request.timeout_ms = self._timeout_ms
+        clock, timeout_ms = self._session.runtime.clock, self._options.default_api_timeout_ms
+        deadline_ms = clock.now_ms() + timeout_ms
+        request.timeout_ms = timeout_ms
         return await until_done(
-            lambda: self._ask(method, request, pb.ChangeVotersResponse, lambda reply: 0),
+            lambda: self._ask_any(method, request, pb.ChangeVotersResponse, no_error),
             done=done,
-            deadline_passed=lambda: self._clock.now_ms() >= deadline_ms,
+            deadline_passed=lambda: clock.now_ms() >= deadline_ms,
         )
 
 

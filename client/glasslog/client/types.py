@@ -3,7 +3,7 @@
 Plain values; this module refuses to know how they are fetched or sent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from glasslog.common.ids import TopicPartition
@@ -65,3 +65,13 @@ class OffsetAndMetadata(NamedTuple):
     offset: int
     leader_epoch: int = -1
     metadata: str = ""
+
+
+def positions_of(
+    offsets: Mapping[TopicPartition, int | OffsetAndMetadata],
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What a user wants committed, who need not say more than offsets."""
+    return {
+        partition: offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(offset)
+        for partition, offset in offsets.items()
+    }

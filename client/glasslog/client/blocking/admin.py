@@ -41,6 +41,6 @@ class Admin(BlockingClient[asyncio_admin.Admin]):
 
 
 # What is named above is known to type checkers; whatever else there is works all the same.
-for _name, _method in vars(asyncio_admin.Admin).items():
+for _name in dir(asyncio_admin.Admin):
     if not _name.startswith("_") and not hasattr(Admin, _name):
-        setattr(Admin, _name, waiting(_method))
+        setattr(Admin, _name, waiting(getattr(asyncio_admin.Admin, _name)))

@@ -25,7 +25,7 @@ class AsyncClient(Protocol):
     async def close(self) -> None: ...
 
 
-Inner = TypeVar("Inner", bound=AsyncClient)
+Inner = TypeVar("Inner", bound=AsyncClient, covariant=True)
 
 
 class _Closable:
