@@ -7,9 +7,9 @@ Creates that topic when it is first needed. Refuses to know what a coordinator d
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from glasslog.broker.cluster_changes import ClusterChanges, Topic
 from glasslog.broker.group.hashing import partition_of_group
 from glasslog.broker.metadata_observer import MetadataView
-from glasslog.broker.topic_admin import NewTopic, TopicAdmin
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import OFFSETS_TOPIC, NodeId
 from glasslog.metadata.image import MetadataImage
@@ -34,14 +34,14 @@ class CoordinatorFinder:
     def __init__(
         self,
         metadata: MetadataView,
-        admin: TopicAdmin,
+        changes: ClusterChanges,
         *,
         partitions: int,
         replication_factor: int,
         segment_bytes: int,
     ) -> None:
         self._metadata = metadata
-        self._admin = admin
+        self._changes = changes
         self._partitions = partitions
         self._replication_factor = replication_factor
         self._segment_bytes = segment_bytes
@@ -70,7 +70,7 @@ class CoordinatorFinder:
         return Coordinator(node_id=partition.leader, endpoint=endpoint)
 
     async def _create(self) -> MetadataImage:
-        topic = NewTopic(
+        topic = Topic(
             name=OFFSETS_TOPIC,
             partitions=self._partitions,
             # Refused until enough brokers are there: a consumer that comes early must not leave every group's
@@ -78,10 +78,9 @@ class CoordinatorFinder:
             replication_factor=self._replication_factor,
             configs={**_OFFSETS_TOPIC_CONFIGS, "segment.bytes": str(self._segment_bytes)},
         )
-        outcomes = await self._admin.create_automatically([topic])
-        outcome = outcomes.get(OFFSETS_TOPIC)
-        if outcome is not None and outcome.error:
-            raise _not_available(f"{OFFSETS_TOPIC} could not be created: {outcome.error_message}")
+        refusals = await self._changes.create_automatically([topic])
+        if OFFSETS_TOPIC in refusals:
+            raise _not_available(f"{OFFSETS_TOPIC} could not be created: {refusals[OFFSETS_TOPIC][1]}")
         return self._metadata.image
 
 

@@ -11,17 +11,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 
 from glasslog.broker.alter_partition import AlterPartitionManager
-from glasslog.broker.broker_admin import BrokerAdmin
-from glasslog.broker.config_admin import ConfigAdmin
+from glasslog.broker.cluster_changes import ClusterChanges
 from glasslog.broker.config_view import ConfigView
 from glasslog.broker.controller_channel import ControllerChannel
 from glasslog.broker.coordinators import CoordinatorFinder
 from glasslog.broker.directory_reports import DirectoryReports
 from glasslog.broker.endpoints import GRPC, broker_listeners, endpoints_to_register
-from glasslog.broker.feature_admin import FeatureAdmin
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import GroupLimits
-from glasslog.broker.grpc.brokers import BrokerAdminHandlers
+from glasslog.broker.grpc.changes import ChangeHandlers
 from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.features import FeatureHandlers
@@ -29,7 +27,6 @@ from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
-from glasslog.broker.grpc.partitions import PartitionHandlers
 from glasslog.broker.grpc.reassignments import ReassignmentHandlers
 from glasslog.broker.grpc.replication import ReplicationHandlers
 from glasslog.broker.grpc.service import BrokerHandlers, broker_services
@@ -40,13 +37,10 @@ from glasslog.broker.lifecycle import BrokerIdentity, BrokerMembership
 from glasslog.broker.lifecycle_core import LifecycleSettings, Running, Starting
 from glasslog.broker.metadata_observer import MetadataObserver
 from glasslog.broker.offsets_storage import OffsetsLeadership, ReplicatedOffsetsStorage
-from glasslog.broker.partition_admin import PartitionAdmin
 from glasslog.broker.producer_ids import ProducerIds
 from glasslog.broker.quorum_admin import QuorumHandlers
-from glasslog.broker.reassignments import Reassignments
 from glasslog.broker.replica_manager import ReplicaManager
 from glasslog.broker.status import BrokerStatus
-from glasslog.broker.topic_admin import TopicAdmin
 from glasslog.broker.topic_lookup import AutoTopics
 from glasslog.common.errors import ConfigError, InvariantViolation
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId
@@ -382,7 +376,7 @@ class BrokerServer:
             ),
             open_connections=open_connections,
             now_ms=self._runtime.clock.now_ms,
-            feature_tags=partial(feature_tags, parts.feature_admin),
+            feature_tags=partial(feature_tags, parts.metadata),
             on_fatal=self._on_fatal,
         )
 
@@ -390,7 +384,7 @@ class BrokerServer:
         self, replicas: ReplicaManager, coordinator: GroupCoordinator, producer_ids: ProducerIds
     ) -> ClientParts:
         config, observer = self._config, self._observer
-        admin = TopicAdmin(self._controllers, observer, self._runtime.clock)
+        changes = ClusterChanges(self._controllers, observer, self._runtime.clock)
         return ClientParts(
             node_id=self._node_id,
             config=config,
@@ -398,19 +392,14 @@ class BrokerServer:
             replicas=replicas,
             coordinator=coordinator,
             producer_ids=producer_ids,
-            admin=admin,
-            partition_admin=PartitionAdmin(self._controllers, observer, self._runtime.clock),
-            feature_admin=FeatureAdmin(self._controllers, observer, self._runtime.clock),
-            config_admin=ConfigAdmin(self._controllers, observer, self._runtime.clock),
+            changes=changes,
             config_view=ConfigView(observer, config),
-            reassignments=Reassignments(self._controllers, observer, self._runtime.clock),
-            broker_admin=BrokerAdmin(self._controllers, observer, self._runtime.clock),
-            auto_topics=AutoTopics(observer, admin, enabled=config.auto_create_topics_enable),
+            auto_topics=AutoTopics(observer, changes, enabled=config.auto_create_topics_enable),
             quorum=QuorumHandlers(self._controllers, timeout_ms=config.controller_quorum_request_timeout_ms),
             wall_ms=self._runtime.clock.wall_ms,
             finder=CoordinatorFinder(
                 observer,
-                admin,
+                changes,
                 partitions=config.offsets_topic_num_partitions,
                 replication_factor=config.offsets_topic_replication_factor,
                 segment_bytes=config.offsets_topic_segment_bytes,
@@ -423,7 +412,6 @@ class BrokerServer:
             data=DataHandlers(parts.replicas, fetch_max_bytes=config.fetch_max_bytes),
             metadata=MetadataHandlers(
                 self._observer,
-                parts.admin,
                 cluster_id=config.cluster_id,
                 controller_id=lambda: self._controllers.leader_id,
                 auto_topics=parts.auto_topics,
@@ -431,13 +419,12 @@ class BrokerServer:
             ),
             offsets=OffsetHandlers(parts.replicas, parts.producer_ids),
             groups=GroupHandlers(parts.finder, parts.coordinator, listener=listener),
-            partitions=PartitionHandlers(parts.partition_admin),
-            features=FeatureHandlers(parts.feature_admin),
-            configs=ConfigHandlers(parts.config_admin, parts.config_view),
-            reassignments=ReassignmentHandlers(parts.reassignments),
+            changes=ChangeHandlers(parts.changes),
+            features=FeatureHandlers(parts.metadata),
+            configs=ConfigHandlers(parts.config_view),
+            reassignments=ReassignmentHandlers(parts.metadata),
             quorum=parts.quorum,
             log_dirs=LogDirHandlers(parts.replicas.log_sizes),
-            brokers=BrokerAdminHandlers(parts.broker_admin),
             replication=ReplicationHandlers(parts.replicas),
         )
 

@@ -6,9 +6,9 @@ Refuses to know wires, and how the image got here.
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from glasslog.broker.cluster_changes import BY_DEFAULT, ClusterChanges, Topic, check_count
 from glasslog.broker.metadata_observer import MetadataView
-from glasslog.broker.topic_admin import MAX_TOPICS_PER_REQUEST, NewTopic, TopicAdmin, TopicOutcome
-from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.common.topic_names import is_internal, name_problem
 from glasslog.metadata.image import BrokerImage, MetadataImage, PartitionImage
@@ -18,9 +18,9 @@ from glasslog.metadata.records import Endpoint
 class AutoTopics:
     """Creates topics because somebody names them, if ``enabled``."""
 
-    def __init__(self, metadata: MetadataView, admin: TopicAdmin, *, enabled: bool) -> None:
+    def __init__(self, metadata: MetadataView, changes: ClusterChanges, *, enabled: bool) -> None:
         self._metadata = metadata
-        self._admin = admin
+        self._changes = changes
         self.enabled = enabled
 
     def missing(self, names: Iterable[str]) -> list[str]:
@@ -37,24 +37,23 @@ class AutoTopics:
         missing = self.missing(names) if self.enabled else []
         if not missing:
             return {}
-        outcomes = await self._admin.create_automatically([NewTopic(name=name) for name in missing])
-        return {name: _why_missing(outcome) for name, outcome in outcomes.items()}
+        refusals = await self._changes.create_automatically(
+            [Topic(name=name, partitions=BY_DEFAULT, replication_factor=BY_DEFAULT) for name in missing]
+        )
+        return {name: _why_missing(refusals[name][0] if name in refusals else None) for name in missing}
 
 
-def _why_missing(outcome: TopicOutcome) -> ErrorCode:
+def _why_missing(refusal: ErrorCode | None) -> ErrorCode:
     """Created but not seen yet, or no controller now: the client shall ask again (as Kafka says it)."""
-    if outcome.error is ErrorCode.NONE or outcome.error.retriable:
+    if refusal is None or refusal.retriable:
         return ErrorCode.LEADER_NOT_AVAILABLE
-    return outcome.error
+    return refusal
 
 
 def checked_names(names: Iterable[str]) -> list[str]:
     """The names without repetitions, in their order; raises INVALID_REQUEST for too many."""
     unique = list(dict.fromkeys(names))
-    if len(unique) > MAX_TOPICS_PER_REQUEST:
-        raise GlasslogError(
-            ErrorCode.INVALID_REQUEST, f"more than {MAX_TOPICS_PER_REQUEST} topics in one request"
-        )
+    check_count(len(unique), "topics")
     return unique
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import NO_OFFSET, NodeId, Offset
+from glasslog.common.ids import NodeId
 
 
 class ConfigOperation(IntEnum):
@@ -62,10 +62,9 @@ class AlteredResource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlterConfigsResponse:
-    """One result per resource, in order. Metadata up to ``metadata_offset`` shows what was changed."""
+    """One result per resource, in order."""
 
     resources: tuple[AlteredResource, ...]
-    metadata_offset: Offset = NO_OFFSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +100,9 @@ class EnlargedTopic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatePartitionsResponse:
-    """One result per topic, in order. Metadata up to ``metadata_offset`` shows what was changed."""
+    """One result per topic, in order."""
 
     topics: tuple[EnlargedTopic, ...]
-    metadata_offset: Offset = NO_OFFSET
 
 
 class ElectionType(IntEnum):
@@ -134,12 +132,11 @@ class ElectionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElectLeadersResponse:
-    """``error_code`` refuses the whole call. Metadata up to ``metadata_offset`` shows what was changed."""
+    """``error_code`` refuses the whole call."""
 
     error_code: ErrorCode = ErrorCode.NONE
     error_message: str = ""
     partitions: tuple[ElectionResult, ...] = ()
-    metadata_offset: Offset = NO_OFFSET
 
 
 class UpgradeType(IntEnum):
@@ -178,7 +175,6 @@ class UpdatedFeature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateFeaturesResponse:
-    """One result per feature, in order. Metadata up to ``metadata_offset`` shows what was changed."""
+    """One result per feature, in order."""
 
     features: tuple[UpdatedFeature, ...]
-    metadata_offset: Offset = NO_OFFSET

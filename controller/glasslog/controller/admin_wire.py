@@ -59,7 +59,6 @@ def configs_altered(response: AlterConfigsResponse) -> pb.AlterConfigsResponse:
             )
             for each in response.resources
         ],
-        metadata_offset=response.metadata_offset,
     )
 
 
@@ -92,7 +91,6 @@ def partitions_created(response: CreatePartitionsResponse) -> pb.CreatePartition
             )
             for each in response.topics
         ],
-        metadata_offset=response.metadata_offset,
     )
 
 
@@ -116,7 +114,6 @@ def leaders_elected(response: ElectLeadersResponse) -> pb.ElectLeadersResponse:
             )
             for each in response.partitions
         ],
-        metadata_offset=response.metadata_offset,
     )
 
 
@@ -140,5 +137,4 @@ def features_updated(response: UpdateFeaturesResponse) -> pb.UpdateFeaturesRespo
             )
             for each in response.features
         ],
-        metadata_offset=response.metadata_offset,
     )

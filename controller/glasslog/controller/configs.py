@@ -45,9 +45,7 @@ def alter_configs(context: Context, request: AlterConfigsRequest) -> Decision[Al
         else:
             results.append(_result(resource, None))
     records = () if request.validate_only else _with_elections(context, changes)
-    last = context.next_offset + len(records) - 1 if records else context.image.offset
-    response = AlterConfigsResponse(resources=tuple(results), metadata_offset=Offset(last))
-    return Decision(response=response, records=records)
+    return Decision(response=AlterConfigsResponse(resources=tuple(results)), records=records)
 
 
 def _result(resource: ResourceEdits, error: GlasslogError | None) -> AlteredResource:

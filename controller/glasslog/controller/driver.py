@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, require
 from glasslog.common.ids import NO_NODE, BrokerEpoch, NodeId, Offset
@@ -84,6 +84,14 @@ class _Term:
     over: asyncio.Future[None]
     rebalance_ms: int | None
     """When to look at the balance of leaders next; ``None``: never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed(Generic[R]):
+    """A response that may leave; metadata up to ``offset`` shows what was decided."""
+
+    response: R
+    offset: Offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +232,10 @@ class Controller:
     # --- requests ---
 
     async def submit(self, request: Request, expected: type[R], *, timeout_ms: int = 0) -> R:
+        """The response of ``change``, for whom it is not needed where it can be seen."""
+        return (await self.change(request, expected, timeout_ms=timeout_ms)).response
+
+    async def change(self, request: Request, expected: type[R], *, timeout_ms: int = 0) -> Committed[R]:
         """Decide ``request`` now and answer once that is committed.
 
         Raises ``GlasslogError``: NOT_CONTROLLER, also when leadership is lost meanwhile (the outcome is
@@ -239,7 +251,7 @@ class Controller:
             await self._until_committed(offset, timeout_ms)
         if not isinstance(response, expected):
             raise InvariantViolation(f"{type(request).__name__} was answered with {type(response).__name__}")
-        return response
+        return Committed(response=response, offset=offset)
 
     def _decide(self, request: Request) -> tuple[Response, Offset]:
         """Decide and append without a pause; returns the answer and up to where the log must be committed."""

@@ -37,9 +37,7 @@ def update_features(context: Context, request: UpdateFeaturesRequest) -> Decisio
             refused[update.name] = error
     results = tuple(_result(update.name, refused) for update in request.updates)
     records = () if refused or request.validate_only else _records(context, request.updates)
-    last = context.next_offset + len(records) - 1 if records else context.image.offset
-    response = UpdateFeaturesResponse(features=results, metadata_offset=Offset(last))
-    return Decision(response=response, records=records)
+    return Decision(response=UpdateFeaturesResponse(features=results), records=records)
 
 
 def _result(name: str, refused: dict[str, GlasslogError]) -> UpdatedFeature:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import Offset
 from glasslog.controller.admin_requests import (
     ElectionResult,
     ElectionType,
@@ -45,9 +44,7 @@ def elect_leaders(context: Context, request: ElectLeadersRequest) -> Decision[El
             )
         else:
             results.append(ElectionResult(topic=topic, partition=number))
-    last = context.next_offset + len(records) - 1 if records else context.image.offset
-    response = ElectLeadersResponse(partitions=tuple(results), metadata_offset=Offset(last))
-    return Decision(response=response, records=tuple(records))
+    return Decision(response=ElectLeadersResponse(partitions=tuple(results)), records=tuple(records))
 
 
 def _everywhere(context: Context) -> Iterable[tuple[str, int]]:

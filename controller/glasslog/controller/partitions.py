@@ -7,7 +7,7 @@ KIP-195, Kafka's ``ReplicationControlManager.createPartitions``.
 from collections import Counter
 
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import NodeId, Offset
+from glasslog.common.ids import NodeId
 from glasslog.common.topic_names import INTERNAL_TOPICS
 from glasslog.controller.admin_requests import (
     CreatePartitionsRequest,
@@ -47,11 +47,8 @@ def create_partitions(
             new_partition(context.image, known.topic_id, number, replicas)
             for number, replicas in enumerate(assignment, len(known.partitions))
         )
-    if request.validate_only:
-        records = []
-    last = context.next_offset + len(records) - 1 if records else context.image.offset
-    response = CreatePartitionsResponse(topics=tuple(results), metadata_offset=Offset(last))
-    return Decision(response=response, records=tuple(records))
+    response = CreatePartitionsResponse(topics=tuple(results))
+    return Decision(response=response, records=() if request.validate_only else tuple(records))
 
 
 def _known(image: MetadataImage, name: str) -> TopicImage:

@@ -232,7 +232,7 @@ class CreatedTopic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateTopicsResponse:
-    """One result per topic asked for, in order."""
+    """One result per name asked for, in order."""
 
     topics: tuple[CreatedTopic, ...]
 
@@ -255,7 +255,7 @@ class DeletedTopic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteTopicsResponse:
-    """One result per topic asked for, in order."""
+    """One result per name asked for, in order."""
 
     topics: tuple[DeletedTopic, ...]
 

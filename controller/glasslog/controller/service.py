@@ -16,23 +16,16 @@ from glasslog.controller.admin_service import AdminService
 from glasslog.controller.driver import Controller
 from glasslog.controller.requests import (
     AllocateProducerIdsResponse,
-    AlterPartitionReassignmentsResponse,
     AlterPartitionResponse,
     AssignReplicasToDirsResponse,
     BrokerHeartbeatResponse,
-    CreateTopicsResponse,
-    DeleteTopicsResponse,
     RegisterBrokerResponse,
-    UnregisterBrokerRequest,
-    UnregisterBrokerResponse,
 )
 from glasslog.v1 import controller_pb2 as pb
 
 SERVICE = "glasslog.v1.Controller"
 HELLO_TIMEOUT_MS = 10_000
 """A session stream that says nothing for so long is closed."""
-
-_SEEDS = 2**31
 
 
 class ControllerService:
@@ -50,12 +43,8 @@ class ControllerService:
             "AlterPartition": self._alter_partition,
             "AssignReplicasToDirs": self._assign_replicas,
             "AllocateProducerIds": self._allocate_producer_ids,
-            "CreateTopics": self._create_topics,
-            "DeleteTopics": self._delete_topics,
-            "AlterPartitionReassignments": self._alter_reassignments,
-            "UnregisterBroker": self._unregister_broker,
             "DescribeController": self._describe_controller,
-            **AdminService(self._controller, new_seed=self._new_seed).handlers(),
+            **AdminService(self._controller, self._random).handlers(),
         }
         return Services(
             unary={f"/{SERVICE}/{method}": handler for method, handler in unary.items()},
@@ -69,16 +58,6 @@ class ControllerService:
         request = wire.register_broker(wire.parse(pb.RegisterBrokerRequest, data))
         response = await self._controller.submit(request, RegisterBrokerResponse)
         return wire.registered(response).SerializeToString()
-
-    async def _unregister_broker(self, data: bytes, peer: Peer) -> bytes:
-        message = wire.parse(pb.UnregisterBrokerRequest, data)
-        request = UnregisterBrokerRequest(broker_id=NodeId(message.broker_id), force=message.force)
-        response = await self._controller.submit(
-            request, UnregisterBrokerResponse, timeout_ms=message.timeout_ms
-        )
-        return pb.UnregisterBrokerResponse(
-            error_code=response.error_code, error_message=response.error_message
-        ).SerializeToString()
 
     async def _broker_heartbeat(self, data: bytes, peer: Peer) -> bytes:
         request = wire.broker_heartbeat(wire.parse(pb.BrokerHeartbeatRequest, data))
@@ -112,31 +91,6 @@ class ControllerService:
             await session.hold(_drained(messages))
         finally:
             session.close()
-
-    # --- topics ---
-
-    async def _create_topics(self, data: bytes, peer: Peer) -> bytes:
-        message = wire.parse(pb.CreateTopicsRequest, data)
-        request = wire.create_topics(message, new_topic_id=self._random.uuid, new_seed=self._new_seed)
-        response = await self._controller.submit(request, CreateTopicsResponse, timeout_ms=message.timeout_ms)
-        return wire.created(response).SerializeToString()
-
-    async def _delete_topics(self, data: bytes, peer: Peer) -> bytes:
-        message = wire.parse(pb.DeleteTopicsRequest, data)
-        request = wire.delete_topics(message)
-        response = await self._controller.submit(request, DeleteTopicsResponse, timeout_ms=message.timeout_ms)
-        return wire.deleted(response).SerializeToString()
-
-    async def _alter_reassignments(self, data: bytes, peer: Peer) -> bytes:
-        message = wire.parse(pb.AlterPartitionReassignmentsRequest, data)
-        request = wire.reassign(message)
-        response = await self._controller.submit(
-            request, AlterPartitionReassignmentsResponse, timeout_ms=message.timeout_ms
-        )
-        return wire.reassigned(response).SerializeToString()
-
-    def _new_seed(self) -> int:
-        return self._random.randrange(_SEEDS)
 
     # --- itself ---
 

@@ -44,12 +44,13 @@ _SHOWN_NAME_LENGTH = 300
 
 def create_topics(context: Context, request: CreateTopicsRequest) -> Decision[CreateTopicsResponse]:
     """Each topic whole or not at all, independently of the others. With ``validate_only`` without records."""
+    topics = {topic.name: topic for topic in request.topics}
     repeated = _repeated([topic.name for topic in request.topics])
     results: list[CreatedTopic] = []
     records: list[MetadataRecord] = []
     names: list[str] = []
     partitions_left = context.settings.max_partitions_per_request
-    for topic in request.topics:
+    for topic in topics.values():
         try:
             if topic.name in repeated:
                 raise GlasslogError(ErrorCode.INVALID_REQUEST, f"topic {topic.name!r} is named twice")
@@ -212,7 +213,7 @@ def delete_topics(context: Context, request: DeleteTopicsRequest) -> Decision[De
     repeated = _repeated(request.names)
     results: list[DeletedTopic] = []
     records: list[MetadataRecord] = []
-    for name in request.names:
+    for name in dict.fromkeys(request.names):
         refusal = _deletion_problem(context.image, name, repeated)
         if refusal is not None:
             results.append(refusal)

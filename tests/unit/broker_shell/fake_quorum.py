@@ -315,6 +315,7 @@ class FakeQuorum:
                 continue
             topic_id = self.create_topic(topic.name, [min(self._epochs, default=-1)] * count)
             answer.topics.add(name=topic.name, topic_id=topic_id, partitions=count, replication_factor=1)
+        answer.metadata_offset = self.end_offset - 1
         return answer
 
     async def _create_partitions(self, message: pb.CreatePartitionsRequest) -> pb.CreatePartitionsResponse:
@@ -378,6 +379,7 @@ class FakeQuorum:
             else:
                 self.append(TopicRemoved(topic_id=topic_id))
                 answer.topics.add(name=name)
+        answer.metadata_offset = self.end_offset - 1
         return answer
 
 

@@ -68,13 +68,6 @@ def test_lists_grow_and_shrink_and_asking_twice_changes_nothing_more(bench: Benc
         assert bench.image.topic_config("t") == {"cleanup.policy": "compact"}
 
 
-def test_the_answer_says_from_which_offset_on_the_metadata_shows_it(bench: Bench) -> None:
-    answer = alter(bench, edits(TOPIC, "t", ("retention.ms", SET, "5"), ("flush.ms", SET, "5")))
-    assert answer.metadata_offset == len(bench.log) - 1 == bench.image.offset
-    again = alter(bench, edits(TOPIC, "t", ("retention.ms", SET, "5")))
-    assert again.metadata_offset == answer.metadata_offset
-
-
 def test_validating_changes_nothing(bench: Bench) -> None:
     before = bench.image
     accepted, refused = alter(

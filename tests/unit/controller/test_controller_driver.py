@@ -89,11 +89,13 @@ class World:
         )
         return await self.controller.submit(request, BrokerHeartbeatResponse)
 
+    def creation(self, name: str, *, replication_factor: int = 1) -> CreateTopicsRequest:
+        topic_id = TopicId(name.ljust(16).encode())
+        topic = NewTopic(name=name, topic_id=topic_id, partitions=2, replication_factor=replication_factor)
+        return CreateTopicsRequest(topics=(topic,))
+
     async def create(self, name: str, *, timeout_ms: int = 0) -> ErrorCode:
-        topic = NewTopic(
-            name=name, topic_id=TopicId(name.ljust(16).encode()), partitions=2, replication_factor=2
-        )
-        request = CreateTopicsRequest(topics=(topic,))
+        request = self.creation(name, replication_factor=2)
         response = await self.controller.submit(request, CreateTopicsResponse, timeout_ms=timeout_ms)
         return response.topics[0].error_code
 
@@ -127,6 +129,19 @@ def test_an_answer_leaves_when_its_records_are_committed() -> None:
         assert not asked.done()
         world.log.commit()
         assert await asked == 10
+
+    play(body)
+
+
+def test_an_answer_says_up_to_where_metadata_shows_what_was_decided() -> None:
+    async def body(world: World) -> None:
+        epoch = await world.register(1)
+        await world.heartbeat(1, epoch)
+        changed = await world.controller.change(world.creation("t"), CreateTopicsResponse)
+        assert changed.offset == world.log.next - 1 == world.controller.committed.offset
+        again = await world.controller.change(world.creation("t"), CreateTopicsResponse)
+        assert again.response.topics[0].error_code is ErrorCode.TOPIC_ALREADY_EXISTS
+        assert again.offset == changed.offset
 
     play(body)
 

@@ -37,7 +37,6 @@ def update(
         validate_only=validate_only,
     )
     response = bench.ask(request, UpdateFeaturesResponse)
-    assert response.metadata_offset == bench.image.offset
     return response.features
 
 

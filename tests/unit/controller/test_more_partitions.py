@@ -45,8 +45,7 @@ def enlarge_one(bench: Bench, topic: MorePartitions) -> EnlargedTopic:
 
 
 def test_new_partitions_go_where_the_topic_has_least(bench: Bench) -> None:
-    answer = enlarge(bench, more("t", 3))
-    assert answer.metadata_offset == bench.image.offset
+    enlarge(bench, more("t", 3))
     added = bench.partition("t", 2)
     assert sorted(added.replicas) == [1, 3]
     assert added.isr == added.replicas

@@ -5,14 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from glasslog.broker.controller_channel import Answer
-from glasslog.broker.feature_admin import FeatureAdmin
 from glasslog.broker.kafka.codec import INT16, INT32
 from glasslog.broker.kafka.feature_api import feature_tags
 from glasslog.common.ids import Offset
-from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage
-from google.protobuf.message import Message
 
 from tests.unit.kafka.kafka_messages import by_kio
 from tests.unit.replication.kafka_oracle import API_VERSIONS_RESPONSE
@@ -34,16 +30,10 @@ class Fixed:
         return self._image
 
 
-class Nobody:
-    async def call(self, method: str, request: Message, answer: type[Answer], *, timeout_ms: int) -> Answer:
-        raise AssertionError("nobody is asked")
-
-
 def told(version: int, **levels: int) -> tuple[dict[str, tuple[int, int]], int, dict[str, int]]:
     """Supported features, the epoch and the levels, as kafka-python reads them."""
     image = replace(EMPTY_IMAGE, offset=Offset(7), features={ELR: levels.get("elr", 1)})
-    admin = FeatureAdmin(Nobody(), Fixed(image), MemoryWorld().runtime("b").clock)
-    body = INT16.pack(0) + b"\1" + INT32.pack(0) + feature_tags(admin, version)
+    body = INT16.pack(0) + b"\1" + INT32.pack(0) + feature_tags(Fixed(image), version)
     _, again = by_kio(18, "response", version)(body)
     assert again == body
     answer: dict[str, Any] = API_VERSIONS_RESPONSE.decode(body, version=version).to_dict()

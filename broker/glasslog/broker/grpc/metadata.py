@@ -1,4 +1,4 @@
-"""Metadata, DescribeTopics, CreateTopics and DeleteTopics of ``glasslog.v1.Broker``.
+"""Metadata and DescribeTopics of ``glasslog.v1.Broker``.
 
 Answers from the broker's own image of the metadata; refuses to know how the image got here.
 """
@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 from glasslog.broker.endpoints import GRPC
 from glasslog.broker.metadata_observer import MetadataView
-from glasslog.broker.topic_admin import NewTopic, TopicAdmin, TopicOutcome
 from glasslog.broker.topic_lookup import (
     AutoTopics,
     checked_names,
@@ -23,7 +22,6 @@ from glasslog.common.runtime.protocols import Peer
 from glasslog.common.topic_names import is_internal
 from glasslog.metadata.image import MetadataImage, PartitionImage, TopicImage
 from glasslog.v1 import broker_pb2 as pb
-from glasslog.v1 import controller_pb2
 
 
 class MetadataHandlers:
@@ -32,7 +30,6 @@ class MetadataHandlers:
     def __init__(
         self,
         metadata: MetadataView,
-        admin: TopicAdmin,
         *,
         cluster_id: str,
         controller_id: Callable[[], NodeId],
@@ -40,13 +37,10 @@ class MetadataHandlers:
         listener: str = GRPC,
     ) -> None:
         self._metadata = metadata
-        self._admin = admin
         self._cluster_id = cluster_id
         self._controller_id = controller_id
         self._auto_topics = auto_topics
         self._listener = listener
-
-    # --- reading ---
 
     async def metadata(self, message: pb.MetadataRequest, peer: Peer) -> pb.MetadataResponse:
         names = checked_names(message.topics)
@@ -78,32 +72,6 @@ class MetadataHandlers:
         image = self._metadata.image
         names = checked_names(message.topics) or sorted(image.topic_ids)
         return pb.DescribeTopicsResponse(topics=[_description(image, name) for name in names])
-
-    # --- changing ---
-
-    async def create_topics(
-        self, message: controller_pb2.CreateTopicsRequest, peer: Peer
-    ) -> controller_pb2.CreateTopicsResponse:
-        """As the client asked, except that what it creates is never internal."""
-        outcomes = await self._admin.create(
-            [_new_topic(topic) for topic in message.topics],
-            timeout_ms=message.timeout_ms,
-            validate_only=message.validate_only,
-        )
-        return controller_pb2.CreateTopicsResponse(topics=[_created(outcome) for outcome in outcomes])
-
-    async def delete_topics(
-        self, message: controller_pb2.DeleteTopicsRequest, peer: Peer
-    ) -> controller_pb2.DeleteTopicsResponse:
-        outcomes = await self._admin.delete(tuple(message.names), timeout_ms=message.timeout_ms)
-        return controller_pb2.DeleteTopicsResponse(
-            topics=[
-                controller_pb2.DeleteTopicsResponse.Topic(
-                    name=outcome.name, error_code=outcome.error, error_message=outcome.error_message
-                )
-                for outcome in outcomes
-            ]
-        )
 
 
 def _topic(
@@ -169,27 +137,3 @@ def _partition_descriptions(topic: TopicImage) -> list[pb.DescribeTopicsResponse
         )
         for partition in topic.partitions
     ]
-
-
-def _new_topic(topic: controller_pb2.CreateTopicsRequest.Topic) -> NewTopic:
-    return NewTopic(
-        name=topic.name,
-        partitions=topic.partitions,
-        replication_factor=topic.replication_factor,
-        configs=dict(topic.configs),
-        assignments=tuple(
-            (assignment.partition, tuple(NodeId(node) for node in assignment.replicas))
-            for assignment in topic.assignments
-        ),
-    )
-
-
-def _created(outcome: TopicOutcome) -> controller_pb2.CreateTopicsResponse.Topic:
-    return controller_pb2.CreateTopicsResponse.Topic(
-        name=outcome.name,
-        error_code=outcome.error,
-        error_message=outcome.error_message,
-        topic_id=outcome.topic_id,
-        partitions=outcome.partitions,
-        replication_factor=outcome.replication_factor,
-    )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from glasslog.broker.grpc.brokers import BrokerAdminHandlers
+from glasslog.broker.grpc.changes import ChangeHandlers
 from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.features import FeatureHandlers
@@ -10,7 +10,6 @@ from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
-from glasslog.broker.grpc.partitions import PartitionHandlers
 from glasslog.broker.grpc.reassignments import ReassignmentHandlers
 from glasslog.broker.grpc.replication import ReplicationHandlers
 from glasslog.broker.grpc.serving import BROKER_SERVICE, OnFatal, stream, unary
@@ -28,13 +27,12 @@ class BrokerHandlers:
     metadata: MetadataHandlers
     offsets: OffsetHandlers
     groups: GroupHandlers
-    partitions: PartitionHandlers
+    changes: ChangeHandlers
     configs: ConfigHandlers
     features: FeatureHandlers
     reassignments: ReassignmentHandlers
     quorum: QuorumHandlers
     log_dirs: LogDirHandlers
-    brokers: BrokerAdminHandlers
     replication: ReplicationHandlers
 
 
@@ -45,14 +43,13 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
             BROKER_SERVICE + name: handler
             for table in (
                 _topic_table(handlers.metadata, on_fatal),
-                _partition_table(handlers.partitions, on_fatal),
+                _change_table(handlers.changes, on_fatal),
                 _config_table(handlers.configs, on_fatal),
                 _feature_table(handlers.features, on_fatal),
                 _offset_table(handlers.offsets, on_fatal),
                 _group_table(handlers.groups, on_fatal),
                 _quorum_table(handlers.quorum, on_fatal),
                 _reassignment_table(handlers.reassignments, handlers.log_dirs, on_fatal),
-                _broker_table(handlers.brokers, on_fatal),
                 _replication_table(handlers.replication, on_fatal),
             )
             for name, handler in table.items()
@@ -69,30 +66,36 @@ def _topic_table(topics: MetadataHandlers, on_fatal: OnFatal) -> dict[str, Unary
     return {
         "Metadata": unary(pb.MetadataRequest, topics.metadata, on_fatal),
         "DescribeTopics": unary(pb.DescribeTopicsRequest, topics.describe_topics, on_fatal),
-        "CreateTopics": unary(controller_pb2.CreateTopicsRequest, topics.create_topics, on_fatal),
-        "DeleteTopics": unary(controller_pb2.DeleteTopicsRequest, topics.delete_topics, on_fatal),
     }
 
 
-def _partition_table(partitions: PartitionHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+def _change_table(changes: ChangeHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
     return {
+        "CreateTopics": unary(controller_pb2.CreateTopicsRequest, changes.create_topics, on_fatal),
+        "DeleteTopics": unary(controller_pb2.DeleteTopicsRequest, changes.delete_topics, on_fatal),
         "CreatePartitions": unary(
-            controller_pb2.CreatePartitionsRequest, partitions.create_partitions, on_fatal
+            controller_pb2.CreatePartitionsRequest, changes.create_partitions, on_fatal
         ),
-        "ElectLeaders": unary(controller_pb2.ElectLeadersRequest, partitions.elect_leaders, on_fatal),
+        "AlterConfigs": unary(controller_pb2.AlterConfigsRequest, changes.alter_configs, on_fatal),
+        "ElectLeaders": unary(controller_pb2.ElectLeadersRequest, changes.elect_leaders, on_fatal),
+        "AlterPartitionReassignments": unary(
+            controller_pb2.AlterPartitionReassignmentsRequest, changes.alter_reassignments, on_fatal
+        ),
+        "UpdateFeatures": unary(controller_pb2.UpdateFeaturesRequest, changes.update_features, on_fatal),
+        "UnregisterBroker": unary(
+            controller_pb2.UnregisterBrokerRequest, changes.unregister_broker, on_fatal
+        ),
     }
 
 
 def _feature_table(features: FeatureHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
     return {
-        "UpdateFeatures": unary(controller_pb2.UpdateFeaturesRequest, features.update_features, on_fatal),
         "DescribeFeatures": unary(pb.DescribeFeaturesRequest, features.describe_features, on_fatal),
     }
 
 
 def _config_table(configs: ConfigHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
     return {
-        "AlterConfigs": unary(controller_pb2.AlterConfigsRequest, configs.alter_configs, on_fatal),
         "DescribeConfigs": unary(pb.DescribeConfigsRequest, configs.describe_configs, on_fatal),
     }
 
@@ -125,9 +128,6 @@ def _reassignment_table(
 ) -> dict[str, UnaryHandler]:
     return {
         "DescribeLogDirs": unary(pb.DescribeLogDirsRequest, log_dirs.describe, on_fatal),
-        "AlterPartitionReassignments": unary(
-            controller_pb2.AlterPartitionReassignmentsRequest, reassignments.alter, on_fatal
-        ),
         "ListPartitionReassignments": unary(
             pb.ListPartitionReassignmentsRequest, reassignments.list, on_fatal
         ),
@@ -145,12 +145,6 @@ def _quorum_table(quorum: QuorumHandlers, on_fatal: OnFatal) -> dict[str, UnaryH
 
 def _replication_table(replication: ReplicationHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
     return {"DescribeReplication": unary(pb.DescribeReplicationRequest, replication.describe, on_fatal)}
-
-
-def _broker_table(brokers: BrokerAdminHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
-    return {
-        "UnregisterBroker": unary(controller_pb2.UnregisterBrokerRequest, brokers.unregister, on_fatal),
-    }
 
 
 def _stream_table(data: DataHandlers, on_fatal: OnFatal, max_in_flight: int) -> dict[str, StreamHandler]:

@@ -6,11 +6,9 @@ Refuses to know what any of them does.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from glasslog.broker.broker_admin import BrokerAdmin
-from glasslog.broker.config_admin import ConfigAdmin
+from glasslog.broker.cluster_changes import ClusterChanges
 from glasslog.broker.config_view import ConfigView
 from glasslog.broker.coordinators import CoordinatorFinder
-from glasslog.broker.feature_admin import FeatureAdmin
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.kafka.broker_api import BrokerApis
 from glasslog.broker.kafka.config_api import ConfigApis
@@ -27,12 +25,9 @@ from glasslog.broker.kafka.quorum_api import QuorumApis
 from glasslog.broker.kafka.reassignment_api import ReassignmentApis
 from glasslog.broker.kafka.topic_api import TopicApis
 from glasslog.broker.metadata_observer import MetadataView
-from glasslog.broker.partition_admin import PartitionAdmin
 from glasslog.broker.producer_ids import ProducerIds
 from glasslog.broker.quorum_admin import QuorumHandlers
-from glasslog.broker.reassignments import Reassignments
 from glasslog.broker.replica_manager import ReplicaManager
-from glasslog.broker.topic_admin import TopicAdmin
 from glasslog.broker.topic_lookup import AutoTopics
 from glasslog.common.ids import NodeId
 from glasslog.common.node_config import NodeConfig
@@ -48,13 +43,8 @@ class ClientParts:
     replicas: ReplicaManager
     coordinator: GroupCoordinator
     producer_ids: ProducerIds
-    admin: TopicAdmin
-    partition_admin: PartitionAdmin
-    config_admin: ConfigAdmin
+    changes: ClusterChanges
     config_view: ConfigView
-    feature_admin: FeatureAdmin
-    reassignments: Reassignments
-    broker_admin: BrokerAdmin
     auto_topics: AutoTopics
     finder: CoordinatorFinder
     quorum: QuorumHandlers
@@ -75,13 +65,13 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         *OffsetApis(parts.replicas, parts.coordinator, lambda: metadata.image).apis(),
         *MemberApis(parts.finder, parts.coordinator).apis(),
         *GroupApis(parts.coordinator).apis(),
-        *TopicApis(metadata, parts.admin, parts.config_view).apis(),
-        *FeatureApis(parts.feature_admin).apis(),
-        *PartitionApis(parts.partition_admin).apis(),
-        *ReassignmentApis(parts.reassignments).apis(),
-        *BrokerApis(parts.broker_admin).apis(),
+        *TopicApis(metadata, parts.changes, parts.config_view).apis(),
+        *FeatureApis(parts.changes).apis(),
+        *PartitionApis(parts.changes).apis(),
+        *ReassignmentApis(parts.changes, metadata).apis(),
+        *BrokerApis(parts.changes).apis(),
         *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),
         *LogDirApis(parts.replicas.log_sizes).apis(),
         *QuorumApis(parts.quorum, wall_ms=parts.wall_ms).apis(),
-        *ConfigApis(parts.config_admin, parts.config_view).apis(),
+        *ConfigApis(parts.changes, parts.config_view).apis(),
     )

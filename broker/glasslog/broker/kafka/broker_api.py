@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from glasslog.broker.broker_admin import BrokerAdmin
+from glasslog.broker.cluster_changes import ClusterChanges
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.messages import brokers as wire
 from glasslog.broker.kafka.serving import Caller, in_a_task
 from glasslog.common.errors import GlasslogError
-from glasslog.common.ids import NodeId
+from glasslog.v1 import controller_pb2 as pb
 
 
 class BrokerApis:
     """See the module. Kafka's clients can not force it."""
 
-    def __init__(self, admin: BrokerAdmin) -> None:
-        self._admin = admin
+    def __init__(self, changes: ClusterChanges) -> None:
+        self._changes = changes
 
     def apis(self) -> Sequence[Api]:
         """What the listener is given."""
@@ -24,7 +24,11 @@ class BrokerApis:
         self, request: wire.UnregisterBrokerRequest, caller: Caller
     ) -> wire.UnregisterBrokerResponse:
         try:
-            await self._admin.unregister(NodeId(request.broker_id), force=False, timeout_ms=0)
+            answer = await self._changes.unregister_broker(
+                pb.UnregisterBrokerRequest(broker_id=request.broker_id)
+            )
         except GlasslogError as error:
             return wire.UnregisterBrokerResponse(error_code=error.code, error_message=str(error))
-        return wire.UnregisterBrokerResponse()
+        return wire.UnregisterBrokerResponse(
+            error_code=answer.error_code, error_message=answer.error_message or None
+        )

@@ -6,21 +6,22 @@ Source: Kafka's ``ConfigHelper.handleDescribeConfigsRequest`` and ``ConfigAdminM
 
 from collections.abc import Sequence
 
-from glasslog.broker.config_admin import ConfigAdmin, ConfigEdit, ResourceEdits
+from glasslog.broker.cluster_changes import ClusterChanges
 from glasslog.broker.config_view import ConfigEntry, ConfigView
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.messages import configs as wire
 from glasslog.broker.kafka.serving import Caller, at_once, in_a_task
 from glasslog.common.errors import GlasslogError
+from glasslog.v1 import controller_pb2 as pb
 
-_SET = 0
+_SET = pb.AlterConfigsRequest.OPERATION_SET
 
 
 class ConfigApis:
     """See the module."""
 
-    def __init__(self, admin: ConfigAdmin, configs: ConfigView) -> None:
-        self._admin = admin
+    def __init__(self, changes: ClusterChanges, configs: ConfigView) -> None:
+        self._changes = changes
         self._configs = configs
 
     def apis(self) -> Sequence[Api]:
@@ -62,58 +63,44 @@ class ConfigApis:
 
     async def alter(self, request: wire.AlterConfigsRequest, caller: Caller) -> wire.AlterConfigsResponse:
         """The older way: what is not named returns to its default."""
-        edits = [
-            ResourceEdits(
-                resource_type=resource.resource_type,
-                name=resource.resource_name,
-                edits=tuple(
-                    ConfigEdit(key=each.name, operation=_SET, value=each.value) for each in resource.configs
-                ),
-                replace_all=True,
+        asked = pb.AlterConfigsRequest(validate_only=request.validate_only)
+        for resource in request.resources:
+            edited = asked.resources.add(
+                type=resource.resource_type, name=resource.resource_name, replace_all=True
             )
-            for resource in request.resources
-        ]
-        return wire.AlterConfigsResponse(responses=await self._alter(edits, request.validate_only))
+            for each in resource.configs:
+                edited.changes.add(key=each.name, operation=_SET, value=each.value)
+        return wire.AlterConfigsResponse(responses=await self._alter(asked))
 
     async def alter_incrementally(
         self, request: wire.IncrementalAlterConfigsRequest, caller: Caller
     ) -> wire.IncrementalAlterConfigsResponse:
-        edits = [
-            ResourceEdits(
-                resource_type=resource.resource_type,
-                name=resource.resource_name,
-                edits=tuple(
-                    ConfigEdit(key=each.name, operation=each.config_operation, value=each.value)
-                    for each in resource.configs
-                ),
-            )
-            for resource in request.resources
-        ]
-        return wire.IncrementalAlterConfigsResponse(responses=await self._alter(edits, request.validate_only))
+        asked = pb.AlterConfigsRequest(validate_only=request.validate_only)
+        for resource in request.resources:
+            edited = asked.resources.add(type=resource.resource_type, name=resource.resource_name)
+            for each in resource.configs:
+                # Numbers that are no operation travel as they are: the controller refuses them.
+                operation = pb.AlterConfigsRequest.Operation.ValueType(each.config_operation)
+                edited.changes.add(key=each.name, operation=operation, value=each.value)
+        return wire.IncrementalAlterConfigsResponse(responses=await self._alter(asked))
 
-    async def _alter(
-        self, edits: Sequence[ResourceEdits], validate_only: bool
-    ) -> tuple[wire.AlterConfigsResourceResponse, ...]:
+    async def _alter(self, asked: pb.AlterConfigsRequest) -> tuple[wire.AlterConfigsResourceResponse, ...]:
         try:
-            outcomes = await self._admin.alter(edits, validate_only=validate_only)
+            answer = await self._changes.alter_configs(asked)
         except GlasslogError as error:
-            return tuple(
-                wire.AlterConfigsResourceResponse(
-                    error_code=error.code,
-                    error_message=str(error),
-                    resource_type=each.resource_type,
-                    resource_name=each.name,
+            answer = pb.AlterConfigsResponse()
+            for resource in asked.resources:
+                answer.resources.add(
+                    type=resource.type, name=resource.name, error_code=error.code, error_message=str(error)
                 )
-                for each in edits
-            )
         return tuple(
             wire.AlterConfigsResourceResponse(
-                error_code=each.error,
+                error_code=each.error_code,
                 error_message=each.error_message or None,
-                resource_type=each.resource_type,
+                resource_type=each.type,
                 resource_name=each.name,
             )
-            for each in outcomes
+            for each in answer.resources
         )
 
 

@@ -8,6 +8,7 @@ Source: Kafka's ``KafkaApis.handleTopicMetadataRequest`` and ``DescribeTopicPart
 
 from collections.abc import Mapping, Sequence
 
+from glasslog.broker.cluster_changes import MAX_ITEMS_PER_REQUEST
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.layout import Encoded, record_codec
 from glasslog.broker.kafka.messages import metadata as wire
@@ -18,7 +19,6 @@ from glasslog.broker.kafka.operations import (
 )
 from glasslog.broker.kafka.serving import Caller, at_once, in_a_task
 from glasslog.broker.metadata_observer import MetadataView
-from glasslog.broker.topic_admin import MAX_TOPICS_PER_REQUEST
 from glasslog.broker.topic_lookup import (
     AutoTopics,
     checked_names,
@@ -141,7 +141,7 @@ class MetadataApis:
                 wire.MetadataResponseTopic(
                     error_code=error.code, name=each.name or "", topic_id=each.topic_id
                 )
-                for each in asked[:MAX_TOPICS_PER_REQUEST]
+                for each in asked[:MAX_ITEMS_PER_REQUEST]
             )
             return self._metadata_answer(request, caller, self._metadata.image, [], failed)
         errors: Mapping[str, ErrorCode] = {}

@@ -1,24 +1,24 @@
 """CreatePartitions and ElectLeaders of the Kafka listener.
 
-Translates to and from the values of partitions' administration; refuses to know who decides.
+Translates to and from what the controller is asked; refuses to know who decides.
 Source: Kafka's ``ControllerApis.createPartitions`` and ``electLeaders``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from glasslog.broker.cluster_changes import ClusterChanges
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.messages import partitions as wire
 from glasslog.broker.kafka.serving import Caller, in_a_task
-from glasslog.broker.partition_admin import ElectedLeader, EnlargedTopic, MorePartitions, PartitionAdmin
 from glasslog.common.errors import GlasslogError
-from glasslog.common.ids import NodeId, TopicPartition
+from glasslog.v1 import controller_pb2 as pb
 
 
 class PartitionApis:
     """See the module."""
 
-    def __init__(self, admin: PartitionAdmin) -> None:
-        self._admin = admin
+    def __init__(self, changes: ClusterChanges) -> None:
+        self._changes = changes
 
     def apis(self) -> Sequence[Api]:
         """What the listener is given."""
@@ -30,55 +30,58 @@ class PartitionApis:
     async def create(
         self, request: wire.CreatePartitionsRequest, caller: Caller
     ) -> wire.CreatePartitionsResponse:
+        asked = pb.CreatePartitionsRequest(
+            topics=[_more(topic) for topic in request.topics],
+            timeout_ms=request.timeout_ms,
+            validate_only=request.validate_only,
+        )
         try:
-            outcomes = await self._admin.create(
-                [_more(topic) for topic in request.topics],
-                timeout_ms=request.timeout_ms,
-                validate_only=request.validate_only,
-            )
+            answer = await self._changes.create_partitions(asked)
         except GlasslogError as error:
-            outcomes = tuple(
-                EnlargedTopic(name=topic.name, error=error.code, error_message=str(error))
-                for topic in request.topics
-            )
+            answer = pb.CreatePartitionsResponse()
+            for topic in asked.topics:
+                answer.topics.add(name=topic.name, error_code=error.code, error_message=str(error))
         return wire.CreatePartitionsResponse(
             results=tuple(
                 wire.CreatePartitionsTopicResult(
-                    name=each.name, error_code=each.error, error_message=each.error_message or None
+                    name=each.name, error_code=each.error_code, error_message=each.error_message or None
                 )
-                for each in outcomes
+                for each in answer.topics
             )
         )
 
     async def elect(self, request: wire.ElectLeadersRequest, caller: Caller) -> wire.ElectLeadersResponse:
-        named = None
-        if request.topic_partitions is not None:
-            named = [
-                TopicPartition(each.topic, number)
-                for each in request.topic_partitions
-                for number in each.partitions
-            ]
+        asked = pb.ElectLeadersRequest(
+            election_type=request.election_type,
+            all=request.topic_partitions is None,
+            timeout_ms=request.timeout_ms,
+        )
+        for topic in request.topic_partitions or ():
+            for number in topic.partitions:
+                asked.partitions.add(topic=topic.topic, partition=number)
         try:
-            outcomes = await self._admin.elect(request.election_type, named, timeout_ms=request.timeout_ms)
+            answer = await self._changes.elect_leaders(asked)
         except GlasslogError as error:
             # Version 0 has no place for what is wrong with the whole: each partition says it.
-            outcomes = tuple(
-                ElectedLeader(partition=each, error=error.code, error_message=str(error))
-                for each in dict.fromkeys(named or ())
-            )
-            return wire.ElectLeadersResponse(
-                error_code=error.code, replica_election_results=_by_topic(outcomes)
-            )
-        return wire.ElectLeadersResponse(replica_election_results=_by_topic(outcomes))
+            answer = pb.ElectLeadersResponse(error_code=error.code)
+            for name, partition in dict.fromkeys((each.topic, each.partition) for each in asked.partitions):
+                answer.partitions.add(
+                    topic=name, partition=partition, error_code=error.code, error_message=str(error)
+                )
+        return wire.ElectLeadersResponse(
+            error_code=answer.error_code, replica_election_results=_by_topic(answer.partitions)
+        )
 
 
-def _by_topic(outcomes: Sequence[ElectedLeader]) -> tuple[wire.ReplicaElectionResult, ...]:
+def _by_topic(
+    outcomes: Iterable[pb.ElectLeadersResponse.Partition],
+) -> tuple[wire.ReplicaElectionResult, ...]:
     found: dict[str, list[wire.ElectLeadersPartitionResult]] = {}
     for each in outcomes:
-        found.setdefault(each.partition.topic, []).append(
+        found.setdefault(each.topic, []).append(
             wire.ElectLeadersPartitionResult(
-                partition_id=each.partition.partition,
-                error_code=each.error,
+                partition_id=each.partition,
+                error_code=each.error_code,
                 error_message=each.error_message or None,
             )
         )
@@ -88,11 +91,12 @@ def _by_topic(outcomes: Sequence[ElectedLeader]) -> tuple[wire.ReplicaElectionRe
     )
 
 
-def _more(topic: wire.CreatePartitionsTopic) -> MorePartitions:
-    return MorePartitions(
+def _more(topic: wire.CreatePartitionsTopic) -> pb.CreatePartitionsRequest.Topic:
+    return pb.CreatePartitionsRequest.Topic(
         name=topic.name,
         count=topic.count,
-        assignments=tuple(
-            tuple(NodeId(broker_id) for broker_id in each.broker_ids) for each in topic.assignments or ()
-        ),
+        assignments=[
+            pb.CreatePartitionsRequest.Replicas(broker_ids=each.broker_ids)
+            for each in topic.assignments or ()
+        ],
     )

@@ -1,25 +1,29 @@
 """AlterPartitionReassignments and ListPartitionReassignments of the Kafka listener.
 
-Translates to and from the values of ``reassignments``; refuses to know who decides.
+Translates to and from what the controller is asked; refuses to know who decides.
 Source: KIP-455, Kafka's ``ControllerApis``.
 """
 
 from collections.abc import Iterable, Sequence
 
+from glasslog.broker.cluster_changes import ClusterChanges
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.messages import reassignments as wire
 from glasslog.broker.kafka.serving import Caller, at_once, in_a_task
-from glasslog.broker.reassignments import MAX_PARTITIONS_PER_REQUEST, MoveOutcome, Reassignments
-from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import NodeId, TopicPartition
+from glasslog.broker.metadata_observer import MetadataView
+from glasslog.broker.reassignments import moving_partitions
+from glasslog.common.errors import GlasslogError
+from glasslog.common.ids import TopicPartition
 from glasslog.metadata.image import PartitionImage
+from glasslog.v1 import controller_pb2 as pb
 
 
 class ReassignmentApis:
     """See the module."""
 
-    def __init__(self, reassignments: Reassignments) -> None:
-        self._reassignments = reassignments
+    def __init__(self, changes: ClusterChanges, metadata: MetadataView) -> None:
+        self._changes = changes
+        self._metadata = metadata
 
     def apis(self) -> Sequence[Api]:
         """What the listener is given."""
@@ -33,55 +37,57 @@ class ReassignmentApis:
     ) -> wire.AlterPartitionReassignmentsResponse:
         allowed = request.allow_replication_factor_change
         try:
-            outcomes = await self._reassignments.alter(
-                _targets(request), timeout_ms=request.timeout_ms, keep_replication_factor=not allowed
-            )
+            answer = await self._changes.alter_reassignments(_asked(request))
         except GlasslogError as error:
             return wire.AlterPartitionReassignmentsResponse(
                 allow_replication_factor_change=allowed, error_code=error.code, error_message=str(error)
             )
         return wire.AlterPartitionReassignmentsResponse(
-            allow_replication_factor_change=allowed, responses=_responses(outcomes)
+            allow_replication_factor_change=allowed, responses=_responses(answer.partitions)
         )
 
     def list(
         self, request: wire.ListPartitionReassignmentsRequest, caller: Caller
     ) -> wire.ListPartitionReassignmentsResponse:
-        wanted = None
+        named = None
         if request.topics is not None:
-            wanted = {
-                TopicPartition(topic.name, number): None
+            named = [
+                TopicPartition(topic.name, number)
                 for topic in request.topics
                 for number in topic.partition_indexes
-            }
-            if len(wanted) > MAX_PARTITIONS_PER_REQUEST:
-                return wire.ListPartitionReassignmentsResponse(
-                    error_code=ErrorCode.INVALID_REQUEST,
-                    error_message=f"more than {MAX_PARTITIONS_PER_REQUEST} partitions in one request",
-                )
-        return wire.ListPartitionReassignmentsResponse(topics=_ongoing(self._reassignments.under_way(wanted)))
+            ]
+        try:
+            found = moving_partitions(self._metadata.image, named)
+        except GlasslogError as error:
+            return wire.ListPartitionReassignmentsResponse(error_code=error.code, error_message=str(error))
+        return wire.ListPartitionReassignmentsResponse(topics=_ongoing(found))
 
 
-def _targets(
-    request: wire.AlterPartitionReassignmentsRequest,
-) -> dict[TopicPartition, tuple[NodeId, ...] | None]:
-    targets: dict[TopicPartition, tuple[NodeId, ...] | None] = {}
+def _asked(request: wire.AlterPartitionReassignmentsRequest) -> pb.AlterPartitionReassignmentsRequest:
+    asked = pb.AlterPartitionReassignmentsRequest(
+        timeout_ms=request.timeout_ms,
+        keep_replication_factor=not request.allow_replication_factor_change,
+    )
     for topic in request.topics:
         for each in topic.partitions:
-            name = TopicPartition(topic.name, each.partition_index)
-            if name in targets:
-                raise GlasslogError(ErrorCode.INVALID_REQUEST, f"{name} is named twice")
-            targets[name] = None if each.replicas is None else tuple(map(NodeId, each.replicas))
-    return targets
+            asked.partitions.add(
+                topic=topic.name,
+                partition=each.partition_index,
+                replicas=each.replicas,
+                cancel=each.replicas is None,
+            )
+    return asked
 
 
-def _responses(outcomes: Iterable[MoveOutcome]) -> tuple[wire.ReassignableTopicResponse, ...]:
+def _responses(
+    outcomes: Iterable[pb.AlterPartitionReassignmentsResponse.Partition],
+) -> tuple[wire.ReassignableTopicResponse, ...]:
     topics: dict[str, list[wire.ReassignablePartitionResponse]] = {}
     for each in outcomes:
-        topics.setdefault(each.partition.topic, []).append(
+        topics.setdefault(each.topic, []).append(
             wire.ReassignablePartitionResponse(
-                partition_index=each.partition.partition,
-                error_code=each.error,
+                partition_index=each.partition,
+                error_code=each.error_code,
                 error_message=each.error_message or None,
             )
         )

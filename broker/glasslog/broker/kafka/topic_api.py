@@ -1,19 +1,20 @@
 """CreateTopics and DeleteTopics of the Kafka listener.
 
-Translates to and from the values of topic administration; refuses to know who decides.
+Translates to and from what the controller is asked; refuses to know who decides.
 Source: Kafka's ``ControllerApis.createTopics`` and ``deleteTopics``.
 """
 
 from collections.abc import Sequence
 
+from glasslog.broker.cluster_changes import ClusterChanges
 from glasslog.broker.config_view import ConfigView
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.messages import topics as wire
 from glasslog.broker.kafka.serving import Caller, in_a_task
 from glasslog.broker.metadata_observer import MetadataView
-from glasslog.broker.topic_admin import NewTopic, TopicAdmin, TopicOutcome
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import ZERO_TOPIC_ID, NodeId, TopicId
+from glasslog.common.ids import ZERO_TOPIC_ID, TopicId
+from glasslog.v1 import controller_pb2 as pb
 
 _TOPICS_FROM = 6
 
@@ -21,9 +22,9 @@ _TOPICS_FROM = 6
 class TopicApis:
     """See the module."""
 
-    def __init__(self, metadata: MetadataView, admin: TopicAdmin, configs: ConfigView) -> None:
+    def __init__(self, metadata: MetadataView, changes: ClusterChanges, configs: ConfigView) -> None:
         self._metadata = metadata
-        self._admin = admin
+        self._changes = changes
         self._configs = configs
 
     def apis(self) -> Sequence[Api]:
@@ -31,21 +32,23 @@ class TopicApis:
         return (in_a_task(wire.CREATE_TOPICS, self.create), in_a_task(wire.DELETE_TOPICS, self.delete))
 
     async def create(self, request: wire.CreateTopicsRequest, caller: Caller) -> wire.CreateTopicsResponse:
+        asked = pb.CreateTopicsRequest(
+            topics=[_new_topic(topic) for topic in request.topics],
+            timeout_ms=request.timeout_ms,
+            validate_only=request.validate_only,
+        )
         try:
-            outcomes = await self._admin.create(
-                [_new_topic(topic) for topic in request.topics],
-                timeout_ms=request.timeout_ms,
-                validate_only=request.validate_only,
-            )
+            answer = await self._changes.create_topics(asked)
         except GlasslogError as error:
-            names = dict.fromkeys(topic.name for topic in request.topics)
-            outcomes = tuple(_failed(name, error) for name in names)
-        return wire.CreateTopicsResponse(topics=tuple(self._created(outcome) for outcome in outcomes))
+            answer = pb.CreateTopicsResponse()
+            for name in dict.fromkeys(topic.name for topic in asked.topics):
+                answer.topics.add(name=name, error_code=error.code, error_message=str(error))
+        return wire.CreateTopicsResponse(topics=tuple(self._created(each) for each in answer.topics))
 
-    def _created(self, outcome: TopicOutcome) -> wire.CreatableTopicResult:
-        if outcome.error:
+    def _created(self, outcome: pb.CreateTopicsResponse.Topic) -> wire.CreatableTopicResult:
+        if outcome.error_code:
             return wire.CreatableTopicResult(
-                name=outcome.name, error_code=outcome.error, error_message=outcome.error_message
+                name=outcome.name, error_code=outcome.error_code, error_message=outcome.error_message
             )
         return wire.CreatableTopicResult(
             name=outcome.name,
@@ -89,32 +92,32 @@ class TopicApis:
     async def _delete(self, names: Sequence[str], timeout_ms: int) -> tuple[wire.DeletableTopicResult, ...]:
         ids = self._metadata.image.topic_ids
         try:
-            outcomes = await self._admin.delete(names, timeout_ms=timeout_ms)
+            answer = await self._changes.delete_topics(
+                pb.DeleteTopicsRequest(names=names, timeout_ms=timeout_ms)
+            )
         except GlasslogError as error:
-            outcomes = tuple(_failed(name, error) for name in dict.fromkeys(names))
+            answer = pb.DeleteTopicsResponse()
+            for name in dict.fromkeys(names):
+                answer.topics.add(name=name, error_code=error.code, error_message=str(error))
         return tuple(
             wire.DeletableTopicResult(
-                name=outcome.name,
-                topic_id=ids.get(outcome.name, ZERO_TOPIC_ID),
-                error_code=outcome.error,
-                error_message=outcome.error_message or None,
+                name=each.name,
+                topic_id=ids.get(each.name, ZERO_TOPIC_ID),
+                error_code=each.error_code,
+                error_message=each.error_message or None,
             )
-            for outcome in outcomes
+            for each in answer.topics
         )
 
 
-def _failed(name: str, error: GlasslogError) -> TopicOutcome:
-    return TopicOutcome(name=name, error=error.code, error_message=str(error))
-
-
-def _new_topic(topic: wire.CreatableTopic) -> NewTopic:
-    return NewTopic(
+def _new_topic(topic: wire.CreatableTopic) -> pb.CreateTopicsRequest.Topic:
+    return pb.CreateTopicsRequest.Topic(
         name=topic.name,
         partitions=topic.num_partitions,
         replication_factor=topic.replication_factor,
         configs={each.name: each.value for each in topic.configs if each.value is not None},
-        assignments=tuple(
-            (each.partition_index, tuple(NodeId(node) for node in each.broker_ids))
+        assignments=[
+            pb.CreateTopicsRequest.Assignment(partition=each.partition_index, replicas=each.broker_ids)
             for each in topic.assignments
-        ),
+        ],
     )
