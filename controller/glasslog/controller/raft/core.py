@@ -122,7 +122,10 @@ class RaftCore:
             case Leader():
                 leading.tick(state, role)
             case Follower():
-                following.tick(state, role)
+                if following.has_lost_patience(state, role):
+                    election.seek_election(state)
+                else:
+                    following.tick(state, role)
             case Prospective() | Candidate():
                 election.tick_poll(state, role)
             case Unattached() | Voted() | Resigned():

@@ -9,7 +9,6 @@ from itertools import pairwise
 
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NodeId
-from glasslog.controller.raft import election
 from glasslog.controller.raft.messages import (
     BatchSpan,
     DivergingEpoch,
@@ -51,16 +50,19 @@ def start(state: VoterState, leader_id: NodeId) -> None:
     _fetch(state, role)
 
 
+def has_lost_patience(state: VoterState, role: Follower) -> bool:
+    """Whether it is time to give the leader up."""
+    return state.now_ms >= _patience_ms(role)
+
+
 def tick(state: VoterState, role: Follower) -> None:
-    """Give the leader up, or fetch again, if it is time."""
-    if state.now_ms >= _patience_ms(role):
-        election.seek_election(state)
-    elif isinstance(role.fetch, FetchPending) and state.now_ms >= role.fetch.at_ms:
+    """Fetch again, if it is time."""
+    if isinstance(role.fetch, FetchPending) and state.now_ms >= role.fetch.at_ms:
         _fetch(state, role)
 
 
 def deadline_ms(role: Follower) -> int:
-    """When ``tick`` has something to do."""
+    """When patience ends, or ``tick`` has something to do."""
     patience_ms = _patience_ms(role)
     return min(patience_ms, role.fetch.at_ms) if isinstance(role.fetch, FetchPending) else patience_ms
 
