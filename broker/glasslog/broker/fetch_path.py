@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from glasslog.broker.closest_replica import ClosestReplica
 from glasslog.broker.cold_reads import ColdReads
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.broker.partition.partition import Partition
@@ -26,7 +27,7 @@ from glasslog.broker.requests import (
     IsolationLevel,
 )
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import LeaderEpoch, NodeId, Offset
+from glasslog.common.ids import NO_NODE, LeaderEpoch, NodeId, Offset
 from glasslog.log.damage import DamagedLog
 from glasslog.log.segment import ColdRead
 
@@ -101,6 +102,7 @@ class FetchPath:
         self._replicas = replicas
         self._throttle = throttle
         self._cold_reads = cold_reads
+        self._closest = ClosestReplica(replicas)
 
     # --- for clients ---
 
@@ -290,8 +292,8 @@ class FetchPath:
         minimum_one, is_urgent = True, False
         for number, (ask, partition) in enumerate(targets):
             outcome = self._check(ask, partition, reader) if found is None else found[number]
-            if outcome is None and isinstance(partition, Partition) and self._is_held_back(reader, partition):
-                outcome = ReadOutcome(ErrorCode.NONE, partition.high_watermark, partition.log_start_offset)
+            if outcome is None and isinstance(partition, Partition):
+                outcome = self._instead_of_records(reader, ask, partition)
             if outcome is None:
                 limit = min(ask.max_bytes, left_bytes)
                 outcome = self._read_one(
@@ -308,13 +310,30 @@ class FetchPath:
             if size_bytes:
                 minimum_one = False
                 left_bytes = max(left_bytes - size_bytes, 0)
-            elif outcome.error is not ErrorCode.NONE or outcome.diverging_epoch is not None:
+            elif outcome.is_answer:
                 is_urgent = True
         total_bytes = sum(len(outcome.records) for outcome in outcomes)
         return outcomes, total_bytes, is_urgent or total_bytes >= limit_bytes
 
-    def _is_held_back(self, reader: Consumer | Follower, partition: Partition) -> bool:
-        return isinstance(reader, Follower) and self._throttle.holds_back(partition, reader.replica_id)
+    def _instead_of_records(
+        self, reader: Consumer | Follower, ask: PartitionAsk, partition: Partition
+    ) -> ReadOutcome | None:
+        """A throttled follower gets nothing for now, a consumer may be sent to a closer replica."""
+        if isinstance(reader, Follower):
+            named = NO_NODE
+            if not self._throttle.holds_back(partition, reader.replica_id):
+                return None
+        else:
+            named = self._closest.named_for(reader, partition, ask)
+            if named == NO_NODE:
+                return None
+        return ReadOutcome(
+            ErrorCode.NONE,
+            partition.high_watermark,
+            partition.log_start_offset,
+            last_stable_offset=partition.last_stable_offset,
+            preferred_read_replica=named,
+        )
 
     def _check(
         self, ask: PartitionAsk, partition: Partition | GlasslogError, reader: Consumer | Follower
@@ -326,7 +345,9 @@ class FetchPath:
             if isinstance(reader, Consumer) and reader.any_replica:
                 partition.check_copy(ask)
                 return None
-            diverging = partition.check_fetch(ask)
+            takes_follower = isinstance(reader, Consumer) and bool(reader.rack)
+            check = partition.check_closest_fetch if takes_follower else partition.check_fetch
+            diverging = check(ask)
         except GlasslogError as error:
             return self._failed(partition, error)
         if diverging is None:
@@ -399,6 +420,7 @@ def _result(each: FetchPartition, outcome: ReadOutcome) -> FetchPartitionResult:
         log_start_offset=Offset(outcome.log_start_offset),
         records=outcome.records,
         diverging_epoch=outcome.diverging_epoch,
+        preferred_read_replica=NodeId(outcome.preferred_read_replica),
         current_leader_id=NodeId(outcome.leader_id),
         current_leader_epoch=LeaderEpoch(outcome.leader_epoch),
     )

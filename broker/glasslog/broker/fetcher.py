@@ -339,7 +339,7 @@ class LeaderFetcher:
 
     def _append(self, followed: _Followed, answer: PartitionAnswer) -> None:
         partition = followed.partition
-        start = partition.log_start_offset
+        start, high_watermark = partition.log_start_offset, partition.high_watermark
         size_bytes = partition.append_from_leader(
             answer.records,
             leader_high_watermark=Offset(answer.high_watermark),
@@ -347,6 +347,8 @@ class LeaderFetcher:
             now_ms=self._runtime.clock.wall_ms(),
         )
         followed.failures = 0
+        if partition.high_watermark > high_watermark:
+            self._replicas.on_follower_high_watermark(partition)
         self._replicas.counters.replication_bytes_in += size_bytes
         self._throttle.on_fetched(partition, size_bytes)
         if size_bytes and partition.log.is_flush_due:

@@ -57,7 +57,8 @@ class Replicas:
         self.on_fatal: Callable[[InvariantViolation], None] = _log_fatal
         self._by_name: dict[TopicPartition, Partition] = {}
         self._by_key: dict[PartitionKey, Partition] = {}
-        self._touched: dict[Partition, None] = {}
+        self._touched: dict[Partition, bool] = {}
+        """Of whom readers are to be woken at the end of this turn, and whether followers at any rate."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
 
@@ -121,6 +122,11 @@ class Replicas:
             enough = len(state.maximal_isr) >= state.effective_min_isr
             error = ErrorCode.NONE if enough else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
             self.purgatory.produces.complete_up_to(partition, state.high_watermark, error)
+            self._touch(partition, tells_followers=state.names_followers)
+
+    def on_follower_high_watermark(self, partition: Partition) -> None:
+        """A follower has heard of a higher high watermark: consumers may wait for it here too (KIP-392)."""
+        if self.purgatory.committed.has(partition):
             self._touch(partition)
 
     def on_leader_start(self, partition: Partition) -> None:
@@ -149,17 +155,19 @@ class Replicas:
         if error.code is ErrorCode.KAFKA_STORAGE_ERROR and partition.is_online:
             self.on_disk_failure(partition, error)
 
-    def _touch(self, partition: Partition) -> None:
+    def _touch(self, partition: Partition, *, tells_followers: bool = False) -> None:
         if not self._touched:
             asyncio.get_running_loop().call_soon(self._wake_readers)
-        self._touched[partition] = None
+        self._touched[partition] = tells_followers or self._touched.get(partition, False)
 
     def _wake_readers(self) -> None:
         touched, self._touched = self._touched, {}
         try:
-            for partition in touched:
+            for partition, tells_followers in touched.items():
                 ledger = partition.ledger
-                self.purgatory.appended.on_readable(partition, total_bytes=ledger.appended)
+                self.purgatory.appended.on_readable(
+                    partition, total_bytes=ledger.appended, is_urgent=tells_followers
+                )
                 self.purgatory.committed.on_readable(partition, total_bytes=ledger.committed)
         except InvariantViolation as error:
             self.on_fatal(error)

@@ -67,7 +67,11 @@ class ProducePartitionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """A fetch by a client: sees committed records only, of a leader unless ``any_replica`` will do."""
+    """A fetch by a client: sees committed records only.
+
+    Of a leader; with a ``rack`` of a follower as well, if it asks one that the leader has named to it
+    (KIP-392); with ``any_replica`` of whoever is asked.
+    """
 
     isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
     rack: str = ""

@@ -13,7 +13,6 @@ from glasslog.broker.partition.purgatory import DelayedFetch
 from glasslog.broker.partition.reads import PartitionAsk, PartitionKey, ReadOutcome
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.requests import Consumer, Follower, IsolationLevel
-from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_NODE
 
 Find = Callable[[PartitionKey, PartitionAsk], Target]
@@ -75,8 +74,7 @@ class SessionVisit:
             )
 
     def _is_quiet(self, ask: PartitionAsk, partition: Partition, outcome: ReadOutcome) -> bool:
-        has_failed = outcome.error is not ErrorCode.NONE or outcome.diverging_epoch is not None
-        if has_failed or len(outcome.records) > 0:
+        if outcome.is_answer or len(outcome.records) > 0:
             return False
         match self._reader:
             case Follower(replica_id=replica_id):

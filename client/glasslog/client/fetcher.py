@@ -39,6 +39,9 @@ _SHORT_WAIT_MS = 20
 """A long poll's length while some partitions are left out because the user has not caught up."""
 
 _SUSPECT_MS = 500
+_DISTRUST_MS = 10_000
+"""For so long a follower that failed is not asked for again: by then a dead one is out of the ISR, since
+``broker.session.timeout.ms`` is over, and its leader names it no more."""
 _ISOLATION_LEVELS = {"read_uncommitted": 0, "read_committed": 1}
 
 Committed = Callable[[Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, OffsetAndMetadata]]]
@@ -47,11 +50,12 @@ Answer = asyncio.Future[FetchResponse]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """One partition of a request: its state then."""
+    """One partition of a request: its state then, and whether its leader was asked."""
 
     state: PartitionState
     version: int
     fetch_offset: int
+    of_leader: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,7 +130,7 @@ class Fetcher:
     def _fetch(self, now_ms: int) -> None:
         by_broker: dict[NodeId, list[PartitionState]] = {}
         for state in self._subscription.fetchable(now_ms):
-            broker = self._source(state)
+            broker = self._source(state, now_ms)
             if broker is None:
                 self._session.metadata.add_topics((state.partition.topic,))
                 self._session.metadata.request_update()
@@ -137,9 +141,9 @@ class Fetcher:
             if len(link.sent) < _MAX_IN_FLIGHT:
                 self._send(link, states, now_ms)
 
-    def _source(self, state: PartitionState) -> BrokerView | None:
+    def _source(self, state: PartitionState, now_ms: int) -> BrokerView | None:
         view = self._session.metadata.view
-        preferred = view.brokers.get(NodeId(state.preferred_replica))
+        preferred = view.brokers.get(NodeId(state.preferred_at(now_ms)))
         return preferred if preferred is not None else view.leader(state.partition)
 
     def _link(self, broker: BrokerView) -> _Link:
@@ -154,16 +158,24 @@ class Fetcher:
     def _send(self, link: _Link, states: Iterable[PartitionState], now_ms: int) -> None:
         self._correlation_id += 1
         asked = {}
+        view = self._session.metadata.view
         for state in states:
             state.fetching = True
             key = (state.partition.topic, state.partition.partition)
-            asked[key] = _Asked(state=state, version=state.version, fetch_offset=state.fetch_offset)
+            asked[key] = _Asked(
+                state=state,
+                version=state.version,
+                fetch_offset=state.fetch_offset,
+                of_leader=view.leader(state.partition) == link.broker,
+            )
         link.sent[self._correlation_id] = _Sent(sent_ms=now_ms, asked=asked)
-        request = self._encode(self._correlation_id, asked.values())
+        takes_followers = all(item.state.leader_only_until_ms <= now_ms for item in asked.values())
+        rack = self._options.client_rack if takes_followers else ""
+        request = self._encode(self._correlation_id, asked.values(), rack=rack)
         future = link.stream.submit(self._correlation_id, request)
         future.add_done_callback(partial(self._on_answer, link, self._correlation_id))
 
-    def _encode(self, correlation_id: int, asked: Iterable[_Asked]) -> bytes:
+    def _encode(self, correlation_id: int, asked: Iterable[_Asked], *, rack: str) -> bytes:
         options, view = self._options, self._session.metadata.view
         max_wait_ms = options.fetch_max_wait_ms
         if self._subscription.some_are_full:
@@ -174,7 +186,7 @@ class Fetcher:
             min_bytes=options.fetch_min_bytes,
             max_bytes=options.fetch_max_bytes,
             isolation_level=self.isolation_level,
-            rack=options.client_rack,
+            rack=rack,
             client_id=options.client_id,
             partitions=[self._encode_one(item, view.leader_epoch(item.state.partition)) for item in asked],
         ).SerializeToString()
@@ -223,17 +235,17 @@ class Fetcher:
                 # Sought elsewhere meanwhile, or given up, perhaps to be given back with another state.
                 continue
             if result.error_code:
-                self._on_error(asked.state, result, now_ms)
+                self._on_error(asked, result, now_ms)
             elif result.HasField("diverging_epoch"):
                 self._on_diverging(asked.state, result.diverging_epoch)
             else:
-                self._on_records(asked.state, result)
+                self._on_records(asked.state, result, now_ms)
 
-    def _on_records(self, state: PartitionState, result: FetchResponse.Partition) -> None:
+    def _on_records(self, state: PartitionState, result: FetchResponse.Partition, now_ms: int) -> None:
         state.high_watermark = result.high_watermark
         state.log_start_offset = result.log_start_offset
-        if result.preferred_read_replica >= 0 and not result.records:
-            state.preferred_replica = result.preferred_read_replica
+        if result.preferred_read_replica >= 0:
+            self._on_named_replica(state, result.preferred_read_replica, now_ms)
         if not result.records:
             return
         try:
@@ -245,6 +257,13 @@ class Fetcher:
             message = f"{state.partition} can not be read at offset {state.fetch_offset}: {error}"
             self._subscription.move_to(state.partition, Stuck(error=GlasslogError(error.code, message)))
         self.arrived.set()
+
+    def _on_named_replica(self, state: PartitionState, replica: int, now_ms: int) -> None:
+        if NodeId(replica) in self._session.metadata.view.brokers:
+            state.read_from(replica, until_ms=now_ms + self._options.metadata_max_age_ms)
+        else:
+            self._session.metadata.request_update()
+            state.leader_only_until_ms = now_ms + _DISTRUST_MS
 
     def _on_diverging(self, state: PartitionState, parts: FetchResponse.DivergingEpoch) -> None:
         position = state.position
@@ -259,13 +278,12 @@ class Fetcher:
             )
         self.arrived.set()
 
-    def _on_error(self, state: PartitionState, result: FetchResponse.Partition, now_ms: int) -> None:
-        code = error_of(result.error_code)
-        if code is ErrorCode.OFFSET_OUT_OF_RANGE and state.preferred_replica < 0:
+    def _on_error(self, asked: _Asked, result: FetchResponse.Partition, now_ms: int) -> None:
+        code, state = error_of(result.error_code), asked.state
+        if code is ErrorCode.OFFSET_OUT_OF_RANGE and asked.of_leader:
             self._subscription.move_to(state.partition, self._subscription.reset_place(state.partition))
             self.arrived.set()
         elif code is ErrorCode.OFFSET_OUT_OF_RANGE or code.retriable:
-            state.preferred_replica = -1
             self._back_off(state, now_ms)
             self._session.metadata.learn_leader(
                 state.partition, leader=result.current_leader_id, leader_epoch=result.current_leader_epoch
@@ -276,7 +294,7 @@ class Fetcher:
             self.arrived.set()
 
     def _back_off(self, state: PartitionState, now_ms: int) -> None:
-        state.preferred_replica = -1
+        state.distrust_replica(until_ms=now_ms + _DISTRUST_MS)
         state.retry_at_ms = now_ms + self._options.retry_backoff_ms
 
     def _check_silent_brokers(self, now_ms: int) -> None:
@@ -290,8 +308,11 @@ class Fetcher:
                 link.stream.abandon(f"no answer within {self._options.request_timeout_ms} ms")
             elif late_ms >= _SUSPECT_MS:
                 states = [item.state for item in oldest.asked.values()]
-                if any(self._source(state) != link.broker for state in states):
-                    link.stream.abandon("it does not answer, and another broker leads now")
+                for state in states:
+                    # It may be only a follower: the leader does as well.
+                    state.distrust_replica(until_ms=now_ms + _DISTRUST_MS)
+                if any(self._source(state, now_ms) != link.broker for state in states):
+                    link.stream.abandon("it does not answer, and another broker leads or will do")
                 else:
                     self._session.metadata.request_update()
 

@@ -66,11 +66,13 @@ class PartitionState:
         "fetch_offset",
         "fetching",
         "high_watermark",
+        "leader_only_until_ms",
         "log_start_offset",
         "partition",
         "paused",
         "place",
         "preferred_replica",
+        "preferred_until_ms",
         "processed",
         "retry_at_ms",
         "version",
@@ -81,6 +83,8 @@ class PartitionState:
         self.paused = False
         self.fetching = False
         self.preferred_replica = -1
+        self.preferred_until_ms = 0
+        self.leader_only_until_ms = 0
         self.retry_at_ms = 0
         self.high_watermark = -1
         self.log_start_offset = -1
@@ -100,6 +104,22 @@ class PartitionState:
         self._decoded_next = NO_POSITION
         self._index = 0
         self.buffered_bytes = 0
+
+    def read_from(self, replica: int, *, until_ms: int) -> None:
+        """The leader has named a closer replica, for as long as its word holds (KIP-392)."""
+        self.preferred_replica, self.preferred_until_ms = replica, until_ms
+
+    def preferred_at(self, now_ms: int) -> int:
+        """The replica that the leader has named, -1: the leader, who then says who is closest now."""
+        if now_ms >= self.preferred_until_ms:
+            self.preferred_replica = -1
+        return self.preferred_replica
+
+    def distrust_replica(self, *, until_ms: int) -> None:
+        """The named replica is of no use: back to the leader, who is not to name it again at once."""
+        if self.preferred_replica >= 0:
+            self.preferred_replica = -1
+            self.leader_only_until_ms = until_ms
 
     @property
     def position(self) -> int:

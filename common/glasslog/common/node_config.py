@@ -15,6 +15,7 @@ NEVER_MS = LONG_MAX
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 COMPRESSION_TYPES = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
 TIMESTAMP_TYPES = ("CreateTime", "LogAppendTime")
 
@@ -514,6 +515,13 @@ class NodeConfig:
         default=LONG_MAX,
         minimum=1,
         maximum=LONG_MAX,
+    )
+    replica_selector_class: str = setting(
+        "replica.selector.class",
+        "whom leaders name to consumers that tell their rack: empty, themselves; else, the closest follower "
+        "in sync",
+        default="",
+        choices=("", RACK_AWARE_SELECTOR),
     )
     replica_fetch_backoff_ms: int = setting(
         "replica.fetch.backoff.ms",

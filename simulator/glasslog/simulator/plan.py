@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
+from glasslog.common.node_config import RACK_AWARE_SELECTOR
 from glasslog.simulator.workload import Load
 
 FAULT_WEIGHTS: Mapping[str, int] = {
@@ -88,7 +89,7 @@ class Plan:
             f"min ISR {load.min_insync_replicas}; "
             f"{_count(load.validated_producers, 'producer')} with acks=all, one with acks="
             f"{load.careless_acks}; {_count(load.members, 'group member')}; {operator}; "
-            f"linger {load.linger_ms} ms, "
+            f"{'they tell their racks; ' if load.reader_racks else ''}linger {load.linger_ms} ms, "
             f"batches of {load.batch_size} bytes, compression {load.compression}; "
             f"links of {self.delay_ms[0]} to {self.delay_ms[1]} ms, syncs of up to {self.sync_ms} ms"
         )
@@ -114,7 +115,7 @@ def draw_plan(seed: int, *, faulty_ms: int) -> Plan:
         settings=_settings(random),
         delay_ms=(delay_ms, delay_ms + random.choice((0.3, 0.3, 5.0))),
         sync_ms=random.choice((0.0, 0.0, 8.0)),
-        load=_load(random, brokers),
+        load=_load(random, brokers, Random(f"reading {seed}"), racks),
         at_once=random.choice((1, 1, 2, 3, 5)),
         faulty_ms=faulty_ms,
         calm_ms=_CALM_AT_FIRST_MS,
@@ -122,7 +123,7 @@ def draw_plan(seed: int, *, faulty_ms: int) -> Plan:
     )
 
 
-def _load(random: Random, brokers: int) -> Load:
+def _load(random: Random, brokers: int, reading: Random, racks: int) -> Load:
     factor = random.choice([each for each in (1, 2, 3, 3, 3, 3, 5) if each <= brokers])
     return Load(
         partitions=random.choice((1, 2, 3, 6)),
@@ -139,6 +140,8 @@ def _load(random: Random, brokers: int) -> Load:
         batch_size=random.choice((200, 16_384, 131_072)),
         segment_bytes=random.choice((2_048, 16_384)),
         compression=random.choice(("none", "none", "gzip", "snappy", "lz4", "zstd")),
+        reader_racks=tuple(f"r{number + 1}" for number in range(racks)) if reading.randrange(2) else (),
+        metadata_max_age_ms=reading.choice((1_000, 300_000)),
     )
 
 
@@ -165,6 +168,8 @@ def _settings(random: Random) -> dict[str, str]:
         "leader.imbalance.per.broker.percentage": (0, 10),
     }
     settings = {key: str(random.choice(values)) for key, values in drawn.items()}
+    # Settings of their own do nothing to consumers that do not tell their racks.
+    settings["replica.selector.class"] = RACK_AWARE_SELECTOR
     return settings | {"controlled.shutdown.timeout.ms": "5000", "auto.create.topics.enable": "false"}
 
 

@@ -29,7 +29,10 @@ _RESTART_MS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How much goes on. ``operator_ms`` between two things that an operator does; 0: there is none."""
+    """How much goes on. ``operator_ms`` between two things that an operator does; 0: there is none.
+
+    ``reader_racks`` are where consumers say that they are, in turn; none: they do not say.
+    """
 
     partitions: int
     replication_factor: int
@@ -45,6 +48,8 @@ class Load:
     batch_size: int
     segment_bytes: int
     compression: str
+    reader_racks: tuple[str, ...]
+    metadata_max_age_ms: int
 
 
 class Workload:
@@ -112,7 +117,8 @@ class Workload:
             if self._load.operator_ms:
                 self._senders.append(group.create_task(self._operate(), name="operator"))
             for number in range(self._load.members):
-                group.create_task(self._member(f"member-{number}"), name=f"member-{number}")
+                work = self._member(f"member-{number}", self._rack(number))
+                group.create_task(work, name=f"member-{number}")
             group.create_task(self._assigned("assigned"), name="assigned")
 
     async def finished(self) -> None:
@@ -143,7 +149,11 @@ class Workload:
 
     # --- consumers --------------------------------------------------------------------------------------
 
-    async def _member(self, name: str) -> None:
+    def _rack(self, number: int) -> str:
+        racks = self._load.reader_racks
+        return racks[number % len(racks)] if racks else ""
+
+    async def _member(self, name: str, rack: str) -> None:
         """A member of the group that now and then dies without a word, and comes back as another."""
         life = 0
         while True:
@@ -160,6 +170,8 @@ class Workload:
                 max_poll_interval_ms=8_000,
                 auto_commit_interval_ms=500,
                 max_poll_records=self._random.choice((5, 50, 500)),
+                client_rack=rack,
+                metadata_max_age_ms=self._load.metadata_max_age_ms,
             )
             try:
                 async with asyncio.timeout(span_ms / 1000):
@@ -172,7 +184,8 @@ class Workload:
             await asyncio.sleep(_RESTART_MS / 1000)
 
     async def _assigned(self, name: str) -> None:
-        reader = self._clients.consumer(name)
+        max_age_ms = self._load.metadata_max_age_ms
+        reader = self._clients.consumer(name, client_rack=self._rack(-1), metadata_max_age_ms=max_age_ms)
         try:
             reader.assign(self.partitions())
             await self._read(reader, name)

@@ -204,3 +204,15 @@ def test_every_record_is_handed_out_once_in_any_portions(
         assert taken == expected[: len(taken)]
     assert taken == expected
     assert state.position == base_offset
+
+
+def test_a_named_replica_is_read_from_until_the_leaders_word_expires_or_it_fails() -> None:
+    state = at_zero(T0).state(T0)
+    assert state.preferred_at(0) == -1
+    state.read_from(2, until_ms=1_000)
+    assert (state.preferred_at(999), state.preferred_at(1_000), state.preferred_at(999)) == (2, -1, -1)
+    state.distrust_replica(until_ms=5_000)
+    assert state.leader_only_until_ms == 0, "no replica was named"
+    state.read_from(2, until_ms=3_000)
+    state.distrust_replica(until_ms=5_000)
+    assert (state.preferred_at(2_000), state.leader_only_until_ms) == (-1, 5_000)

@@ -254,6 +254,7 @@ class ReplicaCluster:
                 broker_epoch=epoch,
                 endpoints=(Endpoint(name="KAFKA", host=f"b{node_id}", port=KAFKA_PORT),),
                 fenced=False,
+                rack=f"r{node_id}",
             )
         )
         return node
@@ -320,10 +321,12 @@ class ReplicaCluster:
         min_bytes: int = 1,
         max_bytes: int = 1 << 20,
         leader_epoch: int = -1,
+        last_fetched_epoch: int = -1,
+        rack: str = "",
     ) -> FetchPartitionResult:
         (result,) = await self.nodes[node_id].manager.fetch(
             FetchRequest(
-                reader=Consumer(),
+                reader=Consumer(rack=rack),
                 max_wait_ms=max_wait_ms,
                 min_bytes=min_bytes,
                 max_bytes=1 << 24,
@@ -333,6 +336,7 @@ class ReplicaCluster:
                         fetch_offset=Offset(offset),
                         max_bytes=max_bytes,
                         current_leader_epoch=LeaderEpoch(leader_epoch),
+                        last_fetched_epoch=LeaderEpoch(last_fetched_epoch),
                     ),
                 ),
             )

@@ -62,13 +62,13 @@ def session_of(context: FetchContext) -> FetchSession:
 
 def test_only_news_is_told() -> None:
     session = session_of(open_with(cache(), full()))
-    assert session.is_news(key(0), Told(5, 0), has_records=False, has_failed=False)
-    assert not session.is_news(key(0), Told(5, 0), has_records=False, has_failed=False)
-    assert session.is_news(key(0), Told(5, 0), has_records=True, has_failed=False)
-    assert session.is_news(key(0), Told(6, 0), has_records=False, has_failed=False)
-    assert session.is_news(key(0), Told(6, 1), has_records=False, has_failed=False)
-    assert session.is_news(key(0), Told(6, 1), has_records=False, has_failed=True)
-    assert session.is_news(key(0), Told(6, 1), has_records=False, has_failed=False)
+    assert session.is_news(key(0), Told(5, 0), has_records=False, is_answer=False)
+    assert not session.is_news(key(0), Told(5, 0), has_records=False, is_answer=False)
+    assert session.is_news(key(0), Told(5, 0), has_records=True, is_answer=False)
+    assert session.is_news(key(0), Told(6, 0), has_records=False, is_answer=False)
+    assert session.is_news(key(0), Told(6, 1), has_records=False, is_answer=False)
+    assert session.is_news(key(0), Told(6, 1), has_records=False, is_answer=True)
+    assert session.is_news(key(0), Told(6, 1), has_records=False, is_answer=False)
 
 
 def test_a_partition_that_gave_records_is_served_last_next_time() -> None:
@@ -231,7 +231,7 @@ def test_a_partition_asked_for_anew_is_mentioned_again() -> None:
     """
     session = session_of(open_with(cache(), full()))
     told = Told(5, 0)
-    assert session.is_news(key(0), told, has_records=False, has_failed=False)
-    assert not session.is_news(key(0), told, has_records=False, has_failed=False)
+    assert session.is_news(key(0), told, has_records=False, is_answer=False)
+    assert not session.is_news(key(0), told, has_records=False, is_answer=False)
     session.update({key(0): ask(5)}, ())
-    assert session.is_news(key(0), told, has_records=False, has_failed=False)
+    assert session.is_news(key(0), told, has_records=False, is_answer=False)

@@ -196,7 +196,7 @@ def _answer(
             key,
             Told(outcome.high_watermark, outcome.log_start_offset),
             has_records=len(outcome.records) > 0,
-            has_failed=outcome.error is not ErrorCode.NONE or outcome.diverging_epoch is not None,
+            is_answer=outcome.is_answer,
         )
         if is_news or is_full:
             partitions.append(_partition_answer(key, outcome))
@@ -213,6 +213,7 @@ def _partition_answer(key: PartitionKey, outcome: ReadOutcome) -> PartitionAnswe
         outcome.diverging_epoch,
         outcome.leader_id,
         outcome.leader_epoch,
+        outcome.preferred_read_replica,
         records=outcome.records,
         aborted_transactions=outcome.aborted_transactions,
     )

@@ -72,12 +72,12 @@ class FetchSession:
             self._told.pop(key, None)
             self.news.forget(key)
 
-    def is_news(self, key: PartitionKey, told: Told, *, has_records: bool, has_failed: bool) -> bool:
+    def is_news(self, key: PartitionKey, told: Told, *, has_records: bool, is_answer: bool) -> bool:
         """Whether an incremental answer has to mention ``key``; remembers what is said.
 
-        After an error the partition is mentioned again whatever happens.
+        After an error, or another ``is_answer``, the partition is mentioned again whatever happens.
         """
-        if has_failed:
+        if is_answer:
             self._told.pop(key, None)
             return True
         if not has_records and self._told.get(key) == told:

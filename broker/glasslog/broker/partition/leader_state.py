@@ -96,6 +96,8 @@ class LeaderState:
         self._isr: IsrState = CommittedIsr(members=terms.isr)
         self._maximal = terms.isr
         self.since_ms = now_ms
+        self.names_followers = False
+        """Whether consumers were sent to followers, which then want to hear of every high watermark."""
         self.followers: dict[NodeId, FollowerState] = {}
         self._set_followers(now_ms)
 

@@ -81,6 +81,12 @@ class ByteLedger:
             self._pending.pop()
         self._pending.append((end_offset, self.appended))
 
+    def on_truncation(self, end_offset: int) -> None:
+        """What was appended beyond will never be committed."""
+        pending = self._pending
+        while pending and pending[-1][0] > end_offset:
+            pending.pop()
+
     def on_high_watermark(self, high_watermark: int) -> None:
         pending = self._pending
         while pending and pending[0][0] <= high_watermark:
@@ -180,6 +186,14 @@ class Partition:
 
         KAFKA_STORAGE_ERROR, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH or NOT_LEADER_OR_FOLLOWER.
         """
+        role = self._online_role(leader_epoch)
+        if not isinstance(role, LeaderState):
+            raise GlasslogError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER, f"{self.name} is led by broker {role.leader_id}"
+            )
+        return role
+
+    def _online_role(self, leader_epoch: int) -> LeaderState | Following:
         role = self.role
         if isinstance(role, Offline):
             raise GlasslogError(role.error, f"{self.name} is offline here: {role.reason}")
@@ -188,10 +202,6 @@ class Partition:
             raise GlasslogError(
                 ErrorCode.FENCED_LEADER_EPOCH if is_old else ErrorCode.UNKNOWN_LEADER_EPOCH,
                 f"{self.name}: leader epoch {leader_epoch} was asked for, here it is {role.leader_epoch}",
-            )
-        if not isinstance(role, LeaderState):
-            raise GlasslogError(
-                ErrorCode.NOT_LEADER_OR_FOLLOWER, f"{self.name} is led by broker {role.leader_id}"
             )
         return role
 
@@ -213,7 +223,7 @@ class Partition:
             f"{self.name}: leader epoch {terms.leader_epoch} after {self.leader_epoch}",
         )
         log.start_leader_epoch(terms.leader_epoch)
-        self.ledger = ByteLedger()
+        self._begin_ledger()
         state = LeaderState(
             terms,
             epoch_start_offset=Offset(log.log_end_offset),
@@ -223,9 +233,6 @@ class Partition:
             eligible=eligible,
             now_ms=now_ms,
         )
-        if state.high_watermark < state.epoch_start_offset:
-            # Consumers that wait here must notice when what this log had before is committed.
-            self.ledger.on_append(state.epoch_start_offset, 1)
         self.role = state
         state.advance_high_watermark(
             leader_end_offset=Offset(log.log_end_offset),
@@ -239,8 +246,16 @@ class Partition:
     ) -> None:
         """Follow ``leader_id``; what the log holds beyond it is cut when the leader has been asked."""
         require(leader_epoch >= self.leader_epoch, f"{self.name}: leader epoch {leader_epoch} goes back")
+        if leader_epoch > self.leader_epoch:
+            self._begin_ledger()
         self._high_watermark = self.high_watermark
         self.role = Following(leader_id=leader_id, leader_epoch=leader_epoch, partition_epoch=partition_epoch)
+
+    def _begin_ledger(self) -> None:
+        """Consumers that wait here must notice when what this log had before is committed."""
+        self.ledger = ByteLedger()
+        if self._log is not None and self.high_watermark < self._log.log_end_offset:
+            self.ledger.on_append(self._log.log_end_offset, 1)
 
     def go_offline(self, error: ErrorCode, reason: str) -> Log | None:
         """Stop using the log; returns it for its handles to be given back."""
@@ -307,11 +322,31 @@ class Partition:
             if ask.fetch_offset > log.log_end_offset:
                 raise self._out_of_range(ask)
             return None
-        epoch, end_offset = log.end_offset_for_epoch(ask.last_fetched_epoch)
+        return self._divergence(ask)
+
+    def _divergence(self, ask: PartitionAsk) -> DivergingEpoch | None:
+        epoch, end_offset = self.log.end_offset_for_epoch(ask.last_fetched_epoch)
         if epoch < 0:
             raise self._out_of_range(ask)
         if epoch < ask.last_fetched_epoch or end_offset < ask.fetch_offset:
             return DivergingEpoch(epoch=LeaderEpoch(epoch), end_offset=Offset(end_offset))
+        return None
+
+    def check_closest_fetch(self, ask: PartitionAsk) -> DivergingEpoch | None:
+        """``check_fetch`` for a consumer that a follower will do for as well (KIP-392).
+
+        A follower may be behind its leader and knows only of committed records that they are right: it never
+        says where a log parts.  OFFSET_OUT_OF_RANGE of a follower means that the leader has to be asked.
+        """
+        role = self._online_role(ask.current_leader_epoch)
+        if isinstance(role, LeaderState):
+            return self.check_fetch(ask)
+        log = self.log
+        if not log.log_start_offset <= ask.fetch_offset <= log.log_end_offset:
+            raise self._out_of_range(ask)
+        is_known = ask.last_fetched_epoch != NO_LEADER_EPOCH and ask.fetch_offset <= self._high_watermark
+        if is_known and self._divergence(ask) is not None:
+            raise self._out_of_range(ask)
         return None
 
     def _out_of_range(self, ask: PartitionAsk) -> GlasslogError:
@@ -469,7 +504,11 @@ class Partition:
         size_bytes = len(records)
         if size_bytes:
             log.append_as_follower(records, now_ms=now_ms)
-        self._high_watermark = max(self._high_watermark, min(leader_high_watermark, self.log_end_offset))
+            self.ledger.on_append(log.log_end_offset, size_bytes)
+        known = min(leader_high_watermark, log.log_end_offset)
+        if known > self._high_watermark:
+            self._high_watermark = known
+            self.ledger.on_high_watermark(known)
         if leader_log_start_offset > log.log_start_offset:
             log.advance_start(min(leader_log_start_offset, self._high_watermark))
         return size_bytes
@@ -495,12 +534,14 @@ class Partition:
         before = self.log.log_end_offset
         self.log.truncate_fully_and_start_at(offset)
         self._high_watermark = offset
+        self.ledger.on_truncation(offset)
         _LOGGER.warning(
             "%s: nothing left in common with the leader, log %d begins at %d", self.name, before, offset
         )
 
     def _after_truncation(self, before: int) -> None:
         end = self.log.log_end_offset
+        self.ledger.on_truncation(end)
         if end < self._high_watermark:
             _LOGGER.warning(
                 "%s: cut to %d, below its high watermark %d", self.name, end, self._high_watermark

@@ -16,6 +16,7 @@ from glasslog.common.errors import ErrorCode
 K = TypeVar("K", bound=Hashable)
 K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
 _SWEEP_ABOVE = 1024
+_AS_MUCH_AS_ANYBODY_WAITS_FOR = 1 << 62
 
 
 def _nothing() -> None:
@@ -229,8 +230,12 @@ class FetchWatchers(Generic[K]):
         watchers[watcher] = total_bytes
         return watchers
 
-    def on_readable(self, key: K, *, total_bytes: int) -> None:
-        """More became readable on ``key``, or something else of it is news."""
+    def has(self, key: K) -> bool:
+        """Whether anybody watches ``key``."""
+        return bool(self._waiting.get(key))
+
+    def on_readable(self, key: K, *, total_bytes: int, is_urgent: bool = False) -> None:
+        """More became readable on ``key``, or something else of it is news; ``is_urgent``: told at once."""
         watchers = self._waiting.get(key)
         if not watchers:
             return
@@ -239,7 +244,8 @@ class FetchWatchers(Generic[K]):
                 # Answered with one of those before it.
                 continue
             watchers[watcher] = total_bytes
-            watcher.on_readable(key, total_bytes - seen_bytes)
+            size_bytes = _AS_MUCH_AS_ANYBODY_WAITS_FOR if is_urgent else total_bytes - seen_bytes
+            watcher.on_readable(key, size_bytes)
 
     def count_on(self, key: K) -> int:
         """How many wait for ``key``."""

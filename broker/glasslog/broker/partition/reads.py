@@ -37,3 +37,13 @@ class ReadOutcome(NamedTuple):
     message: str = ""
     last_stable_offset: int = NO_OFFSET
     aborted_transactions: tuple[AbortedRange, ...] = ()
+    preferred_read_replica: int = NO_NODE
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it says something that can not wait for records: an error, or where to read instead."""
+        return (
+            self.error is not ErrorCode.NONE
+            or self.diverging_epoch is not None
+            or self.preferred_read_replica != NO_NODE
+        )
