@@ -30,37 +30,62 @@ from benchmarks.measuring import scratch_folder
 from benchmarks.report import Figure, Line
 
 _GIBIBYTE = 1 << 30
-_BATCHES = (("16 KB", 16_000), ("1 KB", 1_000))
+_PLAIN, _IDEMPOTENT, _TRANSACTIONAL = "", ", idempotent", ", in transactions"
+_BATCHES = (
+    ("16 KB", 16_000, _PLAIN),
+    ("1 KB", 1_000, _PLAIN),
+    ("1 KB", 1_000, _IDEMPOTENT),
+    ("1 KB", 1_000, _TRANSACTIONAL),
+)
+_PRODUCERS = 20
 _PARTITIONS, _QUICK_PARTITIONS = 2_000, 200
 _TOPIC_ID = TopicId(b"bench-topic-0001")
 
 
 def run(*, quick: bool) -> Sequence[Line]:
-    """Recovery of 1 GiB in two sizes of batches; opening 2,000 partitions that were closed, their memory."""
+    """Recovery of 1 GiB of several kinds of batches; opening 2,000 closed partitions, their memory."""
     size_bytes = _GIBIBYTE // 16 if quick else _GIBIBYTE
-    recovered = [_recover(name, batch_bytes, size_bytes) for name, batch_bytes in _BATCHES]
+    recovered = [_recover(*each, size_bytes) for each in _BATCHES]
     return [*recovered, *asyncio.run(_open(_QUICK_PARTITIONS if quick else _PARTITIONS))]
 
 
-def _recover(name: str, batch_bytes: int, size_bytes: int) -> Line:
+def _recover(name: str, batch_bytes: int, kind: str, size_bytes: int) -> Line:
     with scratch_folder() as folder:
         log = _open_log(folder)
-        batch = bytes(encode_batch([(0, None, os.urandom(batch_bytes), ())]))
-        many = batch * max(1, 1_000_000 // len(batch))
         while log.size_bytes < size_bytes:
-            log.append_as_leader(bytearray(many), leader_epoch=0, now_ms=0)
+            first_sequence = log.log_end_offset // _PRODUCERS
+            log.append_as_follower(_batches(batch_bytes, kind, log.log_end_offset, first_sequence))
         log.abandon()
         started = time.process_time()
         log = _open_log(folder)
         took_s = time.process_time() - started
         log.abandon()
         return Figure(
-            what=f"recovery, batches of {name}",
+            what=f"recovery, batches of {name}{kind}",
             value=log.size_bytes / _GIBIBYTE / took_s,
             unit="GiB/s",
             aim=">= 1",
             note="of one core, every checksum read",
         )
+
+
+def _batches(batch_bytes: int, kind: str, offset: int, first_sequence: int) -> bytes:
+    """A megabyte of batches of one record each, of all producers in turn unless they are plain."""
+    value, data = os.urandom(batch_bytes), bytearray()
+    for number in range(max(1, 1_000_000 // batch_bytes // _PRODUCERS) * _PRODUCERS):
+        if kind == _PLAIN:
+            data += encode_batch([(0, None, value, ())], base_offset=offset + number)
+            continue
+        round_number, producer = divmod(number, _PRODUCERS)
+        data += encode_batch(
+            [(0, None, value, ())],
+            base_offset=offset + number,
+            producer_id=producer,
+            producer_epoch=0,
+            base_sequence=first_sequence + round_number,
+            transactional=kind == _TRANSACTIONAL,
+        )
+    return bytes(data)
 
 
 def _open_log(folder: Path) -> Log:

@@ -1,7 +1,7 @@
 """Opens every log of a broker when it starts: many at a time, and telling how far it is.
 
 This module knows threads, progress and which of two folders of one partition counts; it refuses to know what
-recovery does to a log (``glasslog.log.loading``).  Each data directory has its own workers, so that one slow
+recovery does to a log (``glasslog.log.recovery``).  Each data directory has its own workers, so that one slow
 disk does not hold up the others.  Source: Kafka's ``LogManager.loadLogs``.
 """
 

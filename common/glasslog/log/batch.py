@@ -41,8 +41,8 @@ _PRODUCER_POSITION = 43
 
 COMPRESSION_MASK = 0x07
 TIMESTAMP_TYPE_BIT = 0x08
-_TRANSACTIONAL_BIT = 0x10
-_CONTROL_BIT = 0x20
+TRANSACTIONAL_BIT = 0x10
+CONTROL_BIT = 0x20
 DELETE_HORIZON_BIT = 0x40
 
 
@@ -117,11 +117,11 @@ class BatchHeader(NamedTuple):
 
     @property
     def is_transactional(self) -> bool:
-        return bool(self.attributes & _TRANSACTIONAL_BIT)
+        return bool(self.attributes & TRANSACTIONAL_BIT)
 
     @property
     def is_control(self) -> bool:
-        return bool(self.attributes & _CONTROL_BIT)
+        return bool(self.attributes & CONTROL_BIT)
 
     @property
     def delete_horizon_ms(self) -> int | None:
@@ -155,7 +155,7 @@ def compression_of(attributes: int) -> Compression:
 
 def make_attributes(*, compression: Compression, transactional: bool, control: bool) -> int:
     """The attributes of a batch whose timestamps were chosen by its creator."""
-    return compression | (_TRANSACTIONAL_BIT if transactional else 0) | (_CONTROL_BIT if control else 0)
+    return compression | (TRANSACTIONAL_BIT if transactional else 0) | (CONTROL_BIT if control else 0)
 
 
 def parse_header(buffer: Buffer, position: int = 0) -> BatchHeader:

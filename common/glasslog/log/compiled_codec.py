@@ -16,7 +16,7 @@ from cython.cimports.libc.stdlib import free, realloc
 from cython.cimports.libc.string import memcpy
 from glasslog.log.checksum import crc32c
 from glasslog.log.record_types import Selection, Survey
-from glasslog.log.walk_types import Indexed, Scan, ScanState, SoundPart
+from glasslog.log.walk_types import REMEMBERED_BATCHES, Indexed, Scan, ScanState, SoundPart
 
 _HEADER_BYTES = cython.declare(cython.Py_ssize_t, 61)
 _NO_TIMESTAMP = cython.declare(cython.longlong, -1)
@@ -567,6 +567,9 @@ _END = cython.declare(cython.int, 0)
 _HEADER = cython.declare(cython.int, 1)
 _CHECKSUM = cython.declare(cython.int, 2)
 _ORDER = cython.declare(cython.int, 3)
+_REMEMBERED = cython.declare(cython.Py_ssize_t, REMEMBERED_BATCHES)
+_TRANSACTIONAL_BIT = cython.declare(cython.int, 0x10)
+_CONTROL_BIT = cython.declare(cython.int, 0x20)
 
 
 @cython.cfunc
@@ -697,7 +700,8 @@ def scan_batches(
     record_count: cython.longlong
     stop: cython.int = _END
     entries: list = []
-    notable: list = []
+    notable: set = set()
+    produced: list = []
     while position + _HEADER_BYTES <= available:
         at = held.start + (position - data_position)
         base_offset, length, delta = _int64(at), _int32(at + 8), _int32(at + 23)
@@ -726,10 +730,48 @@ def scan_batches(
         if position - indexed_at > interval_bytes:
             entries.append(Indexed(next_offset - 1, position, largest_timestamp, largest_offset))
             indexed_at = position
-        if _int64(at + 43) >= 0 or _int32(at + 12) != epoch:
-            notable.append(position)
+        if _int32(at + 12) != epoch:
+            notable.add(position)
             epoch = _int32(at + 12)
+        if _int64(at + 43) >= 0:
+            produced.append(position)
         position = batch_end
     reached = (position, next_offset, largest_timestamp, largest_offset, indexed_at)
     last_epoch = None if epoch == _INT64_MIN else epoch
-    return Scan(ScanState(*reached, last_epoch), entries, notable, stop)
+    notable |= _lasting(held, data_position, produced)
+    return Scan(ScanState(*reached, last_epoch), entries, sorted(notable), stop)
+
+
+@cython.cfunc
+def _lasting(held: _Bytes, data_position: cython.longlong, produced: list) -> set:
+    """Of the positions of producers' batches those that leave a trace: see ``Scan``."""
+    lasting: set = set()
+    later: dict = {}
+    started: dict = {}
+    position: cython.longlong
+    producer_id: cython.longlong
+    last_id: cython.longlong = -1
+    count: cython.Py_ssize_t = 0
+    at: cython.p_uchar
+    for number in range(len(produced) - 1, -1, -1):
+        position = produced[number]
+        at = held.start + (position - data_position)
+        producer_id = _int64(at + 43)
+        if at[22] & _CONTROL_BIT:
+            lasting.add(position)
+            lasting.add(started.pop(producer_id, position))
+            continue
+        if at[22] & _TRANSACTIONAL_BIT:
+            started[producer_id] = position
+        if producer_id != last_id:
+            # Most batches follow one of the same producer: its count need not be looked up.
+            if last_id >= 0:
+                later[last_id] = count
+            last_id, count = producer_id, later.get(producer_id, 0)
+        if _int32(at + 53) < 0:
+            lasting.add(position)
+            continue
+        if count < _REMEMBERED:
+            lasting.add(position)
+        count += 1
+    return lasting.union(started.values())

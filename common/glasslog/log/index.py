@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from glasslog.common.runtime.protocols import FileSystem
 from glasslog.log.batch import BatchHeader
+from glasslog.log.walk_types import Indexed
 
 ENTRY_BYTES = 8
 _TYPE_CODE = "i"
@@ -91,6 +92,14 @@ class OffsetIndex:
         self._positions.append(position)
         self.last_position = position
         self.size_bytes += ENTRY_BYTES
+
+    def extend(self, entries: Sequence[Indexed]) -> None:
+        """Note many batches, in order."""
+        if entries:
+            base = self._base_offset
+            self._offsets.extend([entry.last_offset - base for entry in entries])
+            self._positions.extend([entry.position for entry in entries])
+            self._note_end()
 
     def position_before(self, offset: int) -> int:
         """A batch boundary at or before the batch that holds ``offset``."""

@@ -1,7 +1,7 @@
 """What is in a partition's folder when a log is opened, and what survives of it.
 
-This module knows file names, what a crash can leave behind and how far the data is sound; it refuses to know
-how an open log works.  Source: Kafka's ``LogLoader``.
+This module knows file names and what a crash can leave behind; it refuses to know which batches are sound
+(``recovery``) and how an open log works.  Source: Kafka's ``LogLoader``.
 """
 
 from collections.abc import Sequence
@@ -14,27 +14,17 @@ from glasslog.common.runtime.protocols import FileSystem
 from glasslog.log.batch import BatchHeader, CorruptBatch
 from glasslog.log.checkpoint import LEADER_EPOCH_FILE
 from glasslog.log.config import LogConfig
-from glasslog.log.epoch_cache import UNDEFINED_EPOCH, LeaderEpochCache
+from glasslog.log.epoch_cache import LeaderEpochCache
 from glasslog.log.folders import make_durable_folder
-from glasslog.log.markers import is_marker_batch
 from glasslog.log.producer_snapshot import CorruptSnapshot, decode_snapshot, encode_snapshot
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.segment import DELETED_SUFFIX, LOG_SUFFIX, SWAP_SUFFIX, Segment, file_name
 from glasslog.log.segment_indexes import INDEX_SUFFIXES
-from glasslog.log.segment_recovery import recover_segment
+from glasslog.log.segment_recovery import notable_batches, recover_segment
 
 SNAPSHOT_SUFFIX = ".snapshot"
 _LEFTOVER_SUFFIXES = (".cleaned", ".swap", ".deleted", ".tmp")
 _DIGITS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryReport:
-    """What opening a log found after an unclean stop; ``problem`` is None when nothing had to be cut."""
-
-    scanned_bytes: int = 0
-    cut_bytes: int = 0
-    problem: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -181,7 +171,7 @@ def _complete_swaps(folder: Folder, names: Sequence[str]) -> Sequence[str]:
     return folder.files.list(folder.path)
 
 
-def _ignore(header: BatchHeader) -> None:
+def _ignore(header: BatchHeader, position: int) -> None:
     """Nothing is to be learned of a batch."""
 
 
@@ -253,96 +243,6 @@ def measure_closed(segments: list[Segment], *, may_have_gaps: bool) -> None:
         segment.release()
 
 
-class Recoverer:
-    """Opens the segments after an unclean stop: checks what was not synced, cuts at the first bad batch."""
-
-    def __init__(self, folder: Folder, epochs: LeaderEpochCache, *, recovery_point: int) -> None:
-        self._folder = folder
-        self._epochs = epochs
-        self._recovery_point = recovery_point
-        self._scanned_bytes = 0
-        self._cut_bytes = 0
-        self._problem: str | None = None
-        self._latest_epoch = UNDEFINED_EPOCH
-        self.first_marker_offset: int | None = None
-        """Of a transaction marker in what was checked: aborted transactions have to be indexed again."""
-        self.has_producers = False
-        """Whether a checked batch has one."""
-        self.first_checked_offset = 0
-        """The base offset of the first segment that was checked."""
-
-    def run(self) -> tuple[list[Segment], RecoveryReport]:
-        """The sound segments, with the epoch cache in memory brought in line with them."""
-        offsets = self._folder.segment_offsets
-        first = max(0, sum(offset <= self._recovery_point for offset in offsets) - 1)
-        segments = [self._folder.segment(offset) for offset in offsets]
-        measure_closed(segments[: first + 1], may_have_gaps=self._folder.may_have_gaps)
-        kept = segments[:first]
-        self.first_checked_offset = segments[first].base_offset
-        self._epochs.truncate_from_end(segments[first].base_offset, write=False)
-        self._latest_epoch = self._epochs.latest_epoch
-        for number in range(first, len(segments)):
-            segment = segments[number]
-            if kept and not self._follows(kept[-1], segment):
-                break
-            kept.append(segment)
-            if not self._recover(segment):
-                break
-        self._remove(segments[len(kept) :])
-        if kept[-1].next_offset < self._recovery_point:
-            raise StorageError(
-                f"{self._folder.path}: ends at offset {kept[-1].next_offset}, below the recovery point "
-                f"{self._recovery_point}: synced offsets are missing"
-            )
-        return kept, RecoveryReport(
-            scanned_bytes=self._scanned_bytes, cut_bytes=self._cut_bytes, problem=self._problem
-        )
-
-    def _follows(self, before: Segment, segment: Segment) -> bool:
-        """Whether ``segment`` begins where ``before`` ends: rolling names it so, a lost tail breaks it."""
-        if before.next_offset == segment.base_offset:
-            return True
-        if self._folder.may_have_gaps and before.next_offset < segment.base_offset <= self._recovery_point:
-            return True
-        text = f"{segment.path}: begins at {segment.base_offset}, the one before ends at {before.next_offset}"
-        if segment.base_offset <= self._recovery_point:
-            raise StorageError(f"{text}: synced offsets are missing")
-        self._problem = self._problem or text
-        return False
-
-    def _recover(self, segment: Segment) -> bool:
-        """Check one segment; False when it was cut, so that nothing after it can be kept."""
-        found = recover_segment(segment, trusted_below=self._recovery_point, on_batch=self._learn)
-        self._scanned_bytes += found.size_bytes
-        segment.next_offset = found.next_offset
-        if found.problem is None:
-            return True
-        if found.next_offset < self._recovery_point and found.size_bytes < segment.size_bytes:
-            raise StorageError(f"{found.problem} (below the recovery point {self._recovery_point})")
-        self._problem = self._problem or found.problem
-        self._cut_bytes += segment.size_bytes - found.size_bytes
-        segment.cut(found.size_bytes, found.next_offset)
-        return False
-
-    def _learn(self, header: BatchHeader) -> None:
-        epoch = header.partition_leader_epoch
-        if epoch > self._latest_epoch:
-            self._epochs.assign(epoch, header.base_offset)
-            self._latest_epoch = epoch
-        if header.producer_id >= 0:
-            self.has_producers = True
-            if self.first_marker_offset is None and is_marker_batch(header):
-                self.first_marker_offset = header.base_offset
-
-    def _remove(self, segments: list[Segment]) -> None:
-        for segment in segments:
-            segment.measure()
-            self._cut_bytes += segment.size_bytes
-            segment.remove_files()
-        if segments:
-            self._folder.sync()
-
-
 def load_epochs(folder: Folder) -> LeaderEpochCache | None:
     """The epoch checkpoint; None when there is none or it is damaged, and the batches must tell."""
     path = folder.path_of(LEADER_EPOCH_FILE)
@@ -355,10 +255,10 @@ def load_epochs(folder: Folder) -> LeaderEpochCache | None:
 
 
 def rebuild_epochs(folder: Folder, segments: list[Segment]) -> LeaderEpochCache:
-    """The epoch cache from every batch's header."""
+    """The epoch cache from the batches' headers."""
     cache = LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
     for segment in segments:
-        for header, _ in segment.headers():
+        for header, _ in notable_batches(segment, segment.base_offset):
             if header.partition_leader_epoch > cache.latest_epoch:
                 cache.assign(header.partition_leader_epoch, header.base_offset)
     cache.write()

@@ -4,23 +4,17 @@ This module knows in which order a folder's parts are brought in line with each 
 an open log works.  Source: Kafka's ``LogLoader``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glasslog.log.checkpoint import LEADER_EPOCH_FILE
 from glasslog.log.epoch_cache import LeaderEpochCache
-from glasslog.log.loading import (
-    Folder,
-    Recoverer,
-    RecoveryReport,
-    load_epochs,
-    open_clean,
-    rebuild_epochs,
-)
+from glasslog.log.loading import Folder, load_epochs, open_clean, rebuild_epochs
 from glasslog.log.producer_state import ProducerStates
+from glasslog.log.recovery import Recoverer, RecoveryReport
 from glasslog.log.recovery_limit import RecoveryLimit
 from glasslog.log.replaying import replay_producers
 from glasslog.log.segment import Segment
-from glasslog.log.transaction_index import TransactionIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,31 +54,31 @@ def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_
     segments = open_clean(folder, recovery_point=limit.recovery_point) if clean_shutdown else None
     epochs = load_epochs(folder)
     report, recovery_point = RecoveryReport(), limit.recovery_point
-    index_from: int | None = None
-    is_clean, to_replay = segments is not None, segments
+    is_clean = segments is not None
     if segments is None:
         known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
-        before = known.entries
-        recoverer = Recoverer(folder, known, recovery_point=recovery_point)
+        before: Sequence[tuple[int, int]] | None = known.entries
+        recoverer = Recoverer(folder, known, recovery_point=recovery_point, now_ms=now_ms)
         segments, report = recoverer.run()
-        index_from = _forget_transactions(recoverer, segments)
-        to_replay = segments
-        if not recoverer.has_producers:
-            to_replay = [each for each in segments if each.base_offset < recoverer.first_checked_offset]
+        producers = recoverer.producers
+        if recoverer.has_markers:
+            checked = [each for each in segments if each.base_offset >= recoverer.first_checked_offset]
+            _keep_transactions(folder, checked)
         if limit.is_set:
             # A truncation may have been under way: what it removed must not come back beside what is new.
             folder.sync()
+        if epochs is None and recoverer.first_checked_offset == segments[0].base_offset:
+            # Every batch was met on the way: none has to be asked again.
+            epochs, before = known, None
         if epochs is not None and epochs.entries != before:
             epochs.write()
+        folder.remove_snapshots(above=segments[-1].next_offset)
     else:
         recovery_point = segments[-1].next_offset
+        folder.remove_snapshots(above=recovery_point)
+        producers = replay_producers(folder, segments, now_ms=now_ms)
     epochs = epochs or rebuild_epochs(folder, segments)
-    log_end_offset = segments[-1].next_offset
-    epochs.truncate_from_end(log_end_offset)
-    folder.remove_snapshots(above=log_end_offset)
-    producers = replay_producers(folder, to_replay or (), now_ms=now_ms, index_from=index_from)
-    if index_from is not None:
-        _keep_transactions(folder, [each for each in segments if each.base_offset >= index_from])
+    epochs.truncate_from_end(segments[-1].next_offset)
     limit.reached(recovery_point)
     return OpenedLog(
         segments=segments,
@@ -103,11 +97,3 @@ def _keep_transactions(folder: Folder, segments: list[Segment]) -> None:
         for segment in segments:
             segment.sync_index()
         folder.sync()
-
-
-def _forget_transactions(recoverer: Recoverer, segments: list[Segment]) -> int | None:
-    """Empty the transaction indexes of what was checked; from where to fill them again, if at all."""
-    for segment in segments:
-        if segment.base_offset >= recoverer.first_checked_offset:
-            segment.transactions = TransactionIndex()
-    return None if recoverer.first_marker_offset is None else recoverer.first_checked_offset

@@ -14,10 +14,9 @@ from glasslog.common.ids import NO_OFFSET
 from glasslog.log.batch import MAX_SEQUENCE, BatchHeader, add_sequence
 from glasslog.log.markers import EndTransactionMarker
 from glasslog.log.transaction_index import AbortedTransaction
+from glasslog.log.walk_types import REMEMBERED_BATCHES
 
 NO_COORDINATOR_EPOCH = -1
-REMEMBERED_BATCHES = 5
-"""As many as a producer may have in flight."""
 
 
 class ProducedBatch(NamedTuple):

@@ -5,12 +5,21 @@ record.  ``compiled_codec`` does the same in typed Cython; tests hold the two eq
 lies outside of the checksum, is believed.
 """
 
+from collections.abc import Sequence
 from struct import Struct
 
 from glasslog.common.runtime.protocols import Buffer
-from glasslog.log.batch import ATTRIBUTES_POSITION, HEADER, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC
+from glasslog.log.batch import (
+    ATTRIBUTES_POSITION,
+    CONTROL_BIT,
+    HEADER,
+    HEADER_BYTES,
+    LENGTH_PREFIX_BYTES,
+    MAGIC,
+    TRANSACTIONAL_BIT,
+)
 from glasslog.log.checksum import crc32c
-from glasslog.log.walk_types import Indexed, Scan, ScanState, SoundPart, Stop
+from glasslog.log.walk_types import REMEMBERED_BATCHES, Indexed, Scan, ScanState, SoundPart, Stop
 
 _WALK = Struct(">qi4xBIhi")
 """Base offset, batch length, magic, checksum, attributes and last offset delta."""
@@ -59,12 +68,13 @@ def scan_batches(
     view, unpack, available = memoryview(data), HEADER.unpack_from, data_position + len(data)
     position, next_offset, largest_timestamp, largest_offset, indexed_at, epoch = state
     entries: list[Indexed] = []
-    notable: list[int] = []
+    notable: set[int] = set()
+    produced: list[tuple[int, int, int, int]] = []
     stop = Stop.END
     while position + HEADER_BYTES <= available:
         fields = unpack(data, position - data_position)
-        base_offset, length, batch_epoch, magic, crc, _, delta = fields[:7]
-        _, max_timestamp, producer_id, _, _, record_count = fields[7:]
+        base_offset, length, batch_epoch, magic, crc, attributes, delta = fields[:7]
+        _, max_timestamp, producer_id, _, base_sequence, record_count = fields[7:]
         batch_end, batch_next = position + LENGTH_PREFIX_BYTES + length, base_offset + delta + 1
         if (
             magic != MAGIC
@@ -88,9 +98,33 @@ def scan_batches(
         if position - indexed_at > interval_bytes:
             entries.append(Indexed(batch_next - 1, position, largest_timestamp, largest_offset))
             indexed_at = position
-        if producer_id >= 0 or batch_epoch != epoch:
-            notable.append(position)
+        if batch_epoch != epoch:
+            notable.add(position)
             epoch = batch_epoch
+        if producer_id >= 0:
+            produced.append((position, producer_id, attributes, base_sequence))
         next_offset, position = batch_next, batch_end
     reached = ScanState(position, next_offset, largest_timestamp, largest_offset, indexed_at, epoch)
-    return Scan(reached, entries, notable, stop)
+    notable |= _lasting(produced)
+    return Scan(reached, entries, sorted(notable), stop)
+
+
+def _lasting(produced: Sequence[tuple[int, int, int, int]]) -> set[int]:
+    """Positions of the batches that leave a trace: see ``Scan``. Of each position, producer, attributes and
+    base sequence.
+    """
+    lasting: set[int] = set()
+    later: dict[int, int] = {}
+    started: dict[int, int] = {}
+    for position, producer_id, attributes, base_sequence in reversed(produced):
+        if attributes & CONTROL_BIT:
+            lasting.add(position)
+            lasting.add(started.pop(producer_id, position))
+            continue
+        if attributes & TRANSACTIONAL_BIT:
+            started[producer_id] = position
+        count = later.get(producer_id, 0)
+        if base_sequence < 0 or count < REMEMBERED_BATCHES:
+            lasting.add(position)
+        later[producer_id] = count + (base_sequence >= 0)
+    return lasting.union(started.values())

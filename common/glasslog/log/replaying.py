@@ -11,27 +11,31 @@ from glasslog.log.loading import Folder
 from glasslog.log.markers import is_marker_batch
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.segment import Segment
-from glasslog.log.transaction_index import TransactionIndex
+from glasslog.log.segment_recovery import notable_batches
+from glasslog.log.transaction_index import AbortedTransaction, TransactionIndex
 
 
 def replay_producers(
-    folder: Folder, segments: Sequence[Segment], *, now_ms: int, index_from: int | None = None
+    folder: Folder, segments: Sequence[Segment], *, now_ms: int, at_most: int | None = None
 ) -> ProducerStates:
-    """The newest usable snapshot, and every batch after it.
+    """The newest usable snapshot of an offset not above ``at_most``, and every batch after it.
 
     How long ago these were appended is not known, only how old their records say they are: they count as
     appended at ``now_ms`` (wall clock), since to forget a producer too early would double its retries.
-    With ``index_from``, the base offset of a segment, the transaction indexes from there on, which must be
-    empty, are filled.
     Raises ``StorageError`` for a marker that can not be read.
     """
-    states, offset = folder.newest_snapshot(at_most=index_from)
+    states, offset = folder.newest_snapshot(at_most=at_most)
     for segment, header, position in _batches_from(segments, offset):
-        marker = segment.marker_at(header, position) if is_marker_batch(header) else None
-        aborted = states.replay(header, now_ms=now_ms, marker=marker)
-        if aborted is not None and index_from is not None and segment.base_offset >= index_from:
-            transactions_of(folder, segments, segment).append(aborted)
+        replay_batch(states, segment, header, position, now_ms=now_ms)
     return states
+
+
+def replay_batch(
+    states: ProducerStates, segment: Segment, header: BatchHeader, position: int, *, now_ms: int = 0
+) -> AbortedTransaction | None:
+    """Let ``states`` learn from one batch; returns the transaction that it aborted, for the index."""
+    marker = segment.marker_at(header, position) if is_marker_batch(header) else None
+    return states.replay(header, now_ms=now_ms, marker=marker)
 
 
 def transactions_of(folder: Folder, segments: Sequence[Segment], segment: Segment) -> TransactionIndex:
@@ -42,8 +46,7 @@ def transactions_of(folder: Folder, segments: Sequence[Segment], segment: Segmen
         states, offset = folder.newest_snapshot(at_most=segment.base_offset)
         index = TransactionIndex()
         for holder, header, position in _batches_from(segments[: number + 1], offset):
-            marker = holder.marker_at(header, position) if is_marker_batch(header) else None
-            aborted = states.replay(header, marker=marker)
+            aborted = replay_batch(states, holder, header, position)
             if aborted is not None and holder is segment:
                 index.append(aborted)
         segment.transactions = index
@@ -51,9 +54,8 @@ def transactions_of(folder: Folder, segments: Sequence[Segment], segment: Segmen
 
 
 def _batches_from(segments: Sequence[Segment], offset: int) -> Iterator[tuple[Segment, BatchHeader, int]]:
-    """The headers of all batches from ``offset`` on, with where they lie."""
+    """The headers of all batches from ``offset`` on that producers' state depends on, and where they lie."""
     for segment in segments:
         if segment.next_offset > offset:
-            for header, position in segment.headers(segment.position_before(offset)):
-                if header.base_offset >= offset:
-                    yield segment, header, position
+            for header, position in notable_batches(segment, offset):
+                yield segment, header, position

@@ -6,7 +6,7 @@ An operation that the OS refuses is a ``StorageError`` that names the file.
 Source: Kafka's ``LogSegment``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -174,12 +174,16 @@ class SegmentIndexes:
             offsets.append(header.last_offset, position)
             self._times.maybe_append(largest)
 
-    def add(self, entry: Indexed) -> None:
-        """Take in what a walk has found to be worth an entry."""
+    def extend(self, entries: Sequence[Indexed]) -> None:
+        """Take in what a walk has found to be worth an entry, in order."""
         assert self._offsets is not None
         assert self._times is not None
-        self._offsets.append(entry.last_offset, entry.position)
-        self._times.maybe_append(TimestampOffset(entry.largest_timestamp, entry.largest_offset))
+        self._offsets.extend(entries)
+        known = self._times.last.timestamp
+        for entry in entries:
+            if entry.largest_timestamp > known:
+                known = entry.largest_timestamp
+                self._times.maybe_append(TimestampOffset(known, entry.largest_offset))
 
     @property
     def next_bytes(self) -> int:

@@ -4,7 +4,7 @@ This module knows how to go through a file in large pieces; it refuses to know w
 batch that is not sound.  Source: Kafka's ``LogSegment.recover``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from glasslog.log.batch import (
@@ -22,6 +22,7 @@ from glasslog.log.time_index import TimestampOffset
 from glasslog.log.walk_types import ScanState
 
 _CHUNK_BYTES = 1024 * 1024
+_BEYOND_ALL_OFFSETS = (1 << 63) - 1
 
 
 class Recovery(NamedTuple):
@@ -33,13 +34,13 @@ class Recovery(NamedTuple):
 
 
 def recover_segment(
-    segment: Segment, *, trusted_below: int, on_batch: Callable[[BatchHeader], None]
+    segment: Segment, *, trusted_below: int, on_batch: Callable[[BatchHeader, int], None]
 ) -> Recovery:
     """Check every batch in the file and index it again; nothing is cut.
 
     Batches below offset ``trusted_below`` were synced: their headers are walked, their checksums are not
-    read.  ``on_batch`` is told of the sound batches, in order, that have a producer or another epoch than
-    the one before.
+    read.  ``on_batch`` is told header and position of the sound batches that are notable (see ``Scan``), in
+    order.
     """
     segment.measure()
     indexes = segment.indexes
@@ -50,10 +51,9 @@ def recover_segment(
         start, chunk = state.position, segment.bytes_at(state.position, wanted)
         scan = CODEC.scan_batches(chunk, start, end, trusted_below, indexes.interval_bytes, state)
         state = scan.state
-        for entry in scan.entries:
-            indexes.add(entry)
+        indexes.extend(scan.entries)
         for position in scan.notable:
-            on_batch(parse_header(chunk, position - start))
+            on_batch(parse_header(chunk, position - start), position)
         if scan.stop or end - state.position < HEADER_BYTES:
             break
         before, wanted = wanted, _CHUNK_BYTES
@@ -66,6 +66,34 @@ def recover_segment(
     segment.seal()
     problem = None if state.position >= end else _problem_at(segment, state.position, state.next_offset)
     return Recovery(state.position, state.next_offset, problem)
+
+
+def notable_batches(segment: Segment, offset: int) -> Iterator[tuple[BatchHeader, int]]:
+    """Header and position of the notable batches (see ``Scan``) from ``offset`` on; checksums are not read.
+
+    Raises ``DamagedLog`` where those make no sense.
+    """
+    position, end = _boundary_at(segment, offset), segment.size_bytes
+    state = ScanState(position, segment.base_offset, NO_TIMESTAMP, segment.base_offset, 0, None)
+    while state.position < end:
+        start, chunk = state.position, segment.bytes_at(state.position, _CHUNK_BYTES)
+        scan = CODEC.scan_batches(chunk, start, end, _BEYOND_ALL_OFFSETS, end, state)
+        for position in scan.notable:
+            yield parse_header(chunk, position - start), position
+        state = scan.state
+        if scan.stop or state.position == start:
+            problem = _problem_at(segment, state.position, state.next_offset)
+            raise segment.damaged(problem, position=state.position, offset=state.next_offset)
+
+
+def _boundary_at(segment: Segment, offset: int) -> int:
+    """Where the first batch begins that does not begin below ``offset``."""
+    if offset > segment.base_offset:
+        for header, position in segment.headers(segment.position_before(offset)):
+            if header.base_offset >= offset:
+                return position
+        return segment.size_bytes
+    return 0
 
 
 def _problem_at(segment: Segment, position: int, next_offset: int) -> str:

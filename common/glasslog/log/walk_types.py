@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+REMEMBERED_BATCHES = 5
+"""Of each producer: as many as it may have in flight."""
+
 
 class Stop(IntEnum):
     """Why a walk ended: the bytes or the limits did, or what is wrong with the next batch."""
@@ -51,7 +54,9 @@ class Indexed(NamedTuple):
 class Scan(NamedTuple):
     """What some of a file's bytes told; ``notable`` are positions of batches that recovery looks at closer.
 
-    Those are batches of a producer, and such of another epoch than the one before.
+    Those are batches of another epoch than the one before, and of a producer's all that leave a trace in
+    ``ProducerStates`` once the bytes are read: control batches, the first of a transaction, the last ones
+    that are remembered.
     """
 
     state: ScanState

@@ -3,8 +3,10 @@
 import os
 
 import pytest
-from glasslog.log.batch import iterate_batches
+from glasslog.log.batch import iterate_batches, parse_header, set_base_offset_and_epoch
 from glasslog.log.codec import PURE, Codec
+from glasslog.log.markers import EndTransactionMarker, decode_marker, encode_marker, is_marker_batch
+from glasslog.log.producer_state import ProducerEntry, ProducerStates
 from glasslog.log.records import encode_batch
 from glasslog.log.walk_types import Scan, ScanState, Stop
 from hypothesis import given, settings
@@ -72,6 +74,70 @@ def test_both_say_the_same_of_noise(data: bytes, end: int) -> None:
         assert compiled().walk_sound(noise, 1000, 0, end, end) == PURE.walk_sound(noise, 1000, 0, end, end)
         expected = PURE.scan_batches(noise, 0, len(noise), end, 10, _START)
         assert compiled().scan_batches(noise, 0, len(noise), end, 10, _START) == expected
+
+
+_produced = st.lists(
+    st.tuples(
+        st.sampled_from([-1, 1, 1, 2, 3]),
+        st.sampled_from([0, 0, 0, 1]),
+        st.sampled_from(["plain", "plain", "unnumbered", "transactional", "commit", "abort"]),
+    ),
+    max_size=60,
+)
+
+
+def _batch_of(offset: int, producer: int, producer_epoch: int, kind: str) -> bytearray:
+    if producer > 0 and kind in ("commit", "abort"):
+        marker = EndTransactionMarker(kind == "commit", offset)
+        data = encode_marker(marker, producer_id=producer, producer_epoch=producer_epoch, timestamp_ms=offset)
+        set_base_offset_and_epoch(data, 0, base_offset=offset, leader_epoch=0)
+        return data
+    return encode_batch(
+        [(offset, b"k", b"value", ())],
+        base_offset=offset,
+        leader_epoch=0,
+        producer_id=producer,
+        producer_epoch=producer_epoch if producer > 0 else -1,
+        base_sequence=offset if producer > 0 and kind != "unnumbered" else -1,
+        transactional=producer > 0 and kind == "transactional",
+    )
+
+
+def _replayed(data: bytearray, positions: list[int]) -> tuple[dict[int, ProducerEntry], list[object]]:
+    states, told = ProducerStates(), list[object]()
+    for position in positions:
+        header = parse_header(data, position)
+        marker = decode_marker(data, position) if is_marker_batch(header) else None
+        aborted = states.replay(header, marker=marker)
+        told += [] if aborted is None else [aborted]
+    return dict(states.entries), [*told, list(states.ongoing.items()), states.first_unstable_offset]
+
+
+@pytest.mark.parametrize("codec", BOTH)
+@given(_produced, st.integers(61, 3000))
+@settings(max_examples=300, deadline=None)
+def test_producers_are_known_from_the_notable_batches_alone(
+    codec: Codec, batches: list[tuple[int, int, str]], chunk_bytes: int
+) -> None:
+    data = bytearray().join(_batch_of(offset, *batch) for offset, batch in enumerate(batches))
+    state, notable = _START, list[int]()
+    while state.position < len(data):
+        start = state.position
+        size_bytes = max(chunk_bytes, parse_header(data, start).size_bytes)
+        scan = codec.scan_batches(data[start : start + size_bytes], start, len(data), 0, 100, state)
+        state, notable = scan.state, [*notable, *scan.notable]
+    positions = [position for _, position in iterate_batches(data)]
+    assert _replayed(data, notable) == _replayed(data, positions)
+    expected = PURE.scan_batches(data, 0, len(data), 0, 100, _START)
+    assert codec.scan_batches(data, 0, len(data), 0, 100, _START) == expected
+
+
+@pytest.mark.parametrize("codec", BOTH)
+def test_of_one_producer_only_the_last_batches_are_notable(codec: Codec) -> None:
+    data = bytearray().join(_batch_of(offset, 1, 0, "plain") for offset in range(20))
+    positions = [position for _, position in iterate_batches(data)]
+    scan = codec.scan_batches(data, 0, len(data), 0, 100, _START)
+    assert scan.notable == [positions[0], *positions[-5:]]
 
 
 @pytest.mark.parametrize("codec", BOTH)

@@ -1,0 +1,125 @@
+"""Opens a log's segments after an unclean stop: reads what was not synced and cuts at the first bad batch.
+
+This module knows how far the data is sound and what its batches tell of epochs, producers and transactions;
+it refuses to know what else lies in the folder.  Source: Kafka's ``LogLoader.recoverLog``.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+from glasslog.common.errors import StorageError
+from glasslog.log.batch import BatchHeader
+from glasslog.log.epoch_cache import UNDEFINED_EPOCH, LeaderEpochCache
+from glasslog.log.loading import Folder, measure_closed
+from glasslog.log.producer_state import ProducerStates
+from glasslog.log.replaying import replay_batch, replay_producers
+from glasslog.log.segment import Segment
+from glasslog.log.segment_recovery import recover_segment
+from glasslog.log.transaction_index import TransactionIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryReport:
+    """What opening a log found after an unclean stop; ``problem`` is None when nothing had to be cut."""
+
+    scanned_bytes: int = 0
+    cut_bytes: int = 0
+    problem: str | None = None
+
+
+class Recoverer:
+    """Opens the segments after an unclean stop: checks what was not synced, cuts at the first bad batch."""
+
+    def __init__(self, folder: Folder, epochs: LeaderEpochCache, *, recovery_point: int, now_ms: int) -> None:
+        self._folder = folder
+        self._epochs = epochs
+        self._recovery_point = recovery_point
+        self._now_ms = now_ms
+        self._scanned_bytes = 0
+        self._cut_bytes = 0
+        self._problem: str | None = None
+        self._latest_epoch = UNDEFINED_EPOCH
+        self.producers = ProducerStates()
+        """What the batches have told of producers."""
+        self.has_markers = False
+        """Whether a transaction marker was checked: its segment's transactions were indexed again."""
+        self.first_checked_offset = 0
+        """The base offset of the first segment that was checked."""
+
+    def run(self) -> tuple[list[Segment], RecoveryReport]:
+        """The sound segments, with the epoch cache in memory brought in line with them."""
+        offsets = self._folder.segment_offsets
+        first = max(0, sum(offset <= self._recovery_point for offset in offsets) - 1)
+        segments = [self._folder.segment(offset) for offset in offsets]
+        measure_closed(segments[: first + 1], may_have_gaps=self._folder.may_have_gaps)
+        kept = segments[:first]
+        self.first_checked_offset = segments[first].base_offset
+        self.producers = replay_producers(
+            self._folder, kept, now_ms=self._now_ms, at_most=self.first_checked_offset
+        )
+        self._epochs.truncate_from_end(segments[first].base_offset, write=False)
+        self._latest_epoch = self._epochs.latest_epoch
+        for number in range(first, len(segments)):
+            segment = segments[number]
+            if kept and not self._follows(kept[-1], segment):
+                break
+            kept.append(segment)
+            if not self._recover(segment):
+                break
+        self._remove(segments[len(kept) :])
+        if kept[-1].next_offset < self._recovery_point:
+            raise StorageError(
+                f"{self._folder.path}: ends at offset {kept[-1].next_offset}, below the recovery point "
+                f"{self._recovery_point}: synced offsets are missing"
+            )
+        return kept, RecoveryReport(
+            scanned_bytes=self._scanned_bytes, cut_bytes=self._cut_bytes, problem=self._problem
+        )
+
+    def _follows(self, before: Segment, segment: Segment) -> bool:
+        """Whether ``segment`` begins where ``before`` ends: rolling names it so, a lost tail breaks it."""
+        if before.next_offset == segment.base_offset:
+            return True
+        if self._folder.may_have_gaps and before.next_offset < segment.base_offset <= self._recovery_point:
+            return True
+        text = f"{segment.path}: begins at {segment.base_offset}, the one before ends at {before.next_offset}"
+        if segment.base_offset <= self._recovery_point:
+            raise StorageError(f"{text}: synced offsets are missing")
+        self._problem = self._problem or text
+        return False
+
+    def _recover(self, segment: Segment) -> bool:
+        """Check one segment; False when it was cut, so that nothing after it can be kept."""
+        segment.transactions = TransactionIndex()
+        found = recover_segment(
+            segment, trusted_below=self._recovery_point, on_batch=partial(self._learn, segment)
+        )
+        self._scanned_bytes += found.size_bytes
+        segment.next_offset = found.next_offset
+        if found.problem is None:
+            return True
+        if found.next_offset < self._recovery_point and found.size_bytes < segment.size_bytes:
+            raise StorageError(f"{found.problem} (below the recovery point {self._recovery_point})")
+        self._problem = self._problem or found.problem
+        self._cut_bytes += segment.size_bytes - found.size_bytes
+        segment.cut(found.size_bytes, found.next_offset)
+        return False
+
+    def _learn(self, segment: Segment, header: BatchHeader, position: int) -> None:
+        epoch = header.partition_leader_epoch
+        if epoch > self._latest_epoch:
+            self._epochs.assign(epoch, header.base_offset)
+            self._latest_epoch = epoch
+        if header.producer_id >= 0:
+            self.has_markers |= header.is_control
+            aborted = replay_batch(self.producers, segment, header, position, now_ms=self._now_ms)
+            if aborted is not None:
+                segment.add_aborted(aborted)
+
+    def _remove(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            segment.measure()
+            self._cut_bytes += segment.size_bytes
+            segment.remove_files()
+        if segments:
+            self._folder.sync()
