@@ -258,15 +258,21 @@ class Accumulator:
 
     # --- filling ----------------------------------------------------------------------------------------
 
-    def append(
-        self,
-        partition: TopicPartition,
-        record: NewRecord,
-        *,
-        now_ms: int,
-    ) -> PendingBatch:
+    def append(self, partition: TopicPartition, record: NewRecord, *, now_ms: int) -> PendingBatch:
         """Add one record; it is the last of the batch that is returned."""
         batch, _ = self.extend(partition, (record,), timestamp=record[0], now_ms=now_ms)
+        return batch
+
+    def append_to_open(self, partition: TopicPartition, record: NewRecord) -> PendingBatch | None:
+        """As ``append``, where that begins no batch; ``None`` otherwise. Most records go this way."""
+        batch = self._open_batch(partition)
+        if batch is None:
+            return None
+        builder = batch.builder
+        assert builder is not None
+        if not builder.append(*record):
+            return None
+        self._note_growth(batch, builder)
         return batch
 
     def extend(
@@ -328,12 +334,15 @@ class Accumulator:
         builder = batch.builder
         assert builder is not None
         added = builder.extend_many(records)
-        self._used_bytes += builder.size_bytes - batch.size_bytes
-        batch.size_bytes = builder.size_bytes
-        batch.record_count = builder.record_count
-        if builder.size_bytes >= self._record_bytes:
-            self.attention = True
+        self._note_growth(batch, builder)
         return added
+
+    def _note_growth(self, batch: PendingBatch, builder: BatchBuilder) -> None:
+        size_bytes = builder.size_bytes
+        self._used_bytes += size_bytes - batch.size_bytes
+        batch.size_bytes, batch.record_count = size_bytes, builder.record_count
+        if size_bytes >= self._record_bytes:
+            self.attention = True
 
     # --- sending ----------------------------------------------------------------------------------------
 

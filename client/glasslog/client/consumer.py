@@ -80,7 +80,9 @@ class Consumer:
         self._group = self._participation(tuple(interceptors), listener) if group_id else None
         self._pattern: re.Pattern[str] | None = None
         self._iterated: PartitionState | None = None
-        self._since_check = 0
+        self._left = 0
+        """Records that iteration may take from there before it lets others run."""
+
         if topics:
             self.subscribe(topics)
 
@@ -239,27 +241,33 @@ class Consumer:
 
     async def __anext__(self) -> ConsumerRecord:
         """The next record, however long it takes. Asking says that the one before has been dealt with."""
-        state = self._iterated
-        self._since_check += 1
-        if state is not None:
-            state.processed = state.position
-        if (
-            state is None
-            or not state.has_decoded
-            or state.paused
-            or self._since_check >= self._options.max_poll_records
-            or self._is_interrupted
-        ):
-            state = self._iterated = await self._next_state()
-            self._since_check = 0
-        record = self._conversion.of_one(state.partition, *state.take_one())
-        return record if record is not None else await self.__anext__()
+        while True:
+            state, record = self._iterated, None
+            self._left -= 1
+            # What has arrived, perhaps news of the group, is seen to before the next record.
+            if (
+                state is not None
+                and self._left > 0
+                and not state.paused
+                and not self._fetcher.arrived.is_set()
+            ):
+                record = state.take_one()
+            if record is None:
+                record = await self._next_record()
+            if self._conversion.does_nothing:
+                return record
+            converted = self._conversion.of_one(record)
+            if converted is not None:
+                return converted
 
-    async def _next_state(self) -> PartitionState:
+    async def _next_record(self) -> ConsumerRecord:
+        """The first of the next partition that has some."""
         while True:
             state = await self._await_records(_ITERATION_WAIT_MS, self._subscription.next_loaded)
-            if state is not None:
-                return state
+            record = None if state is None else state.take_one()
+            if record is not None:
+                self._iterated, self._left = state, self._options.max_poll_records
+                return record
 
     async def _await_records(self, timeout_ms: int, find: Callable[[], Found | None]) -> Found | None:
         """What ``find`` finds, once it does; between its attempts the group is seen to."""
@@ -290,12 +298,6 @@ class Consumer:
             await self._fetcher.arrived.wait()
         finally:
             timer.cancel()
-
-    @property
-    def _is_interrupted(self) -> bool:
-        """Whether a poll has to see to something before the next record."""
-        needs_poll = self._group is not None and self._group.needs_poll
-        return needs_poll or self._session.failure is not None
 
     # --- positions --------------------------------------------------------------------------------------
 
@@ -340,6 +342,8 @@ class Consumer:
             self._fetcher.arrived.clear()
             self._fetcher.wake()
             await self._wait(100)
+            # Not for us alone: iteration looks for it, too.
+            self._fetcher.arrived.set()
         return offset
 
     def positions(self) -> dict[TopicPartition, OffsetAndMetadata]:

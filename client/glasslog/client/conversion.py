@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from glasslog.client.interceptors import ConsumerInterceptor, passed_through
 from glasslog.client.serializers import DeserializationError, deserializer_of
-from glasslog.client.types import ConsumerRecord, Deserializer, FetchedRecords
+from glasslog.client.types import ConsumerRecord, Deserializer, FetchedRecords, make_record
 from glasslog.common.ids import TopicPartition
-from glasslog.log.records import RecordTuple
-
-_make_record: Callable[[type[ConsumerRecord], Iterable[object]], ConsumerRecord] = tuple.__new__
 
 
 class Conversion:
@@ -29,6 +26,9 @@ class Conversion:
         self._value_deserializer = deserializer_of("value_deserializer", value_deserializer)
         self._is_raw = self._key_deserializer is None and self._value_deserializer is None
         self._interceptors = tuple(each.on_consume for each in interceptors)
+        self.does_nothing = self._is_raw and not self._interceptors
+        """Whether records are handed out as they are."""
+
         self._give_back = give_back
 
     def of_runs(self, runs: Iterable[FetchedRecords]) -> list[ConsumerRecord]:
@@ -36,14 +36,11 @@ class Conversion:
         records: list[ConsumerRecord] = []
         for partition, run, epoch in runs:
             topic, number = partition.topic, partition.partition
-            records += [_make_record(ConsumerRecord, (topic, number, *record, epoch)) for record in run]
+            records += [make_record(ConsumerRecord, (topic, number, *record, epoch)) for record in run]
         return self._converted(records)
 
-    def of_one(self, partition: TopicPartition, taken: RecordTuple, epoch: int) -> ConsumerRecord | None:
+    def of_one(self, record: ConsumerRecord) -> ConsumerRecord | None:
         """``None`` when an interceptor took it away. Raises ``DeserializationError``."""
-        record = _make_record(ConsumerRecord, (partition.topic, partition.partition, *taken, epoch))
-        if self._is_raw and not self._interceptors:
-            return record
         return next(iter(self._converted([record])), None)
 
     def _converted(self, records: list[ConsumerRecord]) -> list[ConsumerRecord]:

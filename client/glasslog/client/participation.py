@@ -73,11 +73,6 @@ class Participation:
         """Records of partitions that are being given up would be another member's too."""
         return self._joining is None or self._may_read_on
 
-    @property
-    def needs_poll(self) -> bool:
-        """Whether there is something to see to before the next record."""
-        return self.membership.needs_join or self._decided is not None
-
     def longest_wait_ms(self) -> int:
         """How long a poll may wait until it has to see to the group again."""
         # To wait in a poll is to poll: the membership hears of it between heartbeats.
@@ -122,6 +117,7 @@ class Participation:
         error, self._join_error = self._join_error, None
         if error is not None:
             self.membership.needs_join = True
+            self._on_change()
             raise error
 
     @property

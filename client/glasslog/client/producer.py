@@ -74,6 +74,7 @@ class Producer:
         self._value_serializer = serializer_of("value_serializer", value_serializer)
         self._interceptors = tuple(interceptors)
         self._partitions: dict[str, tuple[TopicPartition, ...]] = {}
+        self._small_bytes = self._options.max_request_size - _RECORD_OVERHEAD_BYTES
         self._owes_a_turn = False
         """Whether the next call lets others run before it queues anything."""
 
@@ -136,13 +137,8 @@ class Producer:
         REQUEST_TIMED_OUT, and ``TypeError`` for what is not bytes.  When it raises or is cancelled, nothing
         has been queued.
         """
-        if self._interceptors:
-            return await self.send_serialized(
-                *self.serialized(topic, value, key, partition, timestamp_ms, headers)
-            )
-        key_bytes = _to_bytes("key", key, self._key_serializer)
-        value_bytes = _to_bytes("value", value, self._value_serializer)
-        return await self.send_serialized(topic, value_bytes, key_bytes, partition, timestamp_ms, headers)
+        outgoing = self.serialized(topic, value, key, partition, timestamp_ms, headers)
+        return self.send_at_once(*outgoing) or await self.send_serialized(*outgoing)
 
     def serialized(
         self,
@@ -154,17 +150,19 @@ class Producer:
         headers: Headers,
     ) -> tuple[str, bytes | None, bytes | None, int | None, int | None, Headers]:
         """What ``send`` has to do before it queues, in the thread that calls: interceptors, serializers."""
-        record = ProducerRecord(topic, value, key, partition, timestamp_ms, headers)
-        record = passed_through([each.on_send for each in self._interceptors], record)
-        key_bytes = _to_bytes("key", record.key, self._key_serializer)
-        value_bytes = _to_bytes("value", record.value, self._value_serializer)
+        if self._interceptors:
+            record = ProducerRecord(topic, value, key, partition, timestamp_ms, headers)
+            topic, value, key, partition, timestamp_ms, headers = passed_through(
+                [each.on_send for each in self._interceptors], record
+            )
+        key_bytes = _to_bytes("key", key, self._key_serializer)
         return (
-            record.topic,
-            value_bytes,
+            topic,
+            _to_bytes("value", value, self._value_serializer),
             key_bytes,
-            record.partition,
-            record.timestamp_ms,
-            record.headers,
+            partition,
+            timestamp_ms,
+            headers,
         )
 
     async def send_serialized(
@@ -178,13 +176,46 @@ class Producer:
     ) -> Delivery:
         """``send``, without interceptors and serializers."""
         partitions = await self._prepare(topic)
-        self._check_size(len(key or b"") + len(value or b""), headers)
+        return self._queue(topic, partitions, value, key, partition, timestamp_ms, headers)
+
+    def send_at_once(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        timestamp_ms: int | None,
+        headers: Headers,
+    ) -> Delivery | None:
+        """``send_serialized``, where nothing has to be waited for; ``None`` otherwise."""
+        partitions = self._partitions.get(topic)
+        if partitions is None or self._owes_a_turn:
+            return None
+        if not self._session.is_usable or not self._accumulator.has_room:
+            return None
+        return self._queue(topic, partitions, value, key, partition, timestamp_ms, headers)
+
+    def _queue(
+        self,
+        topic: str,
+        partitions: tuple[TopicPartition, ...],
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        timestamp_ms: int | None,
+        headers: Headers,
+    ) -> Delivery:
+        content_bytes = (len(key) if key else 0) + (len(value) if value else 0)
+        if headers != () or content_bytes > self._small_bytes:
+            self._check_size(content_bytes, headers)
         target = self._target(topic, partitions, partition, key)
-        timestamp = self._timestamp(timestamp_ms)
-        batch = self._accumulator.append(
-            target, (timestamp, key, value, headers), now_ms=self._clock.now_ms()
-        )
-        if self._accumulator.attention:
+        timestamp = self._clock.wall_ms() if timestamp_ms is None else self._timestamp(timestamp_ms)
+        record = (timestamp, key, value, headers)
+        accumulator = self._accumulator
+        batch = accumulator.append_to_open(target, record)
+        if batch is None:
+            batch = accumulator.append(target, record, now_ms=self._clock.now_ms())
+        if accumulator.attention:
             self._attend(target)
         delivery = Delivery(batch, batch.record_count - 1)
         if self._interceptors:
@@ -320,8 +351,7 @@ class Producer:
             # Here and not once something was queued: a task cancelled then could not know that it was.
             self._owes_a_turn = False
             await asyncio.sleep(0)
-        if not self._session.is_open or self._session.failure is not None:
-            self._session.check()
+        self._session.check()
         if not self._accumulator.has_room:
             await self._await_room()
         partitions = self._partitions.get(topic)

@@ -56,6 +56,11 @@ class Session:
     def is_open(self) -> bool:
         return self._state == "started"
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether ``check`` raises nothing."""
+        return self.failure is None and self._state == "started"
+
     def check(self) -> None:
         """Raise unless the client can be used."""
         if self.failure is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from glasslog.client.aborted import AbortedFilter
-from glasslog.client.types import FetchedRecords, OffsetAndMetadata
+from glasslog.client.types import ConsumerRecord, FetchedRecords, OffsetAndMetadata, make_record
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.log.batch import CorruptBatch, iterate_batches, read_header
@@ -61,6 +61,8 @@ class PartitionState:
         "_decoded_epoch",
         "_decoded_next",
         "_index",
+        "_number",
+        "_topic",
         "buffered_bytes",
         "fetch_epoch",
         "fetch_offset",
@@ -80,6 +82,7 @@ class PartitionState:
 
     def __init__(self, partition: TopicPartition, place: Place, version: int) -> None:
         self.partition = partition
+        self._topic, self._number = partition.topic, partition.partition
         self.paused = False
         self.fetching = False
         self.preferred_replica = -1
@@ -128,7 +131,7 @@ class PartitionState:
             return NO_POSITION
         if self._index == 0:
             return self.place.offset
-        return self._decoded_next if not self.has_decoded else self._decoded[self._index - 1][0] + 1
+        return self._decoded_next if not self._has_decoded else self._decoded[self._index - 1][0] + 1
 
     @property
     def leader_epoch(self) -> int:
@@ -138,8 +141,7 @@ class PartitionState:
         return self.place.leader_epoch if isinstance(self.place, Positioned) else -1
 
     @property
-    def has_decoded(self) -> bool:
-        """Whether ``take_one`` has something at hand."""
+    def _has_decoded(self) -> bool:
         return self._index < len(self._decoded)
 
     def add(self, data: bytes, aborted: Sequence[tuple[int, int]] = ()) -> None:
@@ -167,15 +169,18 @@ class PartitionState:
         self._index = index + len(records)
         return FetchedRecords(self.partition, records, self._decoded_epoch)
 
-    def take_one(self) -> tuple[RecordTuple, int]:
-        """The next record and its leader epoch; only while ``has_decoded``."""
-        record = self._decoded[self._index]
-        self._index += 1
-        return record, self._decoded_epoch
+    def take_one(self) -> ConsumerRecord | None:
+        """The next record, if one is at hand; all before it have been dealt with."""
+        index = self._index
+        if index >= len(self._decoded):
+            return None
+        record = self._decoded[index]
+        self._index, self.processed = index + 1, record[0]
+        return make_record(ConsumerRecord, (self._topic, self._number, *record, self._decoded_epoch))
 
     def load(self) -> bool:
         """Have the next records decoded; False when nothing is buffered. Raises ``CorruptBatch``."""
-        while not self.has_decoded:
+        while not self._has_decoded:
             if not self._chunks:
                 return False
             self._decode_next()

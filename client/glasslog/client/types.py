@@ -3,7 +3,7 @@
 Plain values; this module refuses to know how they are fetched or sent.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from glasslog.common.ids import TopicPartition
@@ -31,6 +31,10 @@ class ConsumerRecord(NamedTuple):
     value: Any
     headers: Headers = ()
     leader_epoch: int = -1
+
+
+make_record: Callable[[type[ConsumerRecord], Iterable[object]], ConsumerRecord] = tuple.__new__
+"""As ``ConsumerRecord._make``, at a third of its cost."""
 
 
 class RecordMetadata(NamedTuple):

@@ -203,6 +203,23 @@ def test_interceptors_see_and_change_records_and_learn_of_outcomes(
     assert "no such luck" in caplog.text
 
 
+def test_an_iteration_gets_past_any_number_of_records_that_are_kept_back() -> None:
+    """Each record that an interceptor took away nested the search for the next one a level deeper, until
+    Python had no more levels: a thousand of them in a row ended the consumer.
+    """
+
+    async def scene(
+        broker: FakeBroker, make: Callable[..., Producer], reader: Callable[..., Consumer]
+    ) -> None:
+        async with make() as producer:
+            await producer.send_many("t", [b"secret"] * 5_000 + [b"told"], partition=0)
+        async with reader(interceptors=[Tracer()]) as consumer:
+            consumer.assign([T0])
+            assert (await anext(consumer)).value == b"told"
+
+    play(scene)
+
+
 # --- subscribing, seeking, committing ---------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 Refuses to know batches and brokers: the producer within does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Unpack
 
@@ -26,14 +26,20 @@ _MAX_HANDED_OVER = 4_096
 _Outgoing = tuple[str, bytes | None, bytes | None, int | None, int | None, Headers]
 """Arguments of ``send_serialized``."""
 
+_Refusal = GlasslogError | TypeError
+
 
 class Delivery:
     """One record's fate."""
 
-    def __init__(self, producer: "Producer") -> None:
+    __slots__ = ("_callbacks", "_producer", "_state")
+
+    def __init__(self, producer: "Producer", outgoing: _Outgoing) -> None:
         self._producer = producer
-        self._queued: asyncio_delivery.Delivery | GlasslogError | TypeError | None = None
-        self._callbacks: list[Callable[[RecordMetadata | GlasslogError], None]] = []
+        self._state: _Outgoing | asyncio_delivery.Delivery | _Refusal = outgoing
+        """On the way to the loop; queued there; refused there."""
+
+        self._callbacks: tuple[Callable[[RecordMetadata | GlasslogError], None], ...] = ()
 
     def result(self) -> RecordMetadata:
         """Wait for where it was written; raises what it failed with."""
@@ -41,11 +47,11 @@ class Delivery:
 
     def done(self) -> bool:
         """Whether it was acknowledged or given up."""
-        match self._queued:
-            case None:
-                return False
+        match self._state:
             case asyncio_delivery.Delivery() as queued:
                 return queued.done()
+            case tuple():
+                return False
             case _:
                 return True
 
@@ -54,27 +60,28 @@ class Delivery:
         self._producer._thread.post(lambda: self._tell(callback))
 
     async def _outcome(self) -> RecordMetadata:
-        while self._queued is None:
+        while isinstance(self._state, tuple):
             await self._producer._handed_over.drained()
-        if isinstance(self._queued, asyncio_delivery.Delivery):
-            return await self._queued
-        self._producer._unseen.pop(id(self), None)
-        raise self._queued
+        if isinstance(self._state, asyncio_delivery.Delivery):
+            return await self._state
+        self._producer._unseen.pop(id(self._state), None)
+        raise self._state
 
-    def _on_queued(self, queued: asyncio_delivery.Delivery | GlasslogError | TypeError) -> None:
-        self._queued = queued
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            self._tell(callback)
+    def _on_queued(self, queued: "asyncio_delivery.Delivery | _Refusal") -> None:
+        self._state = queued
+        if self._callbacks:
+            callbacks, self._callbacks = self._callbacks, ()
+            for callback in callbacks:
+                self._tell(callback)
 
     def _tell(self, callback: Callable[[RecordMetadata | GlasslogError], None]) -> None:
-        match self._queued:
-            case None:
-                self._callbacks.append(callback)
+        match self._state:
+            case tuple():
+                self._callbacks = (*self._callbacks, callback)
             case asyncio_delivery.Delivery() as queued:
                 queued.add_done_callback(callback)
             case GlasslogError() as error:
-                self._producer._unseen.pop(id(self), None)
+                self._producer._unseen.pop(id(error), None)
                 callback(error)
             case TypeError():
                 # Raised by the next flush: no callback expects it.
@@ -124,11 +131,9 @@ class Producer(BlockingClient[asyncio_producer.Producer]):
             **options,
         )
         super().__init__(inner, "producer")
-        self._handed_over: HandOver[tuple[Delivery, _Outgoing]] = HandOver(
-            self._thread, self._queue, limit=_MAX_HANDED_OVER
-        )
-        self._unseen: dict[int, GlasslogError | TypeError] = {}
-        """Refusals of records that nobody has asked after."""
+        self._handed_over: HandOver[Delivery] = HandOver(self._thread, self._queue, limit=_MAX_HANDED_OVER)
+        self._unseen: dict[int, _Refusal] = {}
+        """Refusals of records that nobody has asked after, by their identity."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -152,11 +157,11 @@ class Producer(BlockingClient[asyncio_producer.Producer]):
         Waits only when ``buffer_memory`` is used up.  Raises what a serializer raises, and ``TypeError`` for
         what is not bytes; every other refusal is the result's, or else the next flush's.
         """
-        delivery = Delivery(self)
         outgoing = self._inner.serialized(topic, value, key, partition, timestamp_ms, headers)
         if not self._thread.is_held:
             self._wait(self._handed_over.drained)
-        if not self._handed_over.put((delivery, outgoing)):
+        delivery = Delivery(self, outgoing)
+        if not self._handed_over.put(delivery):
             self._wait(self._handed_over.drained)
         return delivery
 
@@ -230,13 +235,16 @@ class Producer(BlockingClient[asyncio_producer.Producer]):
         """Counters since the start."""
         return self._inner.stats
 
-    async def _queue(self, items: list[tuple[Delivery, _Outgoing]]) -> None:
-        for delivery, outgoing in items:
+    async def _queue(self, deliveries: Iterable[Delivery]) -> None:
+        send_at_once = self._inner.send_at_once
+        for delivery in deliveries:
+            outgoing = delivery._state
+            assert isinstance(outgoing, tuple)
             try:
-                queued: asyncio_delivery.Delivery | GlasslogError | TypeError
-                queued = await self._inner.send_serialized(*outgoing)
+                queued: asyncio_delivery.Delivery | _Refusal
+                queued = send_at_once(*outgoing) or await self._inner.send_serialized(*outgoing)
             except (GlasslogError, TypeError) as error:
-                queued = self._unseen[id(delivery)] = error
+                queued = self._unseen[id(error)] = error
             delivery._on_queued(queued)
 
     async def _flush(self) -> None:

@@ -8,7 +8,7 @@ cancelled.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -129,25 +129,29 @@ class HandOver(Generic[T]):
     them then waits for ``drained``.
     """
 
-    def __init__(self, thread: LoopThread, take: Callable[[list[T]], Awaitable[None]], *, limit: int) -> None:
+    def __init__(
+        self, thread: LoopThread, take: Callable[[Iterable[T]], Awaitable[None]], *, limit: int
+    ) -> None:
         self._thread = thread
         self._take = take
         self._limit = limit
         self._lock = threading.Lock()
-        self._items: list[T] = []
+        self._items: deque[T] = deque()
         self._is_taking = False
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def put(self, item: T) -> bool:
         """False when it is time to wait."""
-        with self._lock:
-            self._items.append(item)
-            has_room = len(self._items) < self._limit
-            begins, self._is_taking = not self._is_taking, True
-        if begins:
-            self._thread.post(self._begin)
-        return has_room
+        items = self._items
+        items.append(item)
+        # Looked at only now: either we see that nobody takes any more, or whoever ceases to sees the item.
+        if not self._is_taking:
+            with self._lock:
+                begins, self._is_taking = not self._is_taking, True
+            if begins:
+                self._thread.post(self._begin)
+        return len(items) < self._limit
 
     async def drained(self) -> None:
         """Everything put before has been taken. On the loop only."""
@@ -156,17 +160,19 @@ class HandOver(Generic[T]):
             self._waiters.append(waiter)
             await waiter
 
+    def _gathered(self) -> Iterator[T]:
+        while self._items:
+            yield self._items.popleft()
+
     def _begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="hand-over")
 
     async def _run(self) -> None:
-        while True:
+        while self._is_taking:
+            await self._take(self._gathered())
             with self._lock:
-                items, self._items = self._items, []
-                self._is_taking = bool(items)
-            if not items:
-                break
-            await self._take(items)
+                self._is_taking = False
+                self._is_taking = bool(self._items)
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
