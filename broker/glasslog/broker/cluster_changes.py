@@ -13,6 +13,7 @@ from glasslog.broker.controller_channel import CONTROLLER_SERVICE, ControllerCal
 from glasslog.broker.metadata_observer import MetadataView
 from glasslog.broker.wire_errors import error_code_of, raise_for
 from glasslog.common.errors import ErrorCode, GlasslogError
+from glasslog.common.ids import Offset
 from glasslog.common.runtime.protocols import Clock
 from glasslog.common.topic_names import is_internal
 from glasslog.v1 import controller_pb2 as pb
@@ -143,6 +144,6 @@ class ClusterChanges:
         """What was decided is decided: that this broker is slow to see it is no failure of the request."""
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                await self._metadata.wait_for(lambda image: image.offset >= offset)
+                await self._metadata.wait_for_offset(Offset(offset))
         except TimeoutError:
             return

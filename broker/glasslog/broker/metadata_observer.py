@@ -65,8 +65,8 @@ class MetadataView(Protocol):
         """The newest committed metadata."""
         ...
 
-    async def wait_for(self, condition: Callable[[MetadataImage], bool]) -> MetadataImage:
-        """The first image, the present one included, for which ``condition`` holds."""
+    async def wait_for_offset(self, offset: Offset) -> None:
+        """Return once everything up to and including ``offset`` has been applied."""
         ...
 
 

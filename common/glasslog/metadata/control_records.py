@@ -157,14 +157,6 @@ def decode_snapshot_header(value: bytes | None) -> int:
     return timestamp
 
 
-def decode_kraft_version(value: bytes | None) -> int:
-    """The level; raises ``CorruptControlRecord``."""
-    if value is None or len(value) < _VERSIONS.size:
-        raise CorruptControlRecord("a quorum version record is too short")
-    level: int = _VERSIONS.unpack_from(value)[1]
-    return level
-
-
 def decode_voters(value: bytes | None) -> VotersRecord:
     """The voters; raises ``CorruptControlRecord``."""
     reader = _Reader(value or b"")

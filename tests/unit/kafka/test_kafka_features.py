@@ -1,6 +1,5 @@
 """Features in ApiVersions: kio writes them byte for byte as we do, kafka-python reads them."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,8 +25,8 @@ class Fixed:
     def image(self) -> MetadataImage:
         return self._image
 
-    async def wait_for(self, condition: Callable[[MetadataImage], bool]) -> MetadataImage:
-        return self._image
+    async def wait_for_offset(self, offset: Offset) -> None:
+        """It is there."""
 
 
 def told(version: int, **levels: int) -> tuple[dict[str, tuple[int, int]], int, dict[str, int]]:

@@ -9,7 +9,7 @@ from glasslog.broker.kafka.metadata_api import MetadataApis
 from glasslog.broker.kafka.serving import Caller
 from glasslog.broker.topic_lookup import AutoTopics
 from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import NO_NODE, BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicId
+from glasslog.common.ids import NO_NODE, BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicId
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.protocols import Peer
 from glasslog.metadata.image import BrokerImage, MetadataImage, PartitionImage, TopicImage
@@ -58,8 +58,8 @@ class View:
     def __init__(self, image: MetadataImage) -> None:
         self.image = image
 
-    async def wait_for(self, condition: object) -> MetadataImage:
-        return self.image
+    async def wait_for_offset(self, offset: Offset) -> None:
+        """It is there."""
 
 
 class Creates(AutoTopics):

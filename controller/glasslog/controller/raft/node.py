@@ -22,7 +22,6 @@ from glasslog.controller.raft.peers import Peers
 from glasslog.controller.raft.quorum_admin import QuorumAdmin
 from glasslog.controller.raft.quorum_file import QuorumFile
 from glasslog.controller.raft.raft_log import PARTITION, DiskRaftLog, log_config
-from glasslog.controller.raft.roles import Leader
 from glasslog.controller.raft.snapshots import SnapshotKeeper
 from glasslog.controller.raft.types import (
     HardState,
@@ -258,11 +257,6 @@ class RaftNode:
     def next_offset(self) -> Offset:
         """The log end offset: what the next ``propose`` returns on the leader."""
         return Offset(0) if self._core is None else self._core.log_end_offset
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether this node was elected; it may act as the leader once ``on_leader`` said so."""
-        return self._core is not None and isinstance(self._core.role, Leader)
 
     @property
     def leader_id(self) -> NodeId:

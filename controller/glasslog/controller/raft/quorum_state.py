@@ -43,10 +43,6 @@ class QuorumState:
         return self._hard.epoch
 
     @property
-    def is_dirty(self) -> bool:
-        return self._is_dirty
-
-    @property
     def leader_id(self) -> NodeId:
         """Whom to fetch from; ``NO_NODE`` while unknown and after the leader of the epoch resigned."""
         match self._role:
