@@ -7,7 +7,7 @@ means for a batch; it refuses to know connections, futures and where leaders com
 Order and exactly-once per partition rest on three rules:
 
 - A batch keeps its sequence number through every retry, so that a leader recognises what it already has.
-- Several batches of a partition are under way at once only while all goes well (``_Trust``).  After any
+- Several batches of a partition are under way at once only while all goes well (``Trust``).  After any
   error, and before the first acknowledgement of an identity, the lowest unacknowledged batch travels alone.
 - Sequence numbers are given anew, with the next producer epoch, only when a leader has proven that it lacks
   a batch which will never come (a gap before the lowest unacknowledged one) and nothing of the partition is
@@ -17,24 +17,26 @@ A batch that is refused as too large is split, and its parts take its place: its
 (KIP-126).
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from itertools import takewhile
 
 from glasslog.client.backoff import Backoff
-from glasslog.common.errors import ErrorCode, GlasslogError, require
+from glasslog.client.partition_queue import PartitionQueue, Trust
+from glasslog.client.pending_batch import (
+    UNSENT,
+    Delivered,
+    Divided,
+    Failed,
+    PendingBatch,
+    ProducerIdentity,
+)
+from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 from glasslog.common.runtime.protocols import Random
-from glasslog.log.batch import NO_SEQUENCE, Compression, add_sequence, set_producer_state
-from glasslog.log.records import BatchBuilder, NewRecord, decode_fast
+from glasslog.log.batch import Compression
+from glasslog.log.records import BatchBuilder, NewRecord
 
 _MAX_PRODUCER_EPOCH = 32_767
-_UNSENT = -1
-_STEP = 1 << 32
-"""Between the ordinals of batches, so that the parts of a split one fit in between."""
-
 
 _GAPS = frozenset({ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.UNKNOWN_PRODUCER_ID})
 _FENCED = frozenset({ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.PRODUCER_FENCED})
@@ -57,152 +59,11 @@ class AccumulatorOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProducerIdentity:
-    """What a broker tells producers apart by."""
-
-    producer_id: int
-    producer_epoch: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
-    """Written and acknowledged. ``base_offset`` is -1 when the leader did not say."""
-
-    base_offset: int
-    log_append_time_ms: int = -1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """Given up."""
-
-    error: GlasslogError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Divided:
-    """Split into parts, each with an outcome of its own by now."""
-
-    parts: "tuple[PendingBatch, ...]"
-
-
-class PendingBatch:
-    """Records of one partition that travel together. Others than the accumulator only add callbacks."""
-
-    __slots__ = (
-        "attempts",
-        "base_sequence",
-        "builder",
-        "callbacks",
-        "created_ms",
-        "identity",
-        "is_whole",
-        "last_error",
-        "ordinal",
-        "outcome",
-        "partition",
-        "parts",
-        "payload",
-        "record_count",
-        "size_bytes",
-        "timestamp",
-        "watchers",
-        "whole",
-    )
-
-    def __init__(
-        self, partition: TopicPartition, builder: BatchBuilder, *, created_ms: int, timestamp: int
-    ) -> None:
-        self.partition = partition
-        self.builder: BatchBuilder | None = builder
-        self.payload = bytearray()
-        self.created_ms = created_ms
-        self.timestamp = timestamp
-        self.record_count = 0
-        self.size_bytes = 0
-        self.attempts = 0
-        self.ordinal = _UNSENT
-        self.base_sequence = NO_SEQUENCE
-        self.identity: ProducerIdentity | None = None
-        self.last_error: GlasslogError | None = None
-        self.outcome: Delivered | Failed | Divided | None = None
-        self.is_whole = False
-        """Nothing is added to it and nothing taken away: all of it is stored or nothing."""
-
-        self.whole: PendingBatch | None = None
-        """What it is a part of."""
-
-        self.parts: tuple[PendingBatch, ...] = ()
-        self.callbacks: list[Callable[[], None]] = []
-        """Called by whoever drains ``take_finished``, once, when ``outcome`` is set: these look at it."""
-
-        self.watchers: list[Callable[[], None]] = []
-        """Called likewise, but these only want to know that it is set."""
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether somebody looks at the outcome."""
-        return bool(self.callbacks) or (self.whole is not None and self.whole.is_awaited)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
     """What to send, in this order, and the partitions that wait for a leader to be known."""
 
     requests: tuple[tuple[NodeId, tuple[PendingBatch, ...]], ...]
     leaderless: tuple[TopicPartition, ...]
-
-
-class _Trust(Enum):
-    """Whether the leader is known to hold everything below the lowest unacknowledged batch."""
-
-    PROBING = "one batch at a time"
-    PIPELINING = "several at a time"
-
-
-class _Queue:
-    """One partition's batches: those to be sent again, by ordinal, then new ones; the last may be open."""
-
-    __slots__ = (
-        "attempts",
-        "gap_at",
-        "identity",
-        "in_flight",
-        "next_ordinal",
-        "next_sequence",
-        "partition",
-        "retry_at_ms",
-        "since_ms",
-        "trust",
-        "waiting",
-    )
-
-    def __init__(self, partition: TopicPartition) -> None:
-        self.partition = partition
-        self.waiting: deque[PendingBatch] = deque()
-        self.in_flight: dict[int, PendingBatch] = {}
-        self.next_ordinal = 0
-        self.next_sequence = 0
-        self.identity: ProducerIdentity | None = None
-        self.trust = _Trust.PROBING
-        self.retry_at_ms = 0
-        self.attempts = 0
-        self.since_ms = 0
-        """Since when there has been something to send without an acknowledgement."""
-
-        self.gap_at: int | None = None
-        """Ordinal of the lowest unacknowledged batch, once a leader has proven the gap before it."""
-
-    def lowest_unacknowledged(self) -> int:
-        """The ordinal, or the next one when nothing is outstanding."""
-        lowest = min(self.in_flight, default=self.next_ordinal)
-        if self.waiting and self.waiting[0].ordinal != _UNSENT:
-            lowest = min(lowest, self.waiting[0].ordinal)
-        return lowest
-
-    def put_back(self, batch: PendingBatch) -> None:
-        earlier = takewhile(lambda other: _UNSENT < other.ordinal < batch.ordinal, self.waiting)
-        self.waiting.insert(sum(1 for _ in earlier), batch)
 
 
 class Accumulator:
@@ -211,8 +72,8 @@ class Accumulator:
     def __init__(self, options: AccumulatorOptions, random: Random) -> None:
         self._options = options
         self._random = random
-        self._queues: dict[TopicPartition, _Queue] = {}
-        self._active: dict[TopicPartition, _Queue] = {}
+        self._queues: dict[TopicPartition, PartitionQueue] = {}
+        self._active: dict[TopicPartition, PartitionQueue] = {}
         self._identity: ProducerIdentity | None = None
         self._finished: list[PendingBatch] = []
         self._used_bytes = 0
@@ -322,7 +183,7 @@ class Accumulator:
     def _enqueue(self, batch: PendingBatch) -> None:
         queue = self._queues.get(batch.partition)
         if queue is None:
-            queue = self._queues[batch.partition] = _Queue(batch.partition)
+            queue = self._queues[batch.partition] = PartitionQueue(batch.partition)
         if not queue.waiting and not queue.in_flight:
             queue.since_ms = batch.created_ms
         queue.waiting.append(batch)
@@ -361,7 +222,7 @@ class Accumulator:
         leaderless: dict[TopicPartition, None] = {}
         left: dict[NodeId, int] = {}
         while True:
-            ready: dict[NodeId, list[_Queue]] = {}
+            ready: dict[NodeId, list[PartitionQueue]] = {}
             for queue in self._in_turn():
                 if not self._may_send(queue, now_ms):
                     continue
@@ -388,7 +249,7 @@ class Accumulator:
                 deadlines.append(ready_ms)
         return min(deadlines, default=None)
 
-    def _in_turn(self) -> Sequence[_Queue]:
+    def _in_turn(self) -> Sequence[PartitionQueue]:
         """The partitions, beginning with another one each time so that none starves."""
         queues = list(self._active.values())
         if not queues:
@@ -396,14 +257,18 @@ class Accumulator:
         self._turn = (self._turn + 1) % len(queues)
         return queues[self._turn :] + queues[: self._turn]
 
-    def _may_send(self, queue: _Queue, now_ms: int) -> bool:
-        if not queue.waiting or now_ms < queue.retry_at_ms or not self._may_overtake(queue):
+    def _may_send(self, queue: PartitionQueue, now_ms: int) -> bool:
+        if (
+            not queue.waiting
+            or now_ms < queue.retry_at_ms
+            or not queue.may_overtake(max_in_flight=self._options.max_in_flight)
+        ):
             return False
         if self._options.idempotent and queue.identity is None and self._identity is None:
             return False
         head = queue.waiting[0]
         return (
-            head.ordinal != _UNSENT
+            head.ordinal != UNSENT
             or head.is_whole
             or self.flushing > 0
             or len(queue.waiting) > 1
@@ -412,24 +277,9 @@ class Accumulator:
             or not self.has_room
         )
 
-    def _may_overtake(self, queue: _Queue) -> bool:
-        """Whether the first waiting batch may leave although others are under way."""
-        if not queue.in_flight:
-            return True
-        if not self._options.idempotent or queue.trust is _Trust.PROBING:
-            return False
-        head = queue.waiting[0]
-        ordinal = queue.next_ordinal if head.ordinal == _UNSENT else head.ordinal
-        if ordinal < max(queue.in_flight):
-            return False
-        if ordinal % _STEP or any(number % _STEP for number in queue.in_flight):
-            # Parts of a split batch go one by one: the leader remembers the last few batches only.
-            return False
-        return ordinal - queue.lowest_unacknowledged() < self._options.max_in_flight * _STEP
-
-    def _pack(self, queues: Sequence[_Queue]) -> list[list[_Queue]]:
+    def _pack(self, queues: Sequence[PartitionQueue]) -> list[list[PartitionQueue]]:
         """One batch of each partition, in as few requests as the bound on their size allows."""
-        packed: list[list[_Queue]] = []
+        packed: list[list[PartitionQueue]] = []
         room = 0
         for queue in queues:
             size_bytes = queue.waiting[0].size_bytes
@@ -440,43 +290,13 @@ class Accumulator:
             room -= size_bytes
         return packed
 
-    def _send(self, queue: _Queue) -> PendingBatch:
-        batch = queue.waiting.popleft()
+    def _send(self, queue: PartitionQueue) -> PendingBatch:
+        if queue.waiting[0].ordinal != UNSENT:
+            self.retries += 1
+        batch = queue.send_first(self._identity)
         if not queue.waiting:
             del self._active[queue.partition]
-        if batch.ordinal == _UNSENT:
-            self._seal(queue, batch)
-        else:
-            self.retries += 1
-        batch.attempts += 1
-        queue.in_flight[batch.ordinal] = batch
         return batch
-
-    def _seal(self, queue: _Queue, batch: PendingBatch) -> None:
-        """Give the batch its place: ordinal, identity and sequence, for good."""
-        batch.ordinal = queue.next_ordinal
-        queue.next_ordinal += _STEP
-        producer_id = producer_epoch = -1
-        if self._options.idempotent:
-            if queue.identity is None:
-                queue.identity, queue.next_sequence = self._identity, 0
-            identity = queue.identity
-            assert identity is not None
-            batch.identity, batch.base_sequence = identity, queue.next_sequence
-            producer_id, producer_epoch = identity.producer_id, identity.producer_epoch
-            queue.next_sequence = add_sequence(queue.next_sequence, batch.record_count)
-        if batch.builder is not None:
-            batch.payload = batch.builder.close(
-                producer_id=producer_id, producer_epoch=producer_epoch, base_sequence=batch.base_sequence
-            )
-            batch.builder = None
-        else:
-            set_producer_state(
-                batch.payload,
-                producer_id=producer_id,
-                producer_epoch=producer_epoch,
-                base_sequence=batch.base_sequence,
-            )
 
     # --- outcomes ---------------------------------------------------------------------------------------
 
@@ -485,7 +305,7 @@ class Accumulator:
     ) -> None:
         """The leader has acknowledged the batch."""
         queue = self._returned(batch)
-        queue.trust = _Trust.PIPELINING
+        queue.trust = Trust.PIPELINING
         queue.attempts = 0
         if queue.gap_at is not None and batch.ordinal > queue.gap_at:
             # A later one was in place, so there is no gap: another leader knows more than that one.
@@ -501,7 +321,7 @@ class Accumulator:
             self.on_delivered(batch, base_offset=-1, now_ms=now_ms)
             return
         queue = self._returned(batch)
-        queue.trust = _Trust.PROBING
+        queue.trust = Trust.PROBING
         batch.last_error = error
         if self._may_split(batch, error, now_ms):
             self._split(queue, batch)
@@ -524,38 +344,13 @@ class Accumulator:
         too_large = error.code is ErrorCode.MESSAGE_TOO_LARGE and not self._is_expired(batch, now_ms)
         return too_large and batch.record_count > 1 and not batch.is_whole
 
-    def _split(self, queue: _Queue, batch: PendingBatch) -> None:
-        """Put parts of half the size at most in its place, each with its share of the sequence numbers."""
-        records = [record[1:] for record in decode_fast(bytes(batch.payload), 0)]
-        parts: list[PendingBatch] = []
-        start = 0
-        while start < len(records):
-            builder = BatchBuilder(max(1, batch.size_bytes // 2), compression=self._options.compression)
-            added = builder.extend_many(records[start:])
-            parts.append(self._part(batch, builder, start))
-            start += added
-        batch.parts, batch.payload = tuple(parts), bytearray()
+    def _split(self, queue: PartitionQueue, batch: PendingBatch) -> None:
+        parts = batch.divide(self._options.compression)
         self._used_bytes += sum(part.size_bytes for part in parts) - batch.size_bytes
         self._unfinished += len(parts) - 1
         for part in parts:
             queue.put_back(part)
         self._active[queue.partition] = queue
-
-    def _part(self, batch: PendingBatch, builder: BatchBuilder, start: int) -> PendingBatch:
-        part = PendingBatch(batch.partition, builder, created_ms=batch.created_ms, timestamp=batch.timestamp)
-        part.whole, part.identity = batch, batch.identity
-        part.size_bytes, part.record_count = builder.size_bytes, builder.record_count
-        # The first part of a part may keep its ordinal; that of a batch in one piece says that it is one.
-        part.ordinal = batch.ordinal + start + (0 if batch.ordinal % _STEP else 1)
-        producer_id = producer_epoch = -1
-        if batch.identity is not None:
-            producer_id, producer_epoch = batch.identity.producer_id, batch.identity.producer_epoch
-            part.base_sequence = add_sequence(batch.base_sequence, start)
-        part.payload = builder.close(
-            producer_id=producer_id, producer_epoch=producer_epoch, base_sequence=part.base_sequence
-        )
-        part.builder = None
-        return part
 
     def on_leader_change(self, partition: TopicPartition, now_ms: int) -> None:
         """Another leader is known now: what waits for a retry need not wait longer."""
@@ -602,14 +397,12 @@ class Accumulator:
             batch for queue in self._queues.values() for batch in [*queue.in_flight.values(), *queue.waiting]
         ]
 
-    def _returned(self, batch: PendingBatch) -> _Queue:
+    def _returned(self, batch: PendingBatch) -> PartitionQueue:
         queue = self._queues[batch.partition]
-        require(
-            queue.in_flight.pop(batch.ordinal, None) is batch, f"batch of {batch.partition} came back twice"
-        )
+        queue.take_back(batch)
         return queue
 
-    def _note_stall(self, queue: _Queue, now_ms: int) -> None:
+    def _note_stall(self, queue: PartitionQueue, now_ms: int) -> None:
         self.longest_stall_ms = max(self.longest_stall_ms, now_ms - queue.since_ms)
 
     def _may_retry(self, batch: PendingBatch, error: GlasslogError, now_ms: int) -> bool:
@@ -619,7 +412,7 @@ class Accumulator:
             return True
         return error.retriable
 
-    def _back_off(self, queue: _Queue, now_ms: int) -> None:
+    def _back_off(self, queue: PartitionQueue, now_ms: int) -> None:
         """Batches that come back together from one broken connection count as one failure."""
         if now_ms >= queue.retry_at_ms:
             queue.attempts += 1
@@ -641,17 +434,11 @@ class Accumulator:
             f"{self._options.delivery_timeout_ms} ms: the batch {fate}{cause}",
         )
 
-    def _close_gap(self, queue: _Queue) -> None:
+    def _close_gap(self, queue: PartitionQueue) -> None:
         """Begin anew under another identity, once nothing under the old one is under way."""
         if queue.gap_at is None or queue.in_flight:
             return
-        queue.gap_at = None
-        queue.retry_at_ms = 0
-        queue.trust = _Trust.PROBING
-        queue.identity = self._next_identity(queue.identity)
-        queue.next_sequence = 0
-        for batch in queue.waiting:
-            batch.ordinal = _UNSENT
+        queue.begin_anew(self._next_identity(queue.identity))
 
     def _next_identity(self, old: ProducerIdentity | None) -> ProducerIdentity | None:
         """The next epoch; after the last one, or when fenced, a producer id that is still to be got."""

@@ -7,7 +7,7 @@ batches travel.
 import asyncio
 from collections.abc import Callable, Generator, Iterator, Sequence
 
-from glasslog.client.accumulator import Delivered, Divided, Failed, PendingBatch
+from glasslog.client.pending_batch import Delivered, Divided, Failed, PendingBatch
 from glasslog.client.types import BatchMetadata, RecordMetadata
 from glasslog.common.errors import GlasslogError
 

@@ -11,13 +11,14 @@ from itertools import repeat
 from types import TracebackType
 from typing import Self, Unpack
 
-from glasslog.client.accumulator import Accumulator, AccumulatorOptions, PendingBatch
+from glasslog.client.accumulator import Accumulator, AccumulatorOptions
 from glasslog.client.backoff import Backoff
 from glasslog.client.cluster import PartitionView
 from glasslog.client.delivery import Deliveries, Delivery
 from glasslog.client.interceptors import ProducerInterceptor, ProducerRecord, passed_through, tell_all
 from glasslog.client.options import Bootstrap, ProducerKeywords, ProducerOptions, producer_options
 from glasslog.client.partitioner import CustomPartitioner, partitioner_of
+from glasslog.client.pending_batch import PendingBatch
 from glasslog.client.sender import ProducerStats, Sender
 from glasslog.client.serializers import SerializationError, serializer_of
 from glasslog.client.session import Session

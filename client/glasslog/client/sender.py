@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from glasslog.client.accumulator import Accumulator, Delivered, Failed, PendingBatch, ProducerIdentity
+from glasslog.client.accumulator import Accumulator
 from glasslog.client.backoff import Backoff
 from glasslog.client.cluster import BrokerView
 from glasslog.client.connections import Connections, RequestStream, error_of
 from glasslog.client.metadata import ClusterMetadata
 from glasslog.client.options import ProducerOptions
+from glasslog.client.pending_batch import Delivered, Failed, PendingBatch, ProducerIdentity
 from glasslog.client.tasks import TaskScope
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition

@@ -3,16 +3,9 @@
 from collections.abc import Sequence
 
 import pytest
-from glasslog.client.accumulator import (
-    Accumulator,
-    AccumulatorOptions,
-    Delivered,
-    Drained,
-    Failed,
-    PendingBatch,
-    ProducerIdentity,
-)
+from glasslog.client.accumulator import Accumulator, AccumulatorOptions, Drained
 from glasslog.client.backoff import Backoff
+from glasslog.client.pending_batch import Delivered, Failed, PendingBatch, ProducerIdentity
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 from glasslog.common.runtime.memory.basics import SeededRandom

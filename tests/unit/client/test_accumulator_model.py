@@ -7,7 +7,7 @@ batches, an append that may be followed by any answer or none, connections that 
 from collections import deque
 from dataclasses import dataclass, field
 
-from glasslog.client.accumulator import Delivered, PendingBatch
+from glasslog.client.pending_batch import Delivered, PendingBatch
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 from glasslog.common.runtime.protocols import TransportError
