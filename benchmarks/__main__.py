@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from glasslog.common.errors import GlasslogError
 
 from benchmarks import (
     append,
+    clients,
     codec,
     compaction,
     failover,
@@ -41,6 +43,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "recovery": recovery.run,
     "start": start.run,
     "throughput": throughput.run,
+    "clients": clients.run,
     "latency": latency.run,
     "failover": failover.run,
     "simulation": simulation.run,
@@ -48,6 +51,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "kafka": kafka_clients.run,
 }
 _INTERRUPTED_STATUS = 130
+_BREAKS = (GlasslogError, CommandError, OSError, TimeoutError, ExceptionGroup, subprocess.SubprocessError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +95,7 @@ def _run(name: str, *, quick: bool) -> Outcome:
     started = time.perf_counter()
     try:
         outcome = BENCHMARKS[name](quick=quick)
-    except (GlasslogError, CommandError, OSError, TimeoutError, ExceptionGroup) as error:
+    except _BREAKS as error:
         return Failed(reason=f"{type(error).__name__}: {error}")
     print(f"{name}: {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
     return outcome
