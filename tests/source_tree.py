@@ -4,7 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARES = ("proto", "checker", "common", "controller", "broker", "client", "node", "simulator", "chaos")
+SHARES = (
+    "proto",
+    "checker",
+    "common",
+    "controller",
+    "broker",
+    "client",
+    "node",
+    "simulator",
+    "chaos",
+    "testing",
+)
 """Top-level folders that hold a share of the ``glasslog`` namespace."""
 
 NOT_SOURCE = frozenset({"__pycache__", "build", "dist"})

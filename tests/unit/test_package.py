@@ -1,5 +1,6 @@
 """What a user gets from the wheel: the whole namespace, typed, and nothing that hides another package."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ TYPED = (
     "node",
     "simulator",
     "chaos",
+    "pytest",
 )
 
 
@@ -81,3 +83,21 @@ def test_the_unpacked_wheel_imports_without_the_repository(wheel: ZipFile, tmp_p
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(tmp_path)
+
+
+def test_pytest_finds_its_plugin_in_the_wheel_and_warns_of_nothing(wheel: ZipFile, tmp_path: Path) -> None:
+    """A package named pytest within the namespace is taken for pytest itself: "can not be rewritten"."""
+    wheel.extractall(tmp_path / "site")
+    (tmp_path / "test_fixture.py").write_text(
+        "import sys\n\ndef test(glasslog_simulation):\n"
+        "    assert sys.modules['glasslog.pytest.plugin'].__file__.startswith(sys.path[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "--import-mode=importlib"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr

@@ -1,14 +1,14 @@
 """Clients whose every act goes into the history: what they sent, what became of it, what they were given.
 
-The library's own ``Producer`` and ``Consumer`` on hosts of the simulated network.  Refuses to know when they
-act and which faults there are.
+The library's own ``Producer`` and ``Consumer``, on hosts of the simulated network or in the real world.
+Refuses to know when they act, which faults there are, and what the cluster is made of.
 """
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Protocol, Self, Unpack
 
 from glasslog.checker.operations import Outcome
 from glasslog.client.admin import Admin
@@ -18,10 +18,8 @@ from glasslog.client.producer import Producer
 from glasslog.client.types import ConsumerRecord, RecordMetadata
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
+from glasslog.common.runtime.protocols import Runtime
 from glasslog.simulator.checker.history import Begun, History, Sent
-from glasslog.simulator.cluster import MemoryCluster
-from glasslog.simulator.invariants import Invariants
-from glasslog.simulator.outcome import Violated
 from glasslog.simulator.trace import Trace
 
 REQUEST_TIMEOUT_MS = 3_000
@@ -31,17 +29,35 @@ BOOTSTRAP_TIMEOUT_MS = 60_000
 _ADMIN_TIMEOUT_MS = 6_000
 
 
+class Surroundings(Protocol):
+    """The cluster that clients talk to, and the world they live in."""
+
+    @property
+    def bootstrap(self) -> Sequence[str]:
+        """``host:port`` of brokers."""
+        ...
+
+    def runtime(self, host: str) -> Runtime:
+        """What a client on a host of this name runs on."""
+        ...
+
+    def on_given(self, reader: str, partition: TopicPartition, last_offset: int) -> None:
+        """A consumer was given records up to here. Raises ``Violated`` if it must not have been."""
+        ...
+
+    async def replicas(self, partition: TopicPartition) -> Sequence[str]:
+        """The nodes of its assignment, for verdicts."""
+        ...
+
+
 class Clients:
     """Makes clients; each lives on a host of its own name."""
 
-    def __init__(
-        self, cluster: MemoryCluster, history: History, invariants: Invariants, trace: Trace
-    ) -> None:
-        self._trace = trace
-        self._cluster = cluster
+    def __init__(self, surroundings: Surroundings, history: History, trace: Trace) -> None:
+        self._surroundings = surroundings
         self._history = history
-        self._invariants = invariants
-        self.bootstrap = [f"{name}:9192" for name in cluster.broker_names]
+        self._trace = trace
+        self.bootstrap = list(surroundings.bootstrap)
 
     def producer(
         self, name: str, *, validated: bool = True, **options: Unpack[ProducerKeywords]
@@ -57,7 +73,7 @@ class Clients:
             "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
             **options,
         }
-        producer = Producer(self.bootstrap, runtime=self._cluster.world.runtime(name), **keywords)
+        producer = Producer(self.bootstrap, runtime=self._surroundings.runtime(name), **keywords)
         return RecordingProducer(
             name,
             producer,
@@ -71,18 +87,17 @@ class Clients:
         """Use as ``async with``; asks ``via`` first, if given, and gives up sooner than by default."""
         return Admin(
             [f"{via}:9192"] if via else self.bootstrap,
-            runtime=self._cluster.world.runtime(host),
+            runtime=self._surroundings.runtime(host),
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             default_api_timeout_ms=_ADMIN_TIMEOUT_MS,
             bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
         )
 
-    def on_drained(self, partitions: Sequence[TopicPartition]) -> None:
+    async def on_drained(self, partitions: Sequence[TopicPartition]) -> None:
         """All of these were read to the end, so the history is complete."""
         self._history.drained = tuple(partitions)
         for name in partitions:
-            placed = self._cluster.partition(name.topic, name.partition)
-            self._history.replicas[str(name)] = tuple(f"broker-{node}" for node in placed.replicas)
+            self._history.replicas[str(name)] = tuple(await self._surroundings.replicas(name))
 
     def consumer(
         self, name: str, *topics: str, host: str = "", group: str = "", **options: Unpack[ConsumerKeywords]
@@ -98,12 +113,12 @@ class Clients:
             *topics,
             bootstrap_servers=self.bootstrap,
             group_id=group or None,
-            runtime=self._cluster.world.runtime(host or name),
+            runtime=self._surroundings.runtime(host or name),
             **keywords,
         )
         if group:
             self._history.groups[group] = None
-        return RecordingConsumer(name, consumer, self._history, self._invariants, self._trace, group=group)
+        return RecordingConsumer(name, consumer, self._history, self._surroundings, self._trace, group=group)
 
 
 class RecordingProducer:
@@ -214,7 +229,7 @@ class RecordingConsumer:
         name: str,
         consumer: Consumer,
         history: History,
-        invariants: Invariants,
+        surroundings: Surroundings,
         trace: Trace,
         *,
         group: str,
@@ -227,7 +242,7 @@ class RecordingConsumer:
         self._group = group
 
         self._history = history
-        self._invariants = invariants
+        self._surroundings = surroundings
 
     async def poll(self, *, timeout_ms: int, is_final: bool = False) -> list[ConsumerRecord]:
         """What the consumer is given, perhaps nothing; an error counts as nothing and is noted.
@@ -271,13 +286,11 @@ class RecordingConsumer:
                 offset=run[0][0],
                 last_offset=run[-1][0],
             )
-            highest = self._invariants.highest_of(name, beyond=run[-1][0])
-            if run[-1][0] >= highest:
-                raise Violated(f"{self.name} was given {name}@{run[-1][0]}, high watermark {highest}")
+            self._surroundings.on_given(self.name, name, run[-1][0])
 
 
 def now_ms() -> float:
-    """Virtual milliseconds, as histories have them."""
+    """Milliseconds of the loop, as histories have them."""
     return round(asyncio.get_running_loop().time() * 1000, 3)
 
 
@@ -292,7 +305,7 @@ async def drain(clients: Clients, partitions: Sequence[TopicPartition]) -> dict[
         consumer.assign(partitions)
         while not await _is_through(consumer, ends):
             await reader.poll(timeout_ms=200, is_final=True)
-    clients.on_drained(partitions)
+    await clients.on_drained(partitions)
     return dict(ends)
 
 

@@ -29,7 +29,7 @@ M = TypeVar("M", bound=Message)
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 BROKER = "/glasslog.v1.Broker/"
 _CLIENT = "client"
-_GRPC_PORT, _KAFKA_PORT, _CONTROLLER_PORT = 9192, 9092, 9093
+GRPC_PORT, _KAFKA_PORT, _CONTROLLER_PORT = 9192, 9092, 9093
 _FIRST_CONTROLLER_ID = 100
 
 
@@ -197,7 +197,7 @@ class MemoryCluster:
                 "node.id": str(number),
                 "process.roles": "broker",
                 "broker.rack": self._racks.get(name, f"r{number}"),
-                "listeners": f"GRPC://{name}:{_GRPC_PORT},KAFKA://{name}:{_KAFKA_PORT}",
+                "listeners": f"GRPC://{name}:{GRPC_PORT},KAFKA://{name}:{_KAFKA_PORT}",
             }
         else:
             values |= {
@@ -285,7 +285,7 @@ class MemoryCluster:
 
     async def call(self, name: str, method: str, request: Message, answer: type[M]) -> M:
         """One unary call to a broker."""
-        channel = self._client.transport.dial(f"{name}:{_GRPC_PORT}")
+        channel = self._client.transport.dial(f"{name}:{GRPC_PORT}")
         try:
             data = await channel.unary(BROKER + method, request.SerializeToString(), timeout_ms=30_000)
         finally:
@@ -356,7 +356,7 @@ class MemoryCluster:
         return answer.partitions[0]
 
     async def _ask(self, name: str, method: str, request: Message) -> bytes:
-        channel = self._client.transport.dial(f"{name}:{_GRPC_PORT}")
+        channel = self._client.transport.dial(f"{name}:{GRPC_PORT}")
         stream: Stream = channel.stream(BROKER + method)
         try:
             await stream.send(request.SerializeToString())

@@ -16,6 +16,7 @@ from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.convergence import recover, settle
 from glasslog.simulator.invariants import Invariants
 from glasslog.simulator.outcome import Violated
+from glasslog.simulator.surroundings import SimulatedSurroundings
 from glasslog.simulator.trace import Trace
 
 
@@ -39,7 +40,7 @@ class Stage:
         self.history = history
         self.invariants = invariants
         self.random = random
-        self.clients = Clients(cluster, history, invariants, trace)
+        self.clients = Clients(SimulatedSurroundings(cluster, invariants), history, trace)
         self._partitions: list[TopicPartition] = []
         self.recovery_ms = 0
 
@@ -189,15 +190,18 @@ class Stage:
 
     # --- the end ----------------------------------------------------------------------------------------
 
-    async def finish(self) -> None:
-        """End all faults, start whoever is dead, demand that the cluster recovers, read everything."""
+    def make_whole(self) -> None:
+        """End all faults, start whoever is dead."""
         self.heal()
         for name in (*self.cluster.controller_names, *self.cluster.broker_names):
             self.cluster.resume(name)
             if not self.cluster.is_alive(name):
                 self.start(name)
+
+    async def finish(self) -> None:
+        """Make it whole, demand that the cluster recovers, read everything."""
+        self.make_whole()
         self.recovery_ms = await recover(self.cluster)
-        if self._partitions:
-            async with asyncio.timeout(60):
-                await drain(self.clients, self._partitions)
+        async with asyncio.timeout(60):
+            await drain(self.clients, self._partitions)
         await settle(self.cluster, sorted({partition.topic for partition in self._partitions}))

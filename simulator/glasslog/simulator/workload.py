@@ -19,6 +19,7 @@ from glasslog.simulator.clients import Clients, RecordingConsumer, drain
 from glasslog.simulator.cluster import MemoryCluster
 from glasslog.simulator.invariants import Invariants
 from glasslog.simulator.operator import Estate, Operator
+from glasslog.simulator.surroundings import SimulatedSurroundings
 from glasslog.simulator.trace import Trace
 
 TOPIC = "kept"
@@ -74,7 +75,7 @@ class Workload:
         self._trace = trace
         self._load = load
         self._random = random
-        self._clients = Clients(cluster, history, invariants, trace)
+        self._clients = Clients(SimulatedSurroundings(cluster, invariants), history, trace)
         self.is_sending = True
         self._serial = 0
         self._sends = 0

@@ -165,14 +165,15 @@ def health(
 def _examined(bootstrap: str | None, *, patient: bool) -> tuple[Health | None, GlasslogError | None]:
     """Whoever waits for a cluster to come up also waits for it to answer."""
     try:
-        return run_admin(bootstrap, _examine), None
+        return run_admin(bootstrap, examine), None
     except GlasslogError as error:
         if not patient or isinstance(error, CommandError):
             raise
         return None, error
 
 
-async def _examine(admin: "Admin") -> Health:
+async def examine(admin: "Admin") -> Health:
+    """Look at every broker and partition."""
     found = await admin.describe_cluster()
     alive = {broker.node_id for broker in found.brokers}
     placed = [
