@@ -588,6 +588,11 @@ class NodeConfig:
     group_max_size: int = setting("group.max.size", "most members of a group", default=INT_MAX, minimum=1)
 
     # --- housekeeping ---
+    chaos_enabled: bool = setting(
+        "chaos.enabled",
+        "own key: whether `glasslog chaos run` may break this cluster on purpose; asked of every broker",
+        default=False,
+    )
     log_level: str = setting(
         "log.level",
         "own key: of the node's own log",

@@ -43,6 +43,6 @@ def test_progress_in_one_line() -> None:
         read=900,
         records_per_s=1234,
         mb_per_s=5.6,
-        partitions={1: PartitionView(-1, 0, (3, 1), (1, 2, 3)), 0: PartitionView(2, 0, (2,), (2,))},
+        partitions=[("0", PartitionView(2, 0, (2,), (2,))), ("1", PartitionView(-1, 0, (3, 1), (1, 2, 3)))],
     )
     assert progress.line().endswith("0:2{2} 1:-{1,3}")

@@ -50,6 +50,9 @@ COMMANDS: Mapping[str, _Entry] = {
         "simulate",
         "Run whole clusters under faults in one process, from a seed.",
     ),
+    "chaos": _Entry(
+        "glasslog.chaos.command", "chaos", "Break a cluster on purpose, and judge what its clients saw."
+    ),
     "toxiproxy": _Entry(
         "glasslog.chaos.toxiproxy.command",
         "toxiproxy",

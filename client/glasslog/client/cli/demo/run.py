@@ -7,13 +7,13 @@ restart nodes, somebody who watches. It refuses to know how the cluster was star
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from glasslog.client.admin import Admin, NewTopic
 from glasslog.client.cli.demo.ledger import Comparison, FetchedRecord, Ledger
 from glasslog.client.cli.demo.narrator import Narrator, PartitionView, Snapshot
 from glasslog.client.cli.demo.plan import RESTART_AFTER_S, Kill, Victims, choose
-from glasslog.client.cli.demo.screen import Progress, Screen
+from glasslog.client.cli.demo.screen import Progress, Rate, Screen
 from glasslog.client.cli.demo.source import Source
 from glasslog.client.cli.errors import Interrupted
 from glasslog.client.cli.local.cluster import LocalCluster
@@ -33,7 +33,6 @@ _POLL_TIMEOUT_MS = 100
 _MAX_POLL_RECORDS = 20_000
 _GIVE_UP_READING_AFTER_S = 60.0
 _GIVE_UP_HEALING_AFTER_S = 60.0
-_RATE_WINDOW_S = 1.0
 _BUFFER_MEMORY_BYTES = 4 << 20
 """Small, so that half-way through the input is half-way through the cluster too."""
 
@@ -74,21 +73,6 @@ async def run_demo(
         return await _Run(runtime, cluster, plan, screen, ending, admin).run()
 
 
-@dataclass(slots=True)
-class _Rate:
-    """Records and bytes per second over a short window."""
-
-    samples: list[tuple[float, int, int]] = field(default_factory=list)
-
-    def update(self, now: float, records: int, size_bytes: int) -> tuple[float, float]:
-        self.samples.append((now, records, size_bytes))
-        while len(self.samples) > 2 and self.samples[1][0] < now - _RATE_WINDOW_S:
-            self.samples.pop(0)
-        then, old_records, old_bytes = self.samples[0]
-        span = max(now - then, 1e-3)
-        return (records - old_records) / span, (size_bytes - old_bytes) / span / 1e6
-
-
 class _Run:
     """The tasks of one run and what they share."""
 
@@ -115,7 +99,7 @@ class _Run:
         self._corrupt = plan.corrupt
         self._producer: Producer | None = None
         self._snapshot: Snapshot | None = None
-        self._rate = _Rate()
+        self._rate = Rate()
         self._started = time.monotonic()
         self._last_read = self._started
         self._half_way = asyncio.Event()
@@ -275,6 +259,9 @@ class _Run:
         for sentence in self._narrator.observe(self._snapshot, time.monotonic()):
             self._screen.event(sentence)
 
+    def _placed(self) -> list[tuple[int, PartitionView]]:
+        return [] if self._snapshot is None else sorted(self._snapshot.partitions.items())
+
     def _show(self) -> None:
         now, ledger = time.monotonic(), self._ledger
         records_per_s, mb_per_s = self._rate.update(now, ledger.received_records, ledger.received_bytes)
@@ -286,7 +273,7 @@ class _Run:
                 read=ledger.received_records,
                 records_per_s=records_per_s,
                 mb_per_s=mb_per_s,
-                partitions={} if self._snapshot is None else self._snapshot.partitions,
+                partitions=[(str(number), view) for number, view in self._placed()],
             )
         )
 

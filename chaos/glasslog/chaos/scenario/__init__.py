@@ -1,0 +1,1 @@
+"""What is to be done to a cluster: the scenario file, its steps in time, its targets."""

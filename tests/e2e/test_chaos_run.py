@@ -1,0 +1,183 @@
+"""``glasslog chaos run`` as a person runs it, on local processes: verdicts, refusals, everything undone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from glasslog.checker.reading import read_history
+from glasslog.checker.verdict import check
+from glasslog.client.cli.local.cluster import LocalCluster
+from glasslog.client.cli.local.processes import Condition
+
+GLASSLOG = [sys.executable, "-m", "glasslog.client"]
+DEADLINE_S = 110
+PAUSED_FOR_LONG = """\
+name: long-pause
+description: A broker and a controller are away for longer than anybody waits.
+duration: 300s
+topics: [{name: orders}]
+steps:
+  - {at: 1s, pause: broker 2}
+  - {at: 1s, kill: broker 3}
+  - {at: 1s, pause: controller 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(tmp_path_factory.mktemp("chaos"))
+    cluster.up(settings={"chaos.enabled": "true"})
+    yield cluster
+    cluster.down(delete=True)
+
+
+def chaos(cluster: LocalCluster, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*GLASSLOG, "chaos", "run", "--dir", str(cluster.directory), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+def until_ready(cluster: LocalCluster) -> None:
+    """All nodes are, and nobody is at work any more who would start them."""
+    deadline = time.monotonic() + 60
+    while not all(cluster.is_ready(node.name) for node in cluster.nodes()) or watchdogs(cluster):
+        assert time.monotonic() < deadline, [cluster.readiness(node.name) for node in cluster.nodes()]
+        time.sleep(0.1)
+
+
+def watchdogs(cluster: LocalCluster) -> list[str]:
+    lines = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    return [
+        line for line in lines.splitlines() if "chaos.watchdog" in line and str(cluster.directory) in line
+    ]
+
+
+def topics(cluster: LocalCluster) -> str:
+    bootstrap = ",".join(cluster.bootstrap)
+    command = [*GLASSLOG, "topic", "list", "--bootstrap", bootstrap]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_a_run_ends_with_a_verdict_and_leaves_nothing_behind(cluster: LocalCluster, tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    arguments = ("--duration", "4", "--every", "4", "--faults", "kill", "--seed", "5", "--format", "json")
+    done = chaos(cluster, *arguments, "--history", str(history))
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["passed"] is True
+    assert len(told["faults"]) == 1
+    assert told["faults"][0].startswith("kill ")
+    assert told["acknowledged"] > 100
+    words = "--duration 4 --faults kill --every 4 --rate 200 --seed 5"
+    assert told["replay"] == f"glasslog chaos run {words} --dir {cluster.directory}"
+    with history.open("rb") as file:
+        assert check(read_history(iter(file))).is_good
+    assert "chaos" not in topics(cluster)
+    until_ready(cluster)
+
+
+def begun(cluster: LocalCluster, tmp_path: Path) -> "subprocess.Popen[str]":
+    """A run whose three faults have been done."""
+    scenario = tmp_path / "long-pause.yaml"
+    scenario.write_text(PAUSED_FOR_LONG)
+    process = subprocess.Popen(
+        [*GLASSLOG, "chaos", "run", str(scenario), "--dir", str(cluster.directory)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Where tests run in the background of a shell, interrupts are ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )
+    deadline = time.monotonic() + 60
+    wanted = {"broker-2": Condition.PAUSED, "broker-3": Condition.GONE, "controller-1": Condition.PAUSED}
+    while any(cluster.condition(name) is not condition for name, condition in wanted.items()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_faults_are_undone_however_the_run_ends(
+    cluster: LocalCluster, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A tool that is killed can undo nothing: its watchdog does."""
+    process = begun(cluster, tmp_path)
+    try:
+        os.kill(process.pid, number)
+        process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+    assert process.returncode == (-number if number is signal.SIGKILL else 130)
+    until_ready(cluster)
+    if number is not signal.SIGKILL:
+        assert "orders" not in topics(cluster)
+
+
+def test_a_cluster_that_is_unwell_is_left_alone(cluster: LocalCluster) -> None:
+    cluster.kill("broker-1")
+    try:
+        done = chaos(cluster, "leader-kill")
+        assert cluster.condition("broker-1") is Condition.GONE
+    finally:
+        cluster.restart("broker-1")
+    assert done.returncode == 1, done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "unwell before anything was done to it" in line
+    assert "broker-1" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (("--faults", "latency"), 1, "latency needs something between the nodes"),
+        (("--faults", "burn"), 2, "no such kind; there are kill, stop"),
+        (("--duration", "3", "--every", "10"), 2, "no fault would come"),
+        (("leader-kill", "--duration", "3"), 2, "a scenario says it itself"),
+        (("no-such.yaml",), 1, "is no file and no scenario of ours"),
+        (("leader-kill", "--history", "/no/such/folder/h"), 1, "/no/such/folder/h"),
+    ],
+)
+def test_what_can_not_be_done_is_said_in_one_line(
+    cluster: LocalCluster, arguments: tuple[str, ...], status: int, why: str
+) -> None:
+    done = chaos(cluster, *arguments)
+    assert done.returncode == status
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert why in line
+
+
+def test_a_scenario_that_asks_for_more_than_there_is_is_refused(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    path = tmp_path / "big.yaml"
+    path.write_text(PAUSED_FOR_LONG.replace("duration", "cluster: {brokers: 5}\nduration"))
+    done = chaos(cluster, str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "needs 5 brokers, and the cluster has 3" in done.stderr
+
+
+def test_a_cluster_that_is_not_marked_is_left_alone(cluster: LocalCluster) -> None:
+    cluster.down()
+    cluster.up(settings={})
+    try:
+        done = chaos(cluster, "leader-kill")
+    finally:
+        cluster.down()
+        cluster.up(settings={"chaos.enabled": "true"})
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "this cluster is not marked for chaos: broker-1, broker-2, broker-3" in line
