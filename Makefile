@@ -18,7 +18,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: .venv/.codec ## start a local cluster, kill a leader half-way, prove that nothing was lost
@@ -54,16 +54,18 @@ DURATION ?= 20
 sim: .venv/.dev .venv/.codec ## run whole clusters under random faults in memory; SEEDS=100 for more
 	@$(BIN)/glasslog simulate --seed $(FIRST) --count $(SEEDS) --duration $(DURATION)
 
+PROFILES ?=
+
 .PHONY: up
-up: ## start the docker-compose cluster; says when it is healthy and how to connect
-	@deploy/up.sh
+up: ## start the docker-compose cluster, and say when it is healthy; PROFILES="chaos monitoring" for more
+	@deploy/up.sh $(PROFILES)
 
 VOLUMES ?=
 
 .PHONY: down
 down: ## stop the docker-compose cluster; VOLUMES=1 forgets its data
-	@if docker compose version >/dev/null 2>&1; then docker compose down $(if $(VOLUMES),--volumes); \
-	else docker-compose down $(if $(VOLUMES),--volumes); fi
+	@if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi; \
+	$$compose --profile chaos --profile monitoring down $(if $(VOLUMES),--volumes)
 
 .PHONY: bench
 bench: .venv/.codec ## run the benchmarks; a table at the end

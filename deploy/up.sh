@@ -1,10 +1,18 @@
 #!/bin/sh
 # Starts the docker-compose cluster, waits until every node is healthy and says how to connect.  `make up` runs it.
+#   deploy/up.sh [chaos] [monitoring]
 set -eu
 cd "$(dirname "$0")/.."
 docker info >/dev/null 2>&1 || { echo "no Docker engine answers: install one, or start it" >&2; exit 1; }
 compose=docker-compose
 if docker compose version >/dev/null 2>&1; then compose="docker compose"; fi
+for profile in "$@"; do
+  case $profile in
+    chaos) compose="$compose --profile chaos --env-file deploy/chaos.env" ;;
+    monitoring) compose="$compose --profile monitoring" ;;
+    *) echo "there is no profile $profile: there are chaos and monitoring" >&2; exit 2 ;;
+  esac
+done
 nodes="controller-1 controller-2 controller-3 broker-1 broker-2 broker-3"
 patience_s=${PATIENCE_S:-180}
 
@@ -32,3 +40,9 @@ All healthy after $(($(date +%s) - began)) s: three controllers, three brokers o
   metrics         http://localhost:19644/metrics (19645, 19646)
   stop            make down     (make down VOLUMES=1 forgets the data)
 EOF
+for profile in "$@"; do
+  case $profile in
+    chaos) echo "  Toxiproxy       http://localhost:8474 (deploy/toxiproxy.json has its proxies)" ;;
+    monitoring) echo "  dashboard       http://localhost:13000, Prometheus http://localhost:19090" ;;
+  esac
+done
