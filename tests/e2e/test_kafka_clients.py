@@ -28,6 +28,8 @@ from confluent_kafka.admin import AdminClient
 from glasslog.client import Consumer as OwnConsumer
 from glasslog.client import Producer as OwnProducer
 from glasslog.client.cli.local.cluster import LocalCluster
+from glasslog.client.client_quotas import QuotaEntity
+from glasslog.client.sync import Admin
 from glasslog.client.types import ConsumerRecord
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition as OwnTopicPartition
@@ -485,6 +487,36 @@ def test_kafka_python_moves_partitions(servers: str) -> None:
     admin.close()
 
 
+def test_a_client_over_its_quota_is_told_and_held_back(cluster: LocalCluster, servers: str) -> None:
+    topic = created(servers, "held-back")
+    rate, size_bytes = 20_000, 1_000
+    limits = {"producer_byte_rate": rate, "consumer_byte_rate": rate}
+    told: list[float] = []
+
+    def note(event: Any) -> None:
+        told.append(event.throttle_time)
+
+    with Admin(grpc_servers(cluster)) as admin:
+        admin.alter_client_quotas({QuotaEntity(client_id="held-back"): limits})
+        # Ten seconds of the rate may be used at once; this is one second's more.
+        values = [b"%d" % number + bytes(size_bytes) for number in range(10 * rate // size_bytes + 20)]
+        options: dict[str, object] = {"client.id": "held-back", "throttle_cb": note}
+        began = time.monotonic()
+        produced(servers, topic, values[:-1], **options)
+        # The one behind those that were too much has to wait.
+        produced(servers, topic, values[-1:], **options)
+        until(lambda: bool(told) and max(told) > 0, "the producer is told")
+        told.clear()
+        consumer = reader(servers, "unused", **options)
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        assert [message.value() for message in consumed(consumer, len(values))] == values
+        assert told
+        assert max(told) > 0
+        consumer.close()
+        assert time.monotonic() - began > 0.5
+        admin.alter_client_quotas({QuotaEntity(client_id="held-back"): dict.fromkeys(limits)})
+
+
 @needs_kcat
 def test_kcat(servers: str) -> None:
     tool("kcat", "-P", "-b", servers, "-t", "made-by-kcat", text="one\ntwo\n")
@@ -497,14 +529,29 @@ def test_kcat(servers: str) -> None:
 def test_kafkas_own_tools(servers: str) -> None:
     def java(name: str, *arguments: str, text: str = "") -> str:
         jars = str(Path(KAFKA_LIBS) / "*")
-        command = ("java", "-XX:TieredStopAtLevel=1", "-cp", jars, f"org.apache.kafka.tools.{name}")
+        command = ("java", "-XX:TieredStopAtLevel=1", "-cp", jars, name)
         return tool(*command, "--bootstrap-server", servers, *arguments, text=text)
 
+    tools = "org.apache.kafka.tools."
     topic = ("--topic", "made-by-java")
-    assert "Created topic" in java("TopicCommand", "--create", *topic, "--replication-factor", "3")
-    java("ConsoleProducer", *topic, text="one\ntwo\n")
+    assert "Created topic" in java(tools + "TopicCommand", "--create", *topic, "--replication-factor", "3")
+    java(tools + "ConsoleProducer", *topic, text="one\ntwo\n")
     reading = ("--from-beginning", "--max-messages", "2", "--group", "java")
-    assert java("consumer.ConsoleConsumer", *topic, *reading) == "one\ntwo\n"
-    described = java("consumer.group.ConsumerGroupCommand", "--describe", "--group", "java")
+    assert java(tools + "consumer.ConsoleConsumer", *topic, *reading) == "one\ntwo\n"
+    described = java(tools + "consumer.group.ConsumerGroupCommand", "--describe", "--group", "java")
     assert "made-by-java" in described
-    assert "(id: 1 rack: rack-a" in java("BrokerApiVersionsCommand")
+    assert "(id: 1 rack: rack-a" in java(tools + "BrokerApiVersionsCommand")
+    entity = (
+        "--entity-type",
+        "clients",
+        "--entity-name",
+        "java",
+        "--entity-type",
+        "users",
+        "--entity-default",
+    )
+    java("kafka.admin.ConfigCommand", "--alter", *entity, "--add-config", "producer_byte_rate=1024")
+    described = java("kafka.admin.ConfigCommand", "--describe", *entity)
+    assert "producer_byte_rate=1024.0" in described
+    java("kafka.admin.ConfigCommand", "--alter", *entity, "--delete-config", "producer_byte_rate")
+    assert "1024" not in java("kafka.admin.ConfigCommand", "--describe", *entity)

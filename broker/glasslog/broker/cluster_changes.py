@@ -36,6 +36,7 @@ _Request = (
     | pb.DeleteTopicsRequest
     | pb.CreatePartitionsRequest
     | pb.AlterConfigsRequest
+    | pb.AlterClientQuotasRequest
     | pb.ElectLeadersRequest
     | pb.AlterPartitionReassignmentsRequest
     | pb.UpdateFeaturesRequest
@@ -47,6 +48,7 @@ _Answer = TypeVar(
     pb.DeleteTopicsResponse,
     pb.CreatePartitionsResponse,
     pb.AlterConfigsResponse,
+    pb.AlterClientQuotasResponse,
     pb.ElectLeadersResponse,
     pb.AlterPartitionReassignmentsResponse,
     pb.UpdateFeaturesResponse,
@@ -90,6 +92,10 @@ class ClusterChanges:
     async def alter_configs(self, request: pb.AlterConfigsRequest) -> pb.AlterConfigsResponse:
         check_count(len(request.resources), "resources")
         return await self._change("AlterConfigs", request, pb.AlterConfigsResponse)
+
+    async def alter_client_quotas(self, request: pb.AlterClientQuotasRequest) -> pb.AlterClientQuotasResponse:
+        check_count(len(request.entries), "entities")
+        return await self._change("AlterClientQuotas", request, pb.AlterClientQuotasResponse)
 
     async def elect_leaders(self, request: pb.ElectLeadersRequest) -> pb.ElectLeadersResponse:
         """Raises INVALID_REQUEST for an unknown type, too."""

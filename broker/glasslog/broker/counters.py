@@ -24,6 +24,8 @@ class ReplicationCounters:
     failed_fetches: int = 0
     produce_timeouts: int = 0
     truncations: int = 0
+    throttled_requests: int = 0
+    """Of clients that were held back for a quota."""
     log_directory_failures: int = 0
     damages_found: int = 0
     """How often a replica here turned out to hold something else than was written."""

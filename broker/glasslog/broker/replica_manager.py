@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from glasslog.broker.client_quotas import ClientQuotas
 from glasslog.broker.cold_reads import ColdReads
 from glasslog.broker.counters import ReplicationCounters
 from glasslog.broker.delete_records import RecordDeletion
@@ -109,7 +110,14 @@ class ReplicaManager:
         self._isr_changes = IsrChanges(replicas=self._replicas, sender=alter_partition)
         self._produce_path = ProducePath(self._replicas)
         self._fetch_path = FetchPath(self._replicas, self._cold_reads, throttle)
-        self._fetch_api = FetchApi(replicas=self._replicas, path=self._fetch_path)
+        self.quotas = ClientQuotas(
+            clock=runtime.clock,
+            image=lambda: self._replicas.image,
+            counters=self._replicas.counters,
+            windows=config.quota_window_num,
+            window_ms=config.quota_window_size_seconds * 1_000,
+        )
+        self._fetch_api = FetchApi(replicas=self._replicas, path=self._fetch_path, quotas=self.quotas)
         self._is_caught_up = False
         self._applying = asyncio.Lock()
         self._out_of_directories = asyncio.Event()
@@ -211,7 +219,7 @@ class ReplicaManager:
 
     def kafka_apis(self) -> Sequence[Api]:
         """What the Kafka listener serves of logs: Fetch, for clients and replicas alike, and Produce."""
-        produce = ProduceApi(self._produce_path, lambda: self._replicas.image)
+        produce = ProduceApi(self._produce_path, lambda: self._replicas.image, self.quotas)
         return (self._fetch_api.api(), produce.api())
 
     # --- for coordinators in this broker ---

@@ -5,9 +5,9 @@ it fetches as a follower. Members of the ISR are never held back, or a throttle 
 Refuses to know how bytes are sent. Source: KIP-73, Kafka's ``ReplicationQuotaManager``.
 """
 
-from glasslog.broker.partition.byte_quota import ByteQuota
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.broker.partition.partition import Partition
+from glasslog.broker.partition.rate_quota import RateQuota
 from glasslog.broker.replicas import Replicas
 from glasslog.common.config import LONG_MAX
 from glasslog.common.ids import NodeId
@@ -23,8 +23,8 @@ class ReplicationThrottle:
 
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
-        self._sent = ByteQuota()
-        self._fetched = ByteQuota()
+        self._sent = RateQuota()
+        self._fetched = RateQuota()
 
     # --- as a leader ---
 
@@ -33,13 +33,13 @@ class ReplicationThrottle:
         rate = self._replicas.config.leader_replication_throttled_rate
         if rate == LONG_MAX or not self._is_limited_leader(partition, follower):
             return False
-        return self._sent.delay_ms(bytes_per_second=rate, now_ms=self._now_ms) > 0
+        return self._sent.delay_ms(per_second=rate, now_ms=self._now_ms) > 0
 
     def on_sent(self, partition: Partition, follower: NodeId, size_bytes: int) -> None:
         """A follower got so much."""
         rate = self._replicas.config.leader_replication_throttled_rate
         if size_bytes and rate != LONG_MAX and self._is_limited_leader(partition, follower):
-            self._sent.record(size_bytes, bytes_per_second=rate, now_ms=self._now_ms)
+            self._sent.record(size_bytes, per_second=rate, now_ms=self._now_ms)
 
     def _is_limited_leader(self, partition: Partition, follower: NodeId) -> bool:
         state = partition.role
@@ -55,13 +55,13 @@ class ReplicationThrottle:
         rate = self._replicas.config.follower_replication_throttled_rate
         if rate == LONG_MAX or not self._is_limited_follower(partition):
             return 0
-        return min(self._fetched.delay_ms(bytes_per_second=rate, now_ms=self._now_ms), MAX_DELAY_MS)
+        return min(self._fetched.delay_ms(per_second=rate, now_ms=self._now_ms), MAX_DELAY_MS)
 
     def on_fetched(self, partition: Partition, size_bytes: int) -> None:
         """So much of a partition came."""
         rate = self._replicas.config.follower_replication_throttled_rate
         if size_bytes and rate != LONG_MAX and self._is_limited_follower(partition):
-            self._fetched.record(size_bytes, bytes_per_second=rate, now_ms=self._now_ms)
+            self._fetched.record(size_bytes, per_second=rate, now_ms=self._now_ms)
 
     def _is_limited_follower(self, partition: Partition) -> bool:
         name = partition.name

@@ -27,6 +27,7 @@ from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
+from glasslog.broker.grpc.quotas import QuotaHandlers
 from glasslog.broker.grpc.reassignments import ReassignmentHandlers
 from glasslog.broker.grpc.replication import ReplicationHandlers
 from glasslog.broker.grpc.service import BrokerHandlers, broker_services
@@ -377,6 +378,7 @@ class BrokerServer:
             open_connections=open_connections,
             now_ms=self._runtime.clock.now_ms,
             feature_tags=partial(feature_tags, parts.metadata),
+            quotas=parts.replicas.quotas,
             on_fatal=self._on_fatal,
         )
 
@@ -409,7 +411,9 @@ class BrokerServer:
     def _new_handlers(self, parts: ClientParts, listener: str) -> BrokerHandlers:
         config = self._config
         return BrokerHandlers(
-            data=DataHandlers(parts.replicas, fetch_max_bytes=config.fetch_max_bytes),
+            data=DataHandlers(
+                parts.replicas, quotas=parts.replicas.quotas, fetch_max_bytes=config.fetch_max_bytes
+            ),
             metadata=MetadataHandlers(
                 self._observer,
                 cluster_id=config.cluster_id,
@@ -422,6 +426,7 @@ class BrokerServer:
             changes=ChangeHandlers(parts.changes),
             features=FeatureHandlers(parts.metadata),
             configs=ConfigHandlers(parts.config_view),
+            quotas=QuotaHandlers(lambda: parts.metadata.image),
             reassignments=ReassignmentHandlers(parts.metadata),
             quorum=parts.quorum,
             log_dirs=LogDirHandlers(parts.replicas.log_sizes),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from glasslog.client.admin_base import ClusterDescription, no_error, raise_for
+from glasslog.client.client_quotas import QuotaAdmin
 from glasslog.client.configs import ConfigAdmin
 from glasslog.client.connections import error_of
 from glasslog.client.deletions import RecordDeletion
@@ -80,7 +81,7 @@ class LogDirDescription:
     size_bytes: Mapping[TopicPartition, int]
 
 
-class Admin(TopicAdmin, GroupAdmin, ConfigAdmin, QuorumAdmin):
+class Admin(TopicAdmin, GroupAdmin, ConfigAdmin, QuotaAdmin, QuorumAdmin):
     """Looks at a cluster and changes it. Start it with ``start`` or ``async with``.
 
     Errors are ``GlasslogError`` with Kafka's codes; what can be retried is, for ``default_api_timeout_ms``.

@@ -69,6 +69,8 @@ class _Link:
     broker: BrokerView
     stream: RequestStream[FetchResponse]
     sent: dict[int, _Sent] = field(default_factory=dict)
+    throttled_until_ms: int = 0
+    """A quota was exceeded: the broker takes nothing before."""
 
 
 class Fetcher:
@@ -114,6 +116,9 @@ class Fetcher:
 
     async def _sleep(self, now_ms: int) -> None:
         deadline_ms = self._subscription.next_retry_ms(now_ms)
+        for link in self._links.values():
+            if link.throttled_until_ms > now_ms:
+                deadline_ms = min(deadline_ms or link.throttled_until_ms, link.throttled_until_ms)
         if any(link.sent for link in self._links.values()):
             deadline_ms = min(deadline_ms or now_ms + _SUSPECT_MS, now_ms + _SUSPECT_MS)
         if deadline_ms is None:
@@ -138,7 +143,7 @@ class Fetcher:
                 by_broker.setdefault(broker.node_id, []).append(state)
         for node_id, states in by_broker.items():
             link = self._link(self._session.metadata.view.brokers[node_id])
-            if len(link.sent) < _MAX_IN_FLIGHT:
+            if len(link.sent) < _MAX_IN_FLIGHT and now_ms >= link.throttled_until_ms:
                 self._send(link, states, now_ms)
 
     def _source(self, state: PartitionState, now_ms: int) -> BrokerView | None:
@@ -217,7 +222,9 @@ class Fetcher:
                 item.state.fetching = False
             error = answer.exception()
             if error is None:
-                self._take_response(sent, answer.result(), now_ms)
+                response = answer.result()
+                link.throttled_until_ms = max(link.throttled_until_ms, now_ms + response.throttle_time_ms)
+                self._take_response(sent, response, now_ms)
             elif isinstance(error, GlasslogError):
                 self._session.metadata.mark_unreachable(link.broker)
                 for item in sent.asked.values():
@@ -303,7 +310,9 @@ class Fetcher:
             oldest = next(iter(link.sent.values()), None)
             if oldest is None:
                 continue
-            late_ms = now_ms - oldest.sent_ms - self._options.fetch_max_wait_ms
+            # One that was sent before the broker said so has to wait as well.
+            since_ms = max(oldest.sent_ms, link.throttled_until_ms)
+            late_ms = now_ms - since_ms - self._options.fetch_max_wait_ms
             if late_ms >= self._options.request_timeout_ms:
                 link.stream.abandon(f"no answer within {self._options.request_timeout_ms} ms")
             elif late_ms >= _SUSPECT_MS:

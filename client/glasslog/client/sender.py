@@ -84,6 +84,8 @@ class _Link:
     broker: BrokerView
     stream: RequestStream[ProduceResponse]
     sent: dict[int, _Sent] = field(default_factory=dict)
+    throttled_until_ms: int = 0
+    """A quota was exceeded: the broker takes nothing before."""
 
 
 Answer = asyncio.Future[ProduceResponse]
@@ -186,6 +188,9 @@ class Sender:
         )
         if expires_ms is not None:
             deadline_ms = min(deadline_ms or expires_ms, expires_ms, now_ms + _SUSPECT_MS)
+        for link in self._links.values():
+            if link.throttled_until_ms > now_ms:
+                deadline_ms = min(deadline_ms or link.throttled_until_ms, link.throttled_until_ms)
         if deadline_ms is None:
             await self._wake.wait()
             return
@@ -213,7 +218,10 @@ class Sender:
 
     def _room(self, node_id: NodeId) -> int:
         link = self._links.get(node_id)
-        return self._options.max_in_flight - (0 if link is None else len(link.sent))
+        if link is None:
+            return self._options.max_in_flight
+        is_throttled = self._runtime.clock.now_ms() < link.throttled_until_ms
+        return 0 if is_throttled else self._options.max_in_flight - len(link.sent)
 
     def _send(self, node_id: NodeId, batches: tuple[PendingBatch, ...], now_ms: int) -> None:
         link = self._link(self._metadata.view.brokers[node_id])
@@ -270,7 +278,9 @@ class Sender:
             sent = link.sent.pop(correlation_id)
             error = answer.exception()
             if error is None:
-                self._take_response(sent, answer.result(), now_ms)
+                response = answer.result()
+                link.throttled_until_ms = max(link.throttled_until_ms, now_ms + response.throttle_time_ms)
+                self._take_response(sent, response, now_ms)
             elif isinstance(error, GlasslogError):
                 self._metadata.mark_unreachable(link.broker)
                 for batch in sent.batches:

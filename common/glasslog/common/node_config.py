@@ -516,6 +516,17 @@ class NodeConfig:
         minimum=1,
         maximum=LONG_MAX,
     )
+    quota_window_num: int = setting(
+        "quota.window.num",
+        "windows over which rates are measured of clients with quotas: what is allowed in all but one "
+        "of them may be used at once",
+        default=11,
+        minimum=1,
+        maximum=INT_MAX,
+    )
+    quota_window_size_seconds: int = setting(
+        "quota.window.size.seconds", "length of such a window", default=1, minimum=1, maximum=INT_MAX
+    )
     replica_selector_class: str = setting(
         "replica.selector.class",
         "whom leaders name to consumers that tell their rack: empty, themselves; else, the closest follower "

@@ -12,8 +12,10 @@ from typing import TypeVar, assert_never
 from glasslog.common.errors import require
 from glasslog.common.ids import LeaderEpoch, NodeId, Offset, PartitionEpoch, ProducerId, TopicId
 from glasslog.metadata.image import BrokerImage, MetadataImage, PartitionImage, TopicImage
+from glasslog.metadata.quotas import QuotaEntity
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
+    ClientQuotaChange,
     ConfigChange,
     FeatureLevel,
     MetadataRecord,
@@ -46,6 +48,7 @@ class MetadataDelta:
         self._removed_topics: dict[TopicId, TopicImage] = {}
         self._names: dict[str, TopicId | None] = {}
         self._configs: dict[tuple[ResourceType, str], dict[str, str]] = {}
+        self._quotas: dict[QuotaEntity, dict[str, float]] = {}
 
     @classmethod
     def between(cls, base: MetadataImage, image: MetadataImage) -> "MetadataDelta":
@@ -61,6 +64,8 @@ class MetadataDelta:
         delta._names = _differences(base.topic_ids, image.topic_ids)
         configs = _differences(base.configs, image.configs)
         delta._configs = {key: dict(values or {}) for key, values in configs.items()}
+        quotas = _differences(base.quotas, image.quotas)
+        delta._quotas = {entity: dict(limits or {}) for entity, limits in quotas.items()}
         for topic_id, topic in _differences(base.topics, image.topics).items():
             old = base.topics.get(topic_id)
             if topic is None and old is not None:
@@ -113,6 +118,8 @@ class MetadataDelta:
                 self._topic(record.topic_id).change(record)
             case ConfigChange():
                 self._change_config(record)
+            case ClientQuotaChange():
+                self._change_quota(record)
             case ProducerIdsAllocated():
                 self._allocate_producer_ids(record.next_producer_id)
             case FeatureLevel():
@@ -196,6 +203,15 @@ class MetadataDelta:
         else:
             values[record.key] = record.value
 
+    def _change_quota(self, record: ClientQuotaChange) -> None:
+        limits = self._quotas.get(record.entity)
+        if limits is None:
+            limits = self._quotas[record.entity] = dict(self.base.quotas.get(record.entity, {}))
+        if record.limit is None:
+            limits.pop(record.key, None)
+        else:
+            limits[record.key] = record.limit
+
     def _allocate_producer_ids(self, next_producer_id: ProducerId) -> None:
         require(
             next_producer_id >= self._next_producer_id,
@@ -214,7 +230,8 @@ class MetadataDelta:
             brokers=_without_none({**base.brokers, **self._brokers}) if self._brokers else base.brokers,
             topics=self._next_topics(),
             topic_ids=_without_none({**base.topic_ids, **self._names}) if self._names else base.topic_ids,
-            configs=self._next_configs(),
+            configs=_with_changed(base.configs, self._configs),
+            quotas=_with_changed(base.quotas, self._quotas),
             next_producer_id=self._next_producer_id,
             features={**base.features, **self._features} if self._features else base.features,
         )
@@ -226,13 +243,6 @@ class MetadataDelta:
         for topic_id, topic in self._topics.items():
             topics[topic_id] = topic.image()
         return topics
-
-    def _next_configs(self) -> Mapping[tuple[ResourceType, str], Mapping[str, str]]:
-        if not self._configs:
-            return self.base.configs
-        merged = {key: value for key, value in self.base.configs.items() if key not in self._configs}
-        merged.update({key: value for key, value in self._configs.items() if value})
-        return merged
 
 
 class _TopicDelta:
@@ -316,6 +326,17 @@ def _next_directories(old: PartitionImage, record: PartitionChange) -> tuple[byt
     if record.replicas is None or not old.directories:
         return old.directories
     return tuple(old.directory_of(replica) for replica in record.replicas)
+
+
+def _with_changed(
+    base: Mapping[K, Mapping[str, V]], changed: Mapping[K, Mapping[str, V]]
+) -> Mapping[K, Mapping[str, V]]:
+    """``changed`` replaces what ``base`` has of the same keys; what became empty is left out."""
+    if not changed:
+        return base
+    merged = {key: values for key, values in base.items() if key not in changed}
+    merged.update({key: values for key, values in changed.items() if values})
+    return merged
 
 
 def _differences(base: Mapping[K, V], image: Mapping[K, V]) -> dict[K, V | None]:

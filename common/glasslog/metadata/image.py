@@ -21,6 +21,7 @@ from glasslog.common.ids import (
     TopicId,
 )
 from glasslog.metadata.features import FEATURES
+from glasslog.metadata.quotas import Quotas
 from glasslog.metadata.records import UNASSIGNED_DIRECTORY, Endpoint, ResourceType
 
 
@@ -141,6 +142,7 @@ class MetadataImage:
     topics: Mapping[TopicId, TopicImage] = field(default_factory=dict)
     topic_ids: Mapping[str, TopicId] = field(default_factory=dict)
     configs: Mapping[tuple[ResourceType, str], Mapping[str, str]] = field(default_factory=dict)
+    quotas: Quotas = field(default_factory=dict)
     next_producer_id: ProducerId = _FIRST_PRODUCER_ID
     features: Mapping[str, int] = field(default_factory=dict)
 

@@ -14,6 +14,7 @@ from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import EMPTY_IMAGE, BrokerImage, MetadataImage, PartitionImage, TopicImage
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
+    ClientQuotaChange,
     ConfigChange,
     FeatureLevel,
     MetadataRecord,
@@ -39,6 +40,9 @@ def image_records(image: MetadataImage) -> Iterator[MetadataRecord]:
     for (kind, name), settings in image.configs.items():
         for key, value in settings.items():
             yield ConfigChange(resource_type=kind, resource_name=name, key=key, value=value)
+    for entity, limits in image.quotas.items():
+        for key, limit in limits.items():
+            yield ClientQuotaChange(entity=entity, key=key, limit=limit)
     if image.next_producer_id:
         yield ProducerIdsAllocated(
             broker_id=NO_NODE, broker_epoch=NO_BROKER_EPOCH, next_producer_id=image.next_producer_id

@@ -17,6 +17,7 @@ from glasslog.common.ids import (
     ProducerId,
     TopicId,
 )
+from glasslog.metadata.quotas import QuotaEntity
 
 UNASSIGNED_DIRECTORY = bytes(16)
 """In place of a directory's id: the broker has not said yet where its replica lies."""
@@ -143,6 +144,15 @@ class ConfigChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientQuotaChange:
+    """One limit of one entity; ``None`` removes it."""
+
+    entity: QuotaEntity
+    key: str
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerIdsAllocated:
     """Every producer id below ``next_producer_id`` has been handed out."""
 
@@ -173,6 +183,7 @@ MetadataRecord = (
     | PartitionCreated
     | PartitionChange
     | ConfigChange
+    | ClientQuotaChange
     | ProducerIdsAllocated
     | FeatureLevel
     | NoOp

@@ -19,6 +19,7 @@ from glasslog.common.ids import (
 )
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
+    ClientQuotaChange,
     ConfigChange,
     Endpoint,
     FeatureLevel,
@@ -90,6 +91,8 @@ def _to_wire(record: MetadataRecord) -> pb.MetadataRecord:
             return pb.MetadataRecord(partition_change=_change_to_wire(record))
         case ConfigChange():
             return pb.MetadataRecord(config=_config_to_wire(record))
+        case ClientQuotaChange():
+            return pb.MetadataRecord(client_quota=_quota_to_wire(record))
         case ProducerIdsAllocated():
             return pb.MetadataRecord(
                 producer_ids=pb.ProducerIdsRecord(
@@ -169,6 +172,19 @@ def _config_to_wire(record: ConfigChange) -> pb.ConfigRecord:
     )
 
 
+def _quota_to_wire(record: ClientQuotaChange) -> pb.ClientQuotaRecord:
+    parts = [pb.ClientQuotaRecord.EntityPart(type=kind, name=name) for kind, name in record.entity]
+    return pb.ClientQuotaRecord(entity=parts, key=record.key, limit=record.limit)
+
+
+def _quota_from_wire(message: pb.ClientQuotaRecord) -> ClientQuotaChange:
+    return ClientQuotaChange(
+        entity=tuple((part.type, part.name if part.HasField("name") else None) for part in message.entity),
+        key=message.key,
+        limit=message.limit if message.HasField("limit") else None,
+    )
+
+
 def _from_wire(message: pb.MetadataRecord) -> MetadataRecord:
     match message.WhichOneof("kind"):
         case "register_broker":
@@ -188,6 +204,8 @@ def _from_wire(message: pb.MetadataRecord) -> MetadataRecord:
             return _partition_from_wire(message.partition)
         case "partition_change":
             return _change_from_wire(message.partition_change)
+        case "client_quota":
+            return _quota_from_wire(message.client_quota)
         case "config":
             return _config_from_wire(message.config)
         case "producer_ids":

@@ -9,6 +9,7 @@ from enum import IntEnum
 
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NodeId
+from glasslog.metadata.quotas import QuotaEntity
 
 
 class ConfigOperation(IntEnum):
@@ -48,6 +49,37 @@ class AlterConfigsRequest:
 
     resources: tuple[ResourceEdits, ...]
     validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaEdits:
+    """Limits of one entity, by key; ``None`` removes one. The entity is as it came."""
+
+    entity: QuotaEntity
+    limits: tuple[tuple[str, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterClientQuotasRequest:
+    """Set and remove limits; with ``validate_only`` only say what would come of it."""
+
+    entries: tuple[QuotaEdits, ...]
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaOutcome:
+    """What came of one entity."""
+
+    error_code: ErrorCode = ErrorCode.NONE
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterClientQuotasResponse:
+    """In the order of the request."""
+
+    entries: tuple[QuotaOutcome, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from glasslog.common.ids import NodeId
 from glasslog.common.runtime.protocols import Peer, Random, UnaryHandler
 from glasslog.controller import admin_wire, wire
 from glasslog.controller.admin_requests import (
+    AlterClientQuotasResponse,
     AlterConfigsResponse,
     CreatePartitionsResponse,
     ElectLeadersResponse,
@@ -51,6 +52,7 @@ class AdminService:
             "DeleteTopics": self._delete_topics,
             "CreatePartitions": self._create_partitions,
             "AlterConfigs": self._alter_configs,
+            "AlterClientQuotas": self._alter_client_quotas,
             "ElectLeaders": self._elect_leaders,
             "AlterPartitionReassignments": self._alter_reassignments,
             "UpdateFeatures": self._update_features,
@@ -80,6 +82,14 @@ class AdminService:
         request = admin_wire.alter_configs(message)
         done = await self._controller.change(request, AlterConfigsResponse, timeout_ms=message.timeout_ms)
         return _seen_at(done.offset, admin_wire.configs_altered(done.response))
+
+    async def _alter_client_quotas(self, data: bytes, peer: Peer) -> bytes:
+        message = wire.parse(pb.AlterClientQuotasRequest, data)
+        request = admin_wire.alter_client_quotas(message)
+        done = await self._controller.change(
+            request, AlterClientQuotasResponse, timeout_ms=message.timeout_ms
+        )
+        return _seen_at(done.offset, admin_wire.client_quotas_altered(done.response))
 
     async def _elect_leaders(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.ElectLeadersRequest, data)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from glasslog.common.ids import NodeId
 from glasslog.controller.admin_requests import (
+    AlterClientQuotasRequest,
+    AlterClientQuotasResponse,
     AlterConfigsRequest,
     AlterConfigsResponse,
     ConfigEdit,
@@ -16,6 +18,7 @@ from glasslog.controller.admin_requests import (
     ElectLeadersResponse,
     FeatureUpdate,
     MorePartitions,
+    QuotaEdits,
     ResourceEdits,
     UpdateFeaturesRequest,
     UpdateFeaturesResponse,
@@ -58,6 +61,35 @@ def configs_altered(response: AlterConfigsResponse) -> pb.AlterConfigsResponse:
                 error_message=each.error_message,
             )
             for each in response.resources
+        ],
+    )
+
+
+def alter_client_quotas(message: pb.AlterClientQuotasRequest) -> AlterClientQuotasRequest:
+    """See ``AlterClientQuotasRequest``."""
+    return AlterClientQuotasRequest(
+        entries=tuple(
+            QuotaEdits(
+                entity=tuple(
+                    (part.type, part.name if part.HasField("name") else None) for part in entry.entity
+                ),
+                limits=tuple(
+                    (change.key, change.limit if change.HasField("limit") else None)
+                    for change in entry.changes
+                ),
+            )
+            for entry in message.entries
+        ),
+        validate_only=message.validate_only,
+    )
+
+
+def client_quotas_altered(response: AlterClientQuotasResponse) -> pb.AlterClientQuotasResponse:
+    """See ``AlterClientQuotasResponse``."""
+    return pb.AlterClientQuotasResponse(
+        entries=[
+            pb.AlterClientQuotasResponse.Entry(error_code=each.error_code, error_message=each.error_message)
+            for each in response.entries
         ],
     )
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.metadata.image import MetadataImage, PartitionImage
+from glasslog.metadata.quotas import describe_entity
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
+    ClientQuotaChange,
     ConfigChange,
     FeatureLevel,
     MetadataRecord,
@@ -58,6 +60,9 @@ def _line(before: MetadataImage, after: MetadataImage, record: MetadataRecord) -
             return f"feature {record.name} is at level {record.level}"
         case ConfigChange():
             return _config_line(record)
+        case ClientQuotaChange():
+            limit = "has no limit" if record.limit is None else f"= {record.limit:g}"
+            return f"client quota of {describe_entity(record.entity)}: {record.key} {limit}"
         case PartitionChange():
             return _partition_line(
                 before.partition_by_id(record.topic_id, record.partition),

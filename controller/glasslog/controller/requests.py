@@ -23,6 +23,8 @@ from glasslog.common.ids import (
     TopicId,
 )
 from glasslog.controller.admin_requests import (
+    AlterClientQuotasRequest,
+    AlterClientQuotasResponse,
     AlterConfigsRequest,
     AlterConfigsResponse,
     CreatePartitionsRequest,
@@ -353,6 +355,7 @@ Request = (
     | CreateTopicsRequest
     | DeleteTopicsRequest
     | AlterConfigsRequest
+    | AlterClientQuotasRequest
     | CreatePartitionsRequest
     | ElectLeadersRequest
     | UpdateFeaturesRequest
@@ -370,6 +373,7 @@ Response = (
     | CreateTopicsResponse
     | DeleteTopicsResponse
     | AlterConfigsResponse
+    | AlterClientQuotasResponse
     | CreatePartitionsResponse
     | ElectLeadersResponse
     | UpdateFeaturesResponse

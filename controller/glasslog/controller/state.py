@@ -14,11 +14,13 @@ from typing import assert_never
 from glasslog.common.errors import InvariantViolation, require
 from glasslog.common.ids import NO_NODE, NodeId, Offset
 from glasslog.controller.admin_requests import (
+    AlterClientQuotasRequest,
     AlterConfigsRequest,
     CreatePartitionsRequest,
     ElectLeadersRequest,
     UpdateFeaturesRequest,
 )
+from glasslog.controller.client_quotas import alter_client_quotas
 from glasslog.controller.configs import alter_configs
 from glasslog.controller.decision import Context, ControllerSettings, Decision
 from glasslog.controller.directories import assign_replicas
@@ -164,6 +166,8 @@ class ControllerState:
                 return delete_topics(context, request)
             case AlterConfigsRequest():
                 return alter_configs(context, request)
+            case AlterClientQuotasRequest():
+                return alter_client_quotas(context, request)
             case CreatePartitionsRequest():
                 return create_partitions(context, request)
             case ElectLeadersRequest():

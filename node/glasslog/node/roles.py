@@ -118,6 +118,7 @@ class BrokerRole:
         yield counter(topics + "totalfetchrequests_total", "of clients and replicas", counters.fetch_requests)
         yield counter(topics + "failedproducerequests_total", "partitions refused", counters.failed_produces)
         yield counter(topics + "failedfetchrequests_total", "partitions refused", counters.failed_fetches)
+        yield counter("glasslog_quota_throttledrequests_total", "held back", counters.throttled_requests)
         yield counter("kafka_log_segmentsdeleted_total", "by retention", counters.segments_deleted)
         yield counter("kafka_log_segmentbytesdeleted_total", "by retention", counters.segment_bytes_deleted)
         yield from _cleaner_metrics(replicas)

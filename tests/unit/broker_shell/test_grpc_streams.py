@@ -19,6 +19,8 @@ from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.common.runtime.protocols import Services, Stream, TransportError
 from glasslog.v1 import broker_pb2 as pb
 
+from tests.unit.quotas.client_limits import quotas
+
 MAX_IN_FLIGHT = 4
 
 
@@ -103,6 +105,10 @@ class Client:
             return [await anext(answers) for _ in range(count)]
 
 
+def unmuted(delay_ms: int) -> None:
+    raise AssertionError(f"held back for {delay_ms} ms")
+
+
 Scenario = Callable[[FakeReplicas, Client], Awaitable[None]]
 
 
@@ -113,7 +119,7 @@ def serve(name: str, scenario: Scenario) -> list[InvariantViolation]:
     async def main() -> None:
         world = MemoryWorld()
         replicas = FakeReplicas()
-        handlers = DataHandlers(replicas, fetch_max_bytes=1 << 20)
+        handlers = DataHandlers(replicas, quotas=quotas(), fetch_max_bytes=1 << 20)
         services = Services(
             streams={
                 BROKER_SERVICE + "Produce": stream(
@@ -236,7 +242,7 @@ def test_who_is_not_the_leader_says_who_is() -> None:
 
         message = pb.ProduceRequest(acks=1)
         message.partitions.add(topic="t", partition=0, records=b"x")
-        answer = await DataHandlers(Elsewhere(), fetch_max_bytes=1).produce(message)
+        answer = await DataHandlers(Elsewhere(), quotas=quotas(), fetch_max_bytes=1).produce(message, unmuted)
         assert answer is not None
         partition = answer.partitions[0]
         assert (partition.current_leader_id, partition.current_leader_epoch) == (3, 9)
@@ -267,7 +273,7 @@ def test_bad_produce_requests_are_refused_partition_by_partition(
         if changed.partitions:
             del message.partitions[:]
         message.MergeFrom(changed)
-        answer = await DataHandlers(replicas, fetch_max_bytes=1).produce(message)
+        answer = await DataHandlers(replicas, quotas=quotas(), fetch_max_bytes=1).produce(message, unmuted)
         assert answer is not None
         assert {partition.error_code for partition in answer.partitions} == {code}
         assert answer.partitions[0].error_message
@@ -288,7 +294,9 @@ def test_bad_produce_requests_are_refused_partition_by_partition(
 )
 def test_bad_fetch_requests_are_refused_whole(message: pb.FetchRequest) -> None:
     async def main() -> None:
-        answer = await DataHandlers(FakeReplicas(), fetch_max_bytes=1).fetch(message)
+        answer = await DataHandlers(FakeReplicas(), quotas=quotas(), fetch_max_bytes=1).fetch(
+            message, unmuted
+        )
         assert answer.error_code == ErrorCode.INVALID_REQUEST
 
     run_virtual(main)
@@ -343,7 +351,7 @@ def test_a_broken_stream_is_nobodys_fault() -> None:
 
         from glasslog.common.runtime.protocols import Peer
 
-        handlers = DataHandlers(FakeReplicas(), fetch_max_bytes=1)
+        handlers = DataHandlers(FakeReplicas(), quotas=quotas(), fetch_max_bytes=1)
         fatal: list[InvariantViolation] = []
         handler = stream(pb.ProduceRequest, handlers.produce, fatal.append, max_in_flight=1)
         await handler(Broken(), Peer("client:1"))

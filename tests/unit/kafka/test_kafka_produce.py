@@ -22,6 +22,7 @@ from glasslog.metadata.image import EMPTY_IMAGE
 from tests.unit.kafka.kafka_messages import by_kio
 from tests.unit.kafka.test_kafka_data_codecs import kafka_python
 from tests.unit.kafka.test_kafka_limits import Client
+from tests.unit.quotas.client_limits import quotas
 
 ADDRESS = "localhost:9092"
 RECORD = (1_700_000_000_000, None, b"value", ())
@@ -81,7 +82,7 @@ def produced(
 
     async def main() -> None:
         runtime = memory_runtime()
-        apis: tuple[Api, ...] = (ProduceApi(path, lambda: EMPTY_IMAGE).api(),)
+        apis: tuple[Api, ...] = (ProduceApi(path, lambda: EMPTY_IMAGE, quotas()).api(),)
         listener = KafkaListener(transport=runtime.transport, apis=apis, max_request_bytes=1 << 20)
         await listener.start(ADDRESS)
         connection = await runtime.transport.dial_frames(

@@ -18,6 +18,7 @@ from glasslog.metadata.delta import MetadataDelta
 from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
+    ClientQuotaChange,
     ConfigChange,
     Endpoint,
     FeatureLevel,
@@ -227,6 +228,14 @@ records = st.one_of(
         resource_name=st.text(max_size=5),
         key=st.text(max_size=5),
         value=st.none() | st.text(max_size=5),
+    ),
+    st.builds(
+        ClientQuotaChange,
+        entity=st.sampled_from(
+            [(("user", None),), (("client-id", "c"),), (("client-id", None), ("user", "u"))]
+        ),
+        key=st.text(max_size=5),
+        limit=st.none() | st.floats(allow_nan=False),
     ),
     st.builds(FeatureLevel, name=st.text(max_size=5), level=st.integers(0, 99)),
     st.just(NoOp()),

@@ -29,6 +29,7 @@ from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage
 from glasslog.metadata.image_records import encoded_image, image_of
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
+    ClientQuotaChange,
     ConfigChange,
     Endpoint,
     FeatureLevel,
@@ -119,6 +120,10 @@ FULL = replayed(
             broker_id=NodeId(1), broker_epoch=BrokerEpoch(10), next_producer_id=ProducerId(3000)
         ),
         FeatureLevel(name="eligible.leader.replicas.version", level=1),
+        ClientQuotaChange(entity=(("client-id", None), ("user", "u")), key="producer_byte_rate", limit=1.5),
+        ClientQuotaChange(entity=(("client-id", "c"),), key="request_percentage", limit=50.0),
+        ClientQuotaChange(entity=(("client-id", "gone"),), key="request_percentage", limit=50.0),
+        ClientQuotaChange(entity=(("client-id", "gone"),), key="request_percentage", limit=None),
     ],
 )
 

@@ -1,7 +1,7 @@
 """Copies at a limited rate: those of replicas that are not in sync, and no others."""
 
 import pytest
-from glasslog.broker.partition.byte_quota import ByteQuota
+from glasslog.broker.partition.rate_quota import RateQuota
 from glasslog.common.errors import ConfigError, ErrorCode
 from glasslog.common.ids import NodeId
 from glasslog.common.throttled_replicas import is_throttled
@@ -25,20 +25,20 @@ LONG_AGO_MS = 6_000
     rate=st.integers(1, 100_000),
 )
 def test_no_more_than_the_rate_is_used_by_who_waits_as_told(uses: list[tuple[int, int]], rate: int) -> None:
-    quota, now_ms, used = ByteQuota(), 1_000, 0
+    quota, now_ms, used = RateQuota(), 1_000, 0
     for size_bytes, idle_ms in uses:
-        now_ms += idle_ms + quota.delay_ms(bytes_per_second=rate, now_ms=now_ms + idle_ms)
-        assert quota.delay_ms(bytes_per_second=rate, now_ms=now_ms) == 0
+        now_ms += idle_ms + quota.delay_ms(per_second=rate, now_ms=now_ms + idle_ms)
+        assert quota.delay_ms(per_second=rate, now_ms=now_ms) == 0
         assert used <= rate * (now_ms - 1_000) / 1_000 + 1e-6
-        quota.record(size_bytes, bytes_per_second=rate, now_ms=now_ms)
+        quota.record(size_bytes, per_second=rate, now_ms=now_ms)
         used += size_bytes
 
 
 def test_another_rate_counts_for_old_debts_too() -> None:
-    quota = ByteQuota()
-    quota.record(1_000_000, bytes_per_second=1, now_ms=0)
-    assert quota.delay_ms(bytes_per_second=1, now_ms=0) == 1_000_000_000
-    assert quota.delay_ms(bytes_per_second=1_000_000, now_ms=0) == 1_000
+    quota = RateQuota()
+    quota.record(1_000_000, per_second=1, now_ms=0)
+    assert quota.delay_ms(per_second=1, now_ms=0) == 1_000_000_000
+    assert quota.delay_ms(per_second=1_000_000, now_ms=0) == 1_000
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ class ChangeHandlers:
     async def alter_configs(self, message: pb.AlterConfigsRequest, peer: Peer) -> pb.AlterConfigsResponse:
         return await self._changes.alter_configs(message)
 
+    async def alter_client_quotas(
+        self, message: pb.AlterClientQuotasRequest, peer: Peer
+    ) -> pb.AlterClientQuotasResponse:
+        return await self._changes.alter_client_quotas(message)
+
     async def elect_leaders(self, message: pb.ElectLeadersRequest, peer: Peer) -> pb.ElectLeadersResponse:
         return await self._changes.elect_leaders(message)
 

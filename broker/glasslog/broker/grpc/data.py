@@ -6,6 +6,8 @@ Checks what a hostile client could send; refuses to know partitions and logs.
 from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
+from glasslog.broker.client_quotas import NOT_THROTTLED, ClientQuotas
+from glasslog.broker.grpc.serving import Mute
 from glasslog.broker.requests import (
     ACKS_ALL,
     ACKS_LEADER,
@@ -39,27 +41,42 @@ class DataPath(Protocol):
 
 
 class DataHandlers:
-    """One call for each message of a stream. ``fetch_max_bytes`` caps what one answer may carry."""
+    """One call for each message of a stream. ``fetch_max_bytes`` caps what one answer may carry.
 
-    def __init__(self, data_path: DataPath, *, fetch_max_bytes: int) -> None:
+    ``mute`` has the stream take nothing for so many ms, which the answer tells as well (KIP-219).
+    """
+
+    def __init__(self, data_path: DataPath, *, quotas: ClientQuotas, fetch_max_bytes: int) -> None:
         self._data_path = data_path
+        self._quotas = quotas
         self._fetch_max_bytes = fetch_max_bytes
 
     # --- produce ---
 
-    async def produce(self, message: pb.ProduceRequest) -> pb.ProduceResponse | None:
+    async def produce(self, message: pb.ProduceRequest, mute: Mute) -> pb.ProduceResponse | None:
         """The answer, or ``None`` with acks=0."""
+        work = _Work(self._quotas)
         try:
             _check_produce(message)
         except GlasslogError as error:
             results = [_refused_produce(partition, error) for partition in message.partitions]
         else:
-            results = await self._produce(message)
+            results = await self._produce(message, work)
+        throttle_ms = self._produced(message, work, mute) if self._quotas.is_active else 0
         if message.acks == ACKS_NONE:
             return None
-        return pb.ProduceResponse(correlation_id=message.correlation_id, partitions=results)
+        return pb.ProduceResponse(
+            correlation_id=message.correlation_id, partitions=results, throttle_time_ms=throttle_ms
+        )
 
-    async def _produce(self, message: pb.ProduceRequest) -> list[pb.ProduceResponse.Partition]:
+    def _produced(self, message: pb.ProduceRequest, work: "_Work", mute: Mute) -> int:
+        size_bytes = sum(len(each.records) for each in message.partitions)
+        delay_ms = self._quotas.produced(message.client_id, size_bytes)
+        delay_ms = max(delay_ms, self._quotas.worked(message.client_id, work.spent_ns))
+        mute(delay_ms)
+        return delay_ms
+
+    async def _produce(self, message: pb.ProduceRequest, work: "_Work") -> list[pb.ProduceResponse.Partition]:
         request = ProduceRequest(
             acks=message.acks,
             timeout_ms=message.timeout_ms,
@@ -71,30 +88,46 @@ class DataHandlers:
             ),
         )
         try:
-            results = await self._data_path.produce(request)
+            pending = self._data_path.produce(request)
+            work.pauses()
+            results = await pending
         except GlasslogError as error:
             return [_refused_produce(partition, error) for partition in message.partitions]
         return [_produced(result) for result in results]
 
     # --- fetch ---
 
-    async def fetch(self, message: pb.FetchRequest) -> pb.FetchResponse:
+    async def fetch(self, message: pb.FetchRequest, mute: Mute) -> pb.FetchResponse:
+        work = _Work(self._quotas)
         try:
-            request = self._fetch_request(message)
-            results = await self._data_path.fetch(request)
+            pending = self._data_path.fetch(self._fetch_request(message))
+            work.pauses()
+            results = await pending
         except GlasslogError as error:
             return pb.FetchResponse(correlation_id=message.correlation_id, error_code=error.code)
+        throttled = NOT_THROTTLED
+        if self._quotas.is_active:
+            size_bytes = sum(len(result.records) for result in results)
+            throttled = self._quotas.fetched(message.client_id, size_bytes)
+            worked_ms = self._quotas.worked(message.client_id, work.spent_ns)
+            throttled = throttled._replace(delay_ms=max(throttled.delay_ms, worked_ms))
+            mute(throttled.delay_ms)
         return pb.FetchResponse(
-            correlation_id=message.correlation_id, partitions=[_fetched(result) for result in results]
+            correlation_id=message.correlation_id,
+            partitions=[] if throttled.is_withheld else [_fetched(result) for result in results],
+            throttle_time_ms=throttled.delay_ms,
         )
 
     def _fetch_request(self, message: pb.FetchRequest) -> FetchRequest:
         _check_fetch(message)
+        limit_bytes = self._fetch_max_bytes
+        if self._quotas.is_active:
+            limit_bytes = min(limit_bytes, self._quotas.fetch_limit_bytes(message.client_id))
         return FetchRequest(
             reader=Consumer(isolation_level=IsolationLevel(message.isolation_level), rack=message.rack),
             max_wait_ms=message.max_wait_ms,
-            min_bytes=min(message.min_bytes, self._fetch_max_bytes),
-            max_bytes=min(message.max_bytes, self._fetch_max_bytes),
+            min_bytes=min(message.min_bytes, limit_bytes),
+            max_bytes=min(message.max_bytes, limit_bytes),
             partitions=tuple(
                 FetchPartition(
                     partition=TopicPartition(partition.topic, partition.partition),
@@ -110,6 +143,19 @@ class DataHandlers:
                 for partition in message.partitions
             ),
         )
+
+
+class _Work:
+    """How long the event loop was at one request before it waited, where there is a limit on that."""
+
+    def __init__(self, quotas: ClientQuotas) -> None:
+        self._quotas = quotas
+        self._began_ns = quotas.now_ns() if quotas.is_active else None
+        self.spent_ns = 0
+
+    def pauses(self) -> None:
+        if self._began_ns is not None:
+            self.spent_ns = self._quotas.now_ns() - self._began_ns
 
 
 def _check_produce(message: pb.ProduceRequest) -> None:

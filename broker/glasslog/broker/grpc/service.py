@@ -10,6 +10,7 @@ from glasslog.broker.grpc.groups import GroupHandlers
 from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
+from glasslog.broker.grpc.quotas import QuotaHandlers
 from glasslog.broker.grpc.reassignments import ReassignmentHandlers
 from glasslog.broker.grpc.replication import ReplicationHandlers
 from glasslog.broker.grpc.serving import BROKER_SERVICE, OnFatal, stream, unary
@@ -29,6 +30,7 @@ class BrokerHandlers:
     groups: GroupHandlers
     changes: ChangeHandlers
     configs: ConfigHandlers
+    quotas: QuotaHandlers
     features: FeatureHandlers
     reassignments: ReassignmentHandlers
     quorum: QuorumHandlers
@@ -44,7 +46,7 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
             for table in (
                 _topic_table(handlers.metadata, on_fatal),
                 _change_table(handlers.changes, on_fatal),
-                _config_table(handlers.configs, on_fatal),
+                _config_table(handlers.configs, handlers.quotas, on_fatal),
                 _feature_table(handlers.features, on_fatal),
                 _offset_table(handlers.offsets, on_fatal),
                 _group_table(handlers.groups, on_fatal),
@@ -77,6 +79,9 @@ def _change_table(changes: ChangeHandlers, on_fatal: OnFatal) -> dict[str, Unary
             controller_pb2.CreatePartitionsRequest, changes.create_partitions, on_fatal
         ),
         "AlterConfigs": unary(controller_pb2.AlterConfigsRequest, changes.alter_configs, on_fatal),
+        "AlterClientQuotas": unary(
+            controller_pb2.AlterClientQuotasRequest, changes.alter_client_quotas, on_fatal
+        ),
         "ElectLeaders": unary(controller_pb2.ElectLeadersRequest, changes.elect_leaders, on_fatal),
         "AlterPartitionReassignments": unary(
             controller_pb2.AlterPartitionReassignmentsRequest, changes.alter_reassignments, on_fatal
@@ -94,9 +99,12 @@ def _feature_table(features: FeatureHandlers, on_fatal: OnFatal) -> dict[str, Un
     }
 
 
-def _config_table(configs: ConfigHandlers, on_fatal: OnFatal) -> dict[str, UnaryHandler]:
+def _config_table(
+    configs: ConfigHandlers, quotas: QuotaHandlers, on_fatal: OnFatal
+) -> dict[str, UnaryHandler]:
     return {
         "DescribeConfigs": unary(pb.DescribeConfigsRequest, configs.describe_configs, on_fatal),
+        "DescribeClientQuotas": unary(pb.DescribeClientQuotasRequest, quotas.describe, on_fatal),
     }
 
 

@@ -21,6 +21,9 @@ Request = TypeVar("Request", bound=Message)
 OnFatal = Callable[[InvariantViolation], None]
 """Told of a broken invariant met while serving: it must stop the node."""
 
+Mute = Callable[[int], None]
+"""Takes nothing more of a stream for so many ms."""
+
 BROKER_SERVICE = "/glasslog.v1.Broker/"
 
 
@@ -52,7 +55,7 @@ def unary(
 
 def stream(
     kind: type[Request],
-    handle: Callable[[Request], Awaitable[Message | None]],
+    handle: Callable[[Request, Mute], Awaitable[Message | None]],
     on_fatal: OnFatal,
     *,
     max_in_flight: int,
@@ -77,18 +80,35 @@ def stream(
     return serve
 
 
+class _Gate:
+    """Keeps a stream's messages back for a while."""
+
+    def __init__(self) -> None:
+        self._opens_at_s = 0.0
+
+    def mute(self, delay_ms: int) -> None:
+        if delay_ms:
+            self._opens_at_s = max(self._opens_at_s, asyncio.get_running_loop().time() + delay_ms / 1000)
+
+    async def opened(self) -> None:
+        left_s = self._opens_at_s - asyncio.get_running_loop().time()
+        if left_s > 0:
+            await asyncio.sleep(left_s)
+
+
 async def _serve_stream(
     messages: Stream,
     kind: type[Request],
-    handle: Callable[[Request], Awaitable[Message | None]],
+    handle: Callable[[Request, Mute], Awaitable[Message | None]],
     max_in_flight: int,
 ) -> None:
+    gate = _Gate()
     free = asyncio.Semaphore(max_in_flight)
     sending = asyncio.Lock()
 
     async def answer(data: bytes) -> None:
         try:
-            message = await handle(parse(kind, data))
+            message = await handle(parse(kind, data), gate.mute)
             if message is not None:
                 payload = message.SerializeToString()
                 async with sending:
@@ -99,6 +119,7 @@ async def _serve_stream(
     async with asyncio.TaskGroup() as group:
         async for data in messages:
             await free.acquire()
+            await gate.opened()
             group.create_task(answer(data))
 
 

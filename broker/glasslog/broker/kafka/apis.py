@@ -22,6 +22,7 @@ from glasslog.broker.kafka.offset_api import OffsetApis
 from glasslog.broker.kafka.partition_api import PartitionApis
 from glasslog.broker.kafka.producer_api import ProducerApis
 from glasslog.broker.kafka.quorum_api import QuorumApis
+from glasslog.broker.kafka.quota_api import QuotaApis
 from glasslog.broker.kafka.reassignment_api import ReassignmentApis
 from glasslog.broker.kafka.topic_api import TopicApis
 from glasslog.broker.metadata_observer import MetadataView
@@ -74,4 +75,5 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         *LogDirApis(parts.replicas.log_sizes).apis(),
         *QuorumApis(parts.quorum, wall_ms=parts.wall_ms).apis(),
         *ConfigApis(parts.changes, parts.config_view).apis(),
+        *QuotaApis(parts.changes, lambda: metadata.image).apis(),
     )

@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from glasslog.broker.kafka.codec import MalformedFrame, Reader
 from glasslog.broker.kafka.headers import (
@@ -30,6 +31,34 @@ CHECK_AFTER_BYTES = 1 << 20
 """After so many bytes of answers the peer must have read before more requests are taken from it."""
 
 
+class RequestQuotas(Protocol):
+    """Limits on the work that clients make."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there are any."""
+        ...
+
+    def now_ns(self) -> int: ...
+
+    def worked(self, client_id: str, spent_ns: int, /) -> int:
+        """So long a request was worked on; ms to hold the client back."""
+        ...
+
+
+class _Unlimited:
+    is_active = False
+
+    def now_ns(self) -> int:
+        return 0
+
+    def worked(self, client_id: str, spent_ns: int) -> int:
+        return 0
+
+
+UNLIMITED: RequestQuotas = _Unlimited()
+
+
 def _nothing() -> None:
     """What a request that never waits does when it is hurried."""
 
@@ -41,13 +70,26 @@ class RequestCall:
     it gives are valid only until the handler returns.
     """
 
-    __slots__ = ("_connection", "_parts", "cancel", "client_id", "header", "hurry", "peer", "reader")
+    __slots__ = (
+        "_connection",
+        "_parts",
+        "_spent_ns",
+        "_started_ns",
+        "cancel",
+        "client_id",
+        "header",
+        "hurry",
+        "peer",
+        "reader",
+    )
 
     def __init__(
         self, connection: "KafkaConnection", header: RequestHeader, client_id: str, reader: Reader, peer: Peer
     ) -> None:
         self._connection = connection
         self._parts: Sequence[Buffer] | None = None
+        self._started_ns: int | None = None
+        self._spent_ns = 0
         self.header = header
         self.client_id = client_id
         self.reader = reader
@@ -63,6 +105,27 @@ class RequestCall:
     def listener(self) -> str:
         """The name of the listener that the client came by."""
         return self._connection.listener
+
+    def begin(self, now_ns: int | None) -> None:
+        """It is being worked on from now on, if that is measured; ``None``: not any more."""
+        if self._started_ns is not None:
+            self._spent_ns += self._connection.quotas.now_ns() - self._started_ns
+        self._started_ns = now_ns
+
+    def throttle(self, delay_ms: int = 0) -> int:
+        """For how many ms the client is held back: for ``delay_ms``, or for the work that it has made.
+
+        To be told in the answer: nothing more is read from it meanwhile (KIP-219).
+        """
+        quotas = self._connection.quotas
+        if quotas.is_active:
+            started_ns = self._started_ns
+            self.begin(None if started_ns is None else quotas.now_ns())
+            delay_ms = max(delay_ms, quotas.worked(self.client_id, self._spent_ns))
+            self._spent_ns = 0
+        if delay_ms:
+            self._connection.mute(delay_ms)
+        return delay_ms
 
     def respond(self, body: Sequence[Buffer], *, has_flexible_header: bool) -> None:
         """Send ``body`` once every earlier request of the connection is answered."""
@@ -117,8 +180,11 @@ class KafkaConnection:
         complain: Callable[[str], None] = _LOGGER.warning,
         max_in_flight: int = MAX_IN_FLIGHT_REQUESTS,
         listener: str = "KAFKA",
+        quotas: RequestQuotas = UNLIMITED,
     ) -> None:
         self.listener = listener
+        self.quotas = quotas
+        self._muted: asyncio.TimerHandle | None = None
         self._connection = connection
         self._complain = complain
         self._max_in_flight = max_in_flight
@@ -163,7 +229,15 @@ class KafkaConnection:
                 )
             return
         client_id = decode_rest(reader, is_flexible=header.api_version >= api.flexible_from)
-        api.handle(self._enqueue(header, client_id, reader))
+        call = self._enqueue(header, client_id, reader)
+        if not self.quotas.is_active:
+            api.handle(call)
+            return
+        call.begin(self.quotas.now_ns())
+        try:
+            api.handle(call)
+        finally:
+            call.begin(None)
 
     def _enqueue(self, header: RequestHeader, client_id: str, reader: Reader) -> RequestCall:
         call = RequestCall(self, header, client_id, reader, self._connection.peer)
@@ -210,8 +284,25 @@ class KafkaConnection:
         self._check = None
         self._resume()
 
+    def mute(self, delay_ms: int) -> None:
+        """Read nothing for so long, or longer if it is muted longer already."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + delay_ms / 1000
+        if self._is_closed or (self._muted is not None and self._muted.when() >= ends):
+            return
+        if self._muted is not None:
+            self._muted.cancel()
+        self._connection.pause_reading()
+        self._muted = loop.call_at(ends, self._unmute)
+
+    def _unmute(self) -> None:
+        self._muted = None
+        self._resume()
+
     def _resume(self) -> None:
-        if not self._is_closed and not self._is_full and self._check is None:
+        if self._is_closed or self._muted is not None:
+            return
+        if not self._is_full and self._check is None:
             self._connection.resume_reading()
 
     def refuse(self, why: str) -> None:
@@ -247,6 +338,9 @@ class KafkaConnection:
         if self._check is not None:
             self._check.cancel()
             self._check = None
+        if self._muted is not None:
+            self._muted.cancel()
+            self._muted = None
         self._on_end(self)
 
     def close(self) -> None:

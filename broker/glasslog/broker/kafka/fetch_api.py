@@ -8,6 +8,7 @@ incarnation (KIP-903).
 from collections.abc import Callable, Sequence
 from itertools import islice
 
+from glasslog.broker.client_quotas import NOT_THROTTLED, ClientQuotas, Throttled
 from glasslog.broker.fetch_path import FetchPath, FetchTerms, Target
 from glasslog.broker.kafka.connection import Api, RequestCall
 from glasslog.broker.kafka.fetch import (
@@ -46,8 +47,9 @@ _MAX_SESSION_ID = 0x7FFF_FFFF
 class FetchApi:
     """See the module."""
 
-    def __init__(self, *, replicas: Replicas, path: FetchPath) -> None:
+    def __init__(self, *, replicas: Replicas, path: FetchPath, quotas: ClientQuotas) -> None:
         self._replicas = replicas
+        self._quotas = quotas
         self._path = path
         random = replicas.runtime.random
         self._followers: dict[NodeId, Follower] = {}
@@ -107,10 +109,14 @@ class FetchApi:
         return ErrorCode.NONE
 
     def _start_listed(self, call: RequestCall, request: FetchCall) -> None:
-        keys, terms = list(request.asks), self._terms(request)
+        keys, terms = list(request.asks), self._terms(request, call.client_id)
 
         def on_done(outcomes: Sequence[ReadOutcome]) -> None:
-            self._tell(call, _answer(keys, outcomes, None, is_full=True))
+            throttled = self._throttle(call, terms, outcomes)
+            if throttled.is_withheld:
+                self._withhold(call, NO_SESSION, throttled)
+            else:
+                self._tell(call, _answer(keys, outcomes, None, is_full=True), throttled)
 
         source = self._path.listed(terms, [self._target(*each) for each in request.asks.items()])
         waiting = self._path.start(terms, source, on_done)
@@ -118,12 +124,19 @@ class FetchApi:
             self._let_wait(call, waiting, NO_SESSION, lambda: None)
 
     def _start(self, call: RequestCall, request: FetchCall, session: FetchSession, *, is_full: bool) -> None:
-        terms = self._terms(request)
+        terms = self._terms(request, call.client_id)
         visit = SessionVisit(session, replicas=self._replicas, terms=terms, find=self._target)
 
         def on_done(outcomes: Sequence[ReadOutcome]) -> None:
-            visit.answered(outcomes)
-            self._tell(call, _answer(visit.keys, outcomes, session, is_full=is_full))
+            throttled = self._throttle(call, terms, outcomes)
+            if not throttled.is_withheld:
+                visit.answered(outcomes)
+                self._tell(call, _answer(visit.keys, outcomes, session, is_full=is_full), throttled)
+                return
+            visit.given_up()
+            if is_full:
+                self.sessions.close(session.session_id)
+            self._withhold(call, NO_SESSION if is_full else session.session_id, throttled)
 
         waiting = self._path.start(terms, visit, on_done)
         if waiting is not None:
@@ -144,10 +157,26 @@ class FetchApi:
         call.hurry = hurry
         call.cancel = give_up
 
-    def _tell(self, call: RequestCall, answer: FetchAnswer) -> None:
-        _respond(call, answer._replace(nodes=self._leaders_of(answer, call.listener)))
+    def _throttle(self, call: RequestCall, terms: FetchTerms, outcomes: Sequence[ReadOutcome]) -> Throttled:
+        """Replicas have throttles of their own, and what mends a log is not to wait either."""
+        reader = terms.reader
+        if isinstance(reader, Follower) or reader.any_replica:
+            return NOT_THROTTLED
+        throttled = NOT_THROTTLED
+        if self._quotas.is_active:
+            size_bytes = sum(len(outcome.records) for outcome in outcomes)
+            throttled = self._quotas.fetched(call.client_id, size_bytes)
+        return throttled._replace(delay_ms=call.throttle(throttled.delay_ms))
 
-    def _terms(self, request: FetchCall) -> FetchTerms:
+    def _withhold(self, call: RequestCall, session_id: int, throttled: Throttled) -> None:
+        """Nothing for now: the client asks for the same again when it may."""
+        _respond(call, FetchAnswer(ErrorCode.NONE, session_id, (), throttled.delay_ms))
+
+    def _tell(self, call: RequestCall, answer: FetchAnswer, throttled: Throttled) -> None:
+        nodes = self._leaders_of(answer, call.listener)
+        _respond(call, answer._replace(nodes=nodes, throttle_time_ms=throttled.delay_ms))
+
+    def _terms(self, request: FetchCall, client_id: str) -> FetchTerms:
         reader: Consumer | Follower
         if request.replica_id in (NO_NODE, ANY_REPLICA):
             level = IsolationLevel(request.isolation_level)
@@ -155,7 +184,10 @@ class FetchApi:
             reader = Consumer(isolation_level=level, rack=request.rack, any_replica=is_any)
         else:
             reader = self._follower(request)
-        return FetchTerms(reader, request.max_wait_ms, request.min_bytes, request.max_bytes)
+        max_bytes = request.max_bytes
+        if self._quotas.is_active and isinstance(reader, Consumer):
+            max_bytes = min(max_bytes, self._quotas.fetch_limit_bytes(client_id))
+        return FetchTerms(reader, request.max_wait_ms, request.min_bytes, max_bytes)
 
     def _follower(self, request: FetchCall) -> Follower:
         known = self._followers.get(request.replica_id)

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from struct import Struct
 
 from glasslog.broker.kafka.codec import INT16, INT32, unsigned_varint
-from glasslog.broker.kafka.connection import MAX_IN_FLIGHT_REQUESTS, Api, KafkaConnection, RequestCall
+from glasslog.broker.kafka.connection import (
+    MAX_IN_FLIGHT_REQUESTS,
+    UNLIMITED,
+    Api,
+    KafkaConnection,
+    RequestCall,
+    RequestQuotas,
+)
 from glasslog.common.errors import ErrorCode, InvariantViolation
 from glasslog.common.runtime.protocols import FrameConnection, FrameHandler, Listener, Transport
 
@@ -107,7 +114,9 @@ class KafkaListener:
         now_ms: Callable[[], int] = lambda: 0,
         on_fatal: Callable[[InvariantViolation], None] = _log_fatal,
         feature_tags: Callable[[int], bytes] = _no_tags,
+        quotas: RequestQuotas = UNLIMITED,
     ) -> None:
+        self._quotas = quotas
         self._transport = transport
         self._feature_tags = feature_tags
         self._max_request_bytes = max_request_bytes
@@ -159,6 +168,7 @@ class KafkaListener:
             complain=self._complain,
             max_in_flight=self._limits.max_in_flight,
             listener=self._name,
+            quotas=self._quotas,
         )
         address, limits = handler.address, self._limits
         if self._open.count >= limits.max_connections:

@@ -88,14 +88,18 @@ def _decode_plain(reader: Reader) -> list[ProducePartition]:
 
 
 def encode_response(
-    results: Sequence[ProducePartitionResult], nodes: Sequence[NodeAddress], version: int
+    results: Sequence[ProducePartitionResult],
+    nodes: Sequence[NodeAddress],
+    version: int,
+    *,
+    throttle_ms: int = 0,
 ) -> bytearray:
     """The body of a response after its header. ``nodes`` are where leaders that it names can be reached."""
     topics: dict[str, list[ProducePartitionResult]] = {}
     for result in results:
         topics.setdefault(result.partition.topic, []).append(result)
     if version < FLEXIBLE_FROM:
-        return _encode_plain(topics, version)
+        return _encode_plain(topics, version, throttle_ms)
     out = bytearray(unsigned_varint(len(topics) + 1))
     for topic, partitions in topics.items():
         out += compact_string(topic)
@@ -108,7 +112,7 @@ def encode_response(
             out += compact_string(message) if message else b"\0"
             out += _leader_tag(each) if version >= 10 else _NO_TAGS
         out += _NO_TAGS
-    out += INT32.pack(0)
+    out += INT32.pack(throttle_ms)
     out += node_addresses(nodes) if version >= 10 else _NO_TAGS
     return out
 
@@ -130,7 +134,9 @@ def _leader_tag(each: ProducePartitionResult) -> bytes:
     return b"\1" + tagged_field(_CURRENT_LEADER_TAG, content)
 
 
-def _encode_plain(topics: dict[str, list[ProducePartitionResult]], version: int) -> bytearray:
+def _encode_plain(
+    topics: dict[str, list[ProducePartitionResult]], version: int, throttle_ms: int
+) -> bytearray:
     out = bytearray(INT32.pack(len(topics)))
     for topic, partitions in topics.items():
         out += nullable_string(topic)
@@ -147,5 +153,5 @@ def _encode_plain(topics: dict[str, list[ProducePartitionResult]], version: int)
                 out += INT32.pack(0)
                 out += nullable_string(each.error_message[:_MAX_MESSAGE_CHARACTERS] or None)
     if version >= 1:
-        out += INT32.pack(0)
+        out += INT32.pack(throttle_ms)
     return out

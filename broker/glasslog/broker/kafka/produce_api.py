@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from glasslog.broker.client_quotas import ClientQuotas
 from glasslog.broker.kafka.codec import INT32
 from glasslog.broker.kafka.connection import Api, RequestCall
 from glasslog.broker.kafka.node_addresses import NodeAddress, addresses_of
@@ -39,8 +40,9 @@ _TRANSACTIONAL_BIT = 0x10
 class ProduceApi:
     """See the module. ``image`` gives the newest metadata."""
 
-    def __init__(self, path: ProducePath, image: Callable[[], MetadataImage]) -> None:
+    def __init__(self, path: ProducePath, image: Callable[[], MetadataImage], quotas: ClientQuotas) -> None:
         self._path = path
+        self._quotas = quotas
         self._image = image
 
     def api(self) -> Api:
@@ -78,16 +80,23 @@ class ProduceApi:
 
     def _respond(self, call: RequestCall, produced: ProduceCall, results: ProduceResults) -> None:
         failed = [each for each in results if each.error is not ErrorCode.NONE]
+        throttle_ms = call.throttle(self._produced(call, produced))
         if produced.request.acks != ACKS_NONE:
             version = call.header.api_version
             nodes = self._leaders_of(failed, call.listener) if failed else ()
-            body = encode_response(results, nodes, version)
+            body = encode_response(results, nodes, version, throttle_ms=throttle_ms)
             call.respond((body,), has_flexible_header=version >= FLEXIBLE_FROM)
         elif failed:
             # The only way to tell the client that it should look at the metadata again.
             call.refuse(f"acks=0, and {failed[0].partition}: {failed[0].error_message}")
         else:
             call.respond_nothing()
+
+    def _produced(self, call: RequestCall, produced: ProduceCall) -> int:
+        if not self._quotas.is_active:
+            return 0
+        size_bytes = sum(len(each.records) for each in produced.request.partitions)
+        return self._quotas.produced(call.client_id, size_bytes)
 
     def _leaders_of(self, failed: Sequence[ProducePartitionResult], listener: str) -> Sequence[NodeAddress]:
         leaders = [each.current_leader_id for each in failed if each.current_leader_id != NO_NODE]

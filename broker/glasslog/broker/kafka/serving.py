@@ -5,6 +5,7 @@ with a value of its response; what it raises closes the connection.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from glasslog.broker.kafka.connection import Api, RequestCall
@@ -55,6 +56,9 @@ def _caller(call: RequestCall) -> Caller:
 
 def _respond(layout: ApiLayout[Q, R], call: RequestCall, response: R) -> None:
     version = call.header.api_version
+    throttle_ms = call.throttle()
+    if throttle_ms and hasattr(response, "throttle_time_ms"):
+        response = replace(response, throttle_time_ms=throttle_ms)
     body = layout.encode_response(response, version)
     call.respond((body,), has_flexible_header=version >= layout.flexible_from)
 

@@ -31,6 +31,8 @@ class Admin(BlockingClient[asyncio_admin.Admin]):
     end_offsets = waiting(asyncio_admin.Admin.end_offsets)
     alter_configs = waiting(asyncio_admin.Admin.alter_configs)
     describe_configs = waiting(asyncio_admin.Admin.describe_configs)
+    alter_client_quotas = waiting(asyncio_admin.Admin.alter_client_quotas)
+    describe_client_quotas = waiting(asyncio_admin.Admin.describe_client_quotas)
     create_partitions = waiting(asyncio_admin.Admin.create_partitions)
     list_groups = waiting(asyncio_admin.Admin.list_groups)
     describe_groups = waiting(asyncio_admin.Admin.describe_groups)

@@ -25,6 +25,10 @@ class Clock(Protocol):
         """Monotonic: for timeouts and deadlines. Its zero means nothing."""
         ...
 
+    def monotonic_ns(self) -> int:
+        """As ``now_ms``, in nanoseconds: for how long work takes. Virtual time stands still meanwhile."""
+        ...
+
     def wall_ms(self) -> int:
         """Milliseconds since 1970 UTC: for record timestamps only, it may jump."""
         ...

@@ -26,6 +26,9 @@ class MemoryClock:
         loop = asyncio.get_running_loop()
         return loop.now_ms() if isinstance(loop, VirtualTimeLoop) else int(loop.time() * 1_000)
 
+    def monotonic_ns(self) -> int:
+        return self.now_ms() * 1_000_000
+
     def wall_ms(self) -> int:
         return _START_WALL_MS + self.now_ms() + self.wall_offset_ms
 
