@@ -48,36 +48,27 @@ class NewLog:
 
 def create(files: FileSystem, new: NewLog, *, now_ms: int) -> StoredLog | BrokenLog:
     """Make it, durably. Blocks, in any thread."""
-    try:
-        _check_vacant(files, new)
-        log = Log.open(
-            files=files,
-            directory=new.directory.create_partition(new.name, new.topic_id),
-            config=new.config,
-            clean_shutdown=False,
-            now_ms=now_ms,
-        )
-        attach_cleaner_offset(log, new.directory, new.name, 0)
-    except GlasslogError as error:
-        _LOGGER.error("%s can not be created in %s: %s", new.name, new.directory.path, error)
-        return BrokenLog(directory=new.directory, topic_id=new.topic_id, reason=str(error))
-    return StoredLog(log=log, directory=new.directory, topic_id=new.topic_id, high_watermark=Offset(0))
+    return _reserve(files, (new,)).get(new.name) or _fill(files, new, now_ms=now_ms)
 
 
-async def create_all(
-    runtime: Runtime, wanted: Sequence[NewLog]
-) -> Mapping[TopicPartition, StoredLog | BrokenLog]:
-    """Make them in a few threads."""
-    now_ms = runtime.clock.wall_ms()
-    made: dict[TopicPartition, StoredLog | BrokenLog] = {}
-
-    def make(share: Sequence[NewLog]) -> list[tuple[TopicPartition, StoredLog | BrokenLog]]:
-        return [(each.name, create(runtime.files, each, now_ms=now_ms)) for each in share]
-
-    shares = [wanted[start::_THREADS] for start in range(min(_THREADS, len(wanted)))]
-    for done in await asyncio.gather(*(runtime.blocking(partial(make, share)) for share in shares)):
-        made.update(done)
-    return made
+def _reserve(files: FileSystem, wanted: Sequence[NewLog]) -> Mapping[TopicPartition, BrokenLog]:
+    """Make their folders, durably; returns what becomes of those that can not be made."""
+    broken: dict[TopicPartition, BrokenLog] = {}
+    made: dict[str, list[NewLog]] = {}
+    for new in wanted:
+        try:
+            _check_vacant(files, new)
+            new.directory.make_folder(new.name)
+        except StorageError as error:
+            broken[new.name] = _broken(new, str(error))
+        else:
+            made.setdefault(new.directory.path, []).append(new)
+    for together in made.values():
+        try:
+            together[0].directory.sync_folders()
+        except StorageError as error:
+            broken.update((new.name, _broken(new, str(error))) for new in together)
+    return broken
 
 
 def _check_vacant(files: FileSystem, new: NewLog) -> None:
@@ -85,3 +76,42 @@ def _check_vacant(files: FileSystem, new: NewLog) -> None:
     path = new.directory.partition_path(new.name)
     if files.exists(path):
         raise StorageError(f"{path}: a deleted topic of this name is still there")
+
+
+def _fill(files: FileSystem, new: NewLog, *, now_ms: int) -> StoredLog | BrokenLog:
+    """Make the log in its folder."""
+    try:
+        log = Log.open(
+            files=files,
+            directory=new.directory.begin_partition(new.name, new.topic_id),
+            config=new.config,
+            clean_shutdown=False,
+            now_ms=now_ms,
+        )
+        attach_cleaner_offset(log, new.directory, new.name, 0)
+    except GlasslogError as error:
+        return _broken(new, str(error))
+    return StoredLog(log=log, directory=new.directory, topic_id=new.topic_id, high_watermark=Offset(0))
+
+
+def _broken(new: NewLog, reason: str) -> BrokenLog:
+    _LOGGER.error("%s can not be created in %s: %s", new.name, new.directory.path, reason)
+    return BrokenLog(directory=new.directory, topic_id=new.topic_id, reason=reason)
+
+
+async def create_all(
+    runtime: Runtime, wanted: Sequence[NewLog]
+) -> Mapping[TopicPartition, StoredLog | BrokenLog]:
+    """Make them in a few threads; all their folders first, since one sync makes many durable."""
+    now_ms = runtime.clock.wall_ms()
+    broken = await runtime.blocking(partial(_reserve, runtime.files, wanted))
+    made: dict[TopicPartition, StoredLog | BrokenLog] = {**broken}
+    left = [each for each in wanted if each.name not in broken]
+
+    def make(share: Sequence[NewLog]) -> list[tuple[TopicPartition, StoredLog | BrokenLog]]:
+        return [(each.name, _fill(runtime.files, each, now_ms=now_ms)) for each in share]
+
+    shares = [left[start::_THREADS] for start in range(min(_THREADS, len(left)))]
+    for done in await asyncio.gather(*(runtime.blocking(partial(make, share)) for share in shares)):
+        made.update(done)
+    return made

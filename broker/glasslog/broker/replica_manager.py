@@ -67,6 +67,8 @@ from glasslog.metadata.records import ResourceType
 _LOGGER = logging.getLogger(__name__)
 
 _STEPS_A_TURN = 16
+_TERMS_SHOWN = 50
+"""Of those that begin by one step of the metadata; a dead broker may have led thousands."""
 """Partitions that metadata is applied to before others have their turn: some milliseconds if they are new."""
 
 
@@ -119,6 +121,7 @@ class ReplicaManager:
         )
         self._fetch_api = FetchApi(replicas=self._replicas, path=self._fetch_path, quotas=self.quotas)
         self._is_caught_up = False
+        self._begun_terms = 0
         self._applying = asyncio.Lock()
         self._out_of_directories = asyncio.Event()
         self._replicas.propose = self._isr_changes.propose
@@ -359,6 +362,7 @@ class ReplicaManager:
     def _taking_in(self, delta: MetadataDelta, image: MetadataImage) -> Iterator[None]:
         """In steps, each of one partition."""
         self._replicas.image = image
+        self._begun_terms = 0
         has_new_defaults = self._take_broker_config(delta, image)
         if not self._is_caught_up:
             yield from self._catching_up(image)
@@ -370,6 +374,8 @@ class ReplicaManager:
         for changed in delta.changed_partitions:
             self._apply(changed, image)
             yield
+        if self._begun_terms > _TERMS_SHOWN:
+            _LOGGER.info("and leads %d more partitions likewise", self._begun_terms - _TERMS_SHOWN)
         topics = [name for kind, name in delta.changed_configs if kind is ResourceType.TOPIC]
         for name in image.topic_ids if has_new_defaults else topics:
             self._apply_config(name, image)
@@ -480,6 +486,9 @@ class ReplicaManager:
         self._replicas.on_role_changed(partition, ErrorCode.NOT_LEADER_OR_FOLLOWER)
         if partition.log.is_flush_due:
             self._replicas.sync_soon(partition, _ignore_outcome)
+        self._begun_terms += 1
+        if self._begun_terms > _TERMS_SHOWN:
+            return
         _LOGGER.info(
             "%s: leads in epoch %d from %d, ISR %s",
             partition.name,

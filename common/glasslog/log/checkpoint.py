@@ -69,7 +69,26 @@ def read_topic_id(files: FileSystem, path: str) -> TopicId | None:
 
 def write_topic_id(files: FileSystem, path: str, topic_id: TopicId) -> None:
     """Write a ``partition.metadata`` file atomically and durably."""
-    _write(files, path, f"version: 0\ntopic_id: {format_uuid(topic_id)}\n")
+    _write(files, path, _topic_id_text(topic_id))
+
+
+def write_first_topic_id(files: FileSystem, path: str, topic_id: TopicId) -> None:
+    """The same in a folder that is being made: whole or not there, and durable once the folder is synced."""
+    temporary = f"{path}.tmp"
+    try:
+        file = files.open(temporary, create=True)
+        try:
+            file.pwrite(_topic_id_text(topic_id).encode(), 0)
+            file.sync()
+        finally:
+            file.close()
+        files.rename(temporary, path)
+    except OSError as error:
+        raise StorageError(f"{path}: can not be written: {error.strerror or error}") from error
+
+
+def _topic_id_text(topic_id: TopicId) -> str:
+    return f"version: 0\ntopic_id: {format_uuid(topic_id)}\n"
 
 
 def read_meta_properties(files: FileSystem, path: str) -> MetaProperties | None:

@@ -24,6 +24,7 @@ from glasslog.log.checkpoint import (
     read_meta_properties,
     read_offsets,
     read_topic_id,
+    write_first_topic_id,
     write_meta_properties,
     write_offsets,
     write_topic_id,
@@ -126,6 +127,24 @@ class LogDirectory:
         path = self.partition_path(partition)
         self._attempt(path, "can not be created", lambda: make_durable_folder(self._files, path))
         write_topic_id(self._files, f"{path}/{PARTITION_METADATA_FILE}", topic_id)
+        return path
+
+    def make_folder(self, partition: TopicPartition) -> None:
+        """Make a partition's folder, durable once ``sync_folders`` was called, for many at one time."""
+        path = self.partition_path(partition)
+        self._attempt(path, "can not be created", lambda: self._files.make_dirs(path))
+
+    def sync_folders(self) -> None:
+        """Make the folders of partitions durable; not what is in them."""
+        self._sync()
+
+    def begin_partition(self, partition: TopicPartition, topic_id: TopicId) -> str:
+        """Put a new partition's topic id into its folder; returns its path.
+
+        Durable once the folder is synced, as it is by whoever makes a log in it.
+        """
+        path = self.partition_path(partition)
+        write_first_topic_id(self._files, f"{path}/{PARTITION_METADATA_FILE}", topic_id)
         return path
 
     def topic_id_of(self, partition: TopicPartition) -> TopicId | None:

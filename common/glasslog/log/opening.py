@@ -38,6 +38,8 @@ def create_log(folder: Folder, limit: RecoveryLimit, log_start_offset: int) -> O
     limit.lower(log_start_offset)
     segment = folder.segment(log_start_offset)
     segment.create()
+    # Its indexes get files once they say something: one that is missing is built from the segment.
+    segment.abandon()
     folder.sync()
     return OpenedLog(
         segments=[segment],

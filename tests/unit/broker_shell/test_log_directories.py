@@ -152,6 +152,37 @@ def test_many_are_made_ahead_where_they_would_be_made_one_by_one() -> None:
     run_virtual(main)
 
 
+def test_many_made_together_survive_a_power_loss_at_once() -> None:
+    """One sync makes all their folders durable, one more the files of each: all before they are used."""
+
+    async def main() -> None:
+        world = MemoryWorld()
+        logs = await recovered(world, opened(world))
+        await logs.create_ahead([wanted("u", number) for number in range(5)])
+        logs.abandon()
+        world.disk("b1").crash()
+        directories = opened(world)
+        found = {name: each for each in directories.usable for name in each.partitions()}
+        assert sorted(found) == [TopicPartition("u", number) for number in range(5)]
+        assert {each.topic_id_of(name) for name, each in found.items()} == {TOPIC_ID}
+        assert all(world.disk("b1").exists(f"{each.path}/{name}/{0:020}.log") for name, each in found.items())
+        append((await recovered(world, directories)).adopt(TopicPartition("u", 0), TOPIC_ID, TOPIC), 2)
+
+    run_virtual(main)
+
+
+def test_one_that_can_not_be_made_does_not_keep_its_neighbours_from_it() -> None:
+    async def main() -> None:
+        world = MemoryWorld()
+        logs = await recovered(world, opened(world, ("/d1",)))
+        world.disk("b1").fail_next("make_dirs", "/d1/u-1", OSError(errno.ENAMETOOLONG, "too long"))
+        await logs.create_ahead([wanted("u", number) for number in range(3)])
+        stored = [logs.adopt(TopicPartition("u", number), TOPIC_ID, TOPIC) for number in range(3)]
+        assert [type(each) for each in stored] == [StoredLog, BrokenLog, StoredLog]
+
+    run_virtual(main)
+
+
 def test_a_disk_that_fails_under_new_ones_takes_only_these() -> None:
     async def main() -> None:
         world = MemoryWorld()
