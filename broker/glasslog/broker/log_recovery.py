@@ -16,6 +16,7 @@ from glasslog.common.errors import GlasslogError, StorageError
 from glasslog.common.ids import METADATA_TOPIC, Offset, TopicPartition
 from glasslog.common.runtime.protocols import Runtime
 from glasslog.log.config import LogConfig
+from glasslog.log.damage import LostRecords
 from glasslog.log.directory import LogDirectory
 from glasslog.log.loading import bytes_to_recover
 from glasslog.log.log import Log
@@ -148,7 +149,9 @@ class LogRecovery:
         )
 
 
-def open_found(runtime: Runtime, config: LogConfig, found: Found) -> StoredLog | BrokenLog:
+def open_found(
+    runtime: Runtime, config: LogConfig, found: Found, *, may_cut_synced: bool = False
+) -> StoredLog | BrokenLog:
     """Open a log, whose checkpoints are in ``found``. Blocks."""
     directory = found.directory
     topic_id = None
@@ -162,6 +165,7 @@ def open_found(runtime: Runtime, config: LogConfig, found: Found) -> StoredLog |
             recovery_point=found.recovery_point,
             log_start_offset=found.log_start_offset,
             cleaner_offset=found.cleaner_offset,
+            may_cut_synced=may_cut_synced,
             now_ms=runtime.clock.wall_ms(),
         )
         attach_cleaner_offset(log, directory, found.name, found.cleaner_offset)
@@ -175,6 +179,7 @@ def open_found(runtime: Runtime, config: LogConfig, found: Found) -> StoredLog |
             recovery_point=found.recovery_point,
             log_start_offset=found.log_start_offset,
             cleaner_offset=found.cleaner_offset,
+            lacks_records=isinstance(error, LostRecords),
         )
     return StoredLog(log=log, directory=directory, topic_id=topic_id, high_watermark=found.high_watermark)
 

@@ -15,7 +15,7 @@ from glasslog.broker.log_creation import NewLog, WantedLog, create, create_all
 from glasslog.broker.log_recovery import LogRecovery, RecoveryProgress, open_found
 from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog
 from glasslog.common.errors import StorageError
-from glasslog.common.ids import NO_BROKER_EPOCH, TopicId, TopicPartition
+from glasslog.common.ids import NO_BROKER_EPOCH, Offset, TopicId, TopicPartition
 from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import Runtime
 from glasslog.common.topic_config import TopicConfig, topic_config
@@ -250,6 +250,38 @@ class PartitionLogs:
             others.remove(best)
         for each in others:
             self._put_aside(each.directory, name)
+
+    def lacking_records(self) -> list[tuple[TopicPartition, TopicId | None]]:
+        """Logs that are not open since synced records are damaged or gone."""
+        return [
+            (name, stored.topic_id)
+            for name, stored in self._stored.items()
+            if isinstance(stored, BrokenLog) and stored.lacks_records
+        ]
+
+    async def open_without_lost(self, name: TopicPartition) -> bool:
+        """Cut a log that lacks records in front of them and open it; False when that can not be."""
+        stored = self._stored[name]
+        if not isinstance(stored, BrokenLog) or not isinstance(stored.directory, LogDirectory):
+            return False
+        found = Found(
+            name=name,
+            directory=stored.directory,
+            recovery_point=stored.recovery_point,
+            log_start_offset=stored.log_start_offset,
+            cleaner_offset=stored.cleaner_offset,
+            high_watermark=Offset(stored.high_watermark),
+        )
+        config = log_config(self._config, topic_config(self._config, {}))
+        opened = await self._runtime.blocking(
+            partial(open_found, self._runtime, config, found, may_cut_synced=True)
+        )
+        if self._stored.get(name) is not stored or stored.directory not in self._directories:
+            if isinstance(opened, StoredLog):
+                opened.log.abandon()
+            return False
+        self._store(name, opened)
+        return isinstance(opened, StoredLog)
 
     def _unusable(self, topic_id: TopicId, directory_id: bytes) -> BrokenLog | None:
         """Why a log that is not here must not be made anew: where it lies can not be read."""

@@ -28,6 +28,7 @@ from glasslog.broker.log_cleaner import CleanerStatus
 from glasslog.broker.log_creation import WantedLog
 from glasslog.broker.log_maintenance import LogMaintenance
 from glasslog.broker.log_recovery import RecoveryProgress
+from glasslog.broker.log_return import LogReturn
 from glasslog.broker.partition.isr import AlterPartitionSender
 from glasslog.broker.partition.leader_state import LeaderState, LeaderTerms
 from glasslog.broker.partition.partition import Partition
@@ -106,6 +107,12 @@ class ReplicaManager:
         throttle = ReplicationThrottle(self._replicas)
         self._fetchers = Fetchers(replicas=self._replicas, throttle=throttle, broker_epoch=broker_epoch)
         self._maintenance = LogMaintenance(replicas=self._replicas, logs=self._logs)
+        self._log_return = LogReturn(
+            replicas=self._replicas,
+            logs=self._logs,
+            is_current=lambda: self._is_caught_up,
+            bring_back=self._bring_back,
+        )
         self._cold_reads = ColdReads(runtime, max_in_flight=config.cold_reads_max_in_flight)
         self._group_commit = GroupCommit(self._replicas)
         self._deletion = RecordDeletion(replicas=self._replicas, logs=self._logs)
@@ -148,6 +155,7 @@ class ReplicaManager:
             group.create_task(self._fetchers.run(), name="fetchers")
             group.create_task(self._logs.remove_retired(), name="removal of deleted partitions")
             group.create_task(self._maintenance.run(), name="log maintenance")
+            group.create_task(self._log_return.run(), name="return of damaged logs")
             group.create_task(self._group_commit.run(), name="group commit")
             group.create_task(self._cold_reads.run(), name="cold reads")
             if config.log_flush_scheduler_interval_ms < NEVER_MS:
@@ -448,6 +456,15 @@ class ReplicaManager:
         if isinstance(stored, StoredLog) and stored.directory_id != placed_in:
             self._reports.assigned(placed.topic_id, placed.partition, stored.directory_id)
         return partition
+
+    async def _bring_back(self, name: TopicPartition) -> None:
+        """Its log could not be opened before and is open now."""
+        async with self._applying:
+            image, partition = self._replicas.image, self._replicas.find(name)
+            placed = image.partition(name.topic, name.partition)
+            if placed is not None and partition is not None and not partition.is_online:
+                self._replicas.remove(partition)
+                self._apply(placed, image)
 
     def _lead(self, partition: Partition, placed: PartitionImage, settings: TopicConfig) -> None:
         state = partition.role

@@ -53,6 +53,8 @@ class BrokenLog:
     recovery_point: int = 0
     log_start_offset: int = 0
     cleaner_offset: int = 0
+    lacks_records: bool = False
+    """Synced records are damaged or gone; where nobody counts on them it can be opened without."""
 
     @property
     def directory_id(self) -> bytes:

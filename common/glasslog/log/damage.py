@@ -3,7 +3,16 @@
 This module knows how to say where; it refuses to know who looked and what mends them.
 """
 
+from glasslog.common.errors import StorageError
 from glasslog.log.batch import CorruptBatch
+
+
+class LostRecords(StorageError):  # noqa: N818 - the state of things
+    """After an unclean stop batches below the recovery point can not be read any more, or are not there.
+
+    They were synced, so whoever was told that they are here may count on it: a log is not cut in front of
+    them unless its owner knows that nobody does.
+    """
 
 
 class DamagedLog(CorruptBatch):

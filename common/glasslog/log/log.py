@@ -85,6 +85,7 @@ class Log:
         recovery_point: int = 0,
         log_start_offset: int = 0,
         cleaner_offset: int = 0,
+        may_cut_synced: bool = False,
         now_ms: int = 0,
     ) -> "Log":
         """Open or create the log in ``directory``.
@@ -92,14 +93,17 @@ class Log:
         After an unclean stop every batch from ``recovery_point`` on is checked, and the log is cut at the
         first bad one.  With a ``cleaner_offset`` offsets may be missing between segments: Kafka's compaction
         leaves it so.  ``now_ms`` is wall-clock time, used to forget expired producers.  Raises
-        ``StorageError`` when the folder holds what it must not, when synced data is damaged or missing, or
-        when the OS refuses.
+        ``LostRecords`` when that batch was synced, unless ``may_cut_synced`` (see ``recovery``), and
+        ``StorageError`` when the folder holds what it must not, when segments are missing, or when the OS
+        refuses.
         """
         folder = scan_folder(files, directory, config)
         folder.may_have_gaps = cleaner_offset > 0
         limit = RecoveryLimit.load(files, directory, checkpointed=recovery_point)
         if folder.segment_offsets:
-            opened = load_log(folder, limit, clean_shutdown=clean_shutdown, now_ms=now_ms)
+            opened = load_log(
+                folder, limit, clean_shutdown=clean_shutdown, may_cut_synced=may_cut_synced, now_ms=now_ms
+            )
         else:
             opened = create_log(folder, limit, log_start_offset)
         log = cls(folder=folder, opened=opened, limit=limit, now_ms=now_ms)

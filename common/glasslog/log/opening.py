@@ -51,17 +51,20 @@ def create_log(folder: Folder, limit: RecoveryLimit, log_start_offset: int) -> O
     )
 
 
-def load_log(folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, now_ms: int) -> OpenedLog:
+def load_log(
+    folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, may_cut_synced: bool, now_ms: int
+) -> OpenedLog:
     """What is in the folder, cut at the first bad batch after an unclean stop."""
     segments = open_clean(folder, recovery_point=limit.recovery_point) if clean_shutdown else None
     epochs = load_epochs(folder)
-    report, recovery_point = RecoveryReport(), limit.recovery_point
+    report = RecoveryReport()
     is_clean = segments is not None
     if segments is None:
         known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
         before: Sequence[tuple[int, int]] | None = known.entries
-        recoverer = Recoverer(folder, known, recovery_point=recovery_point, now_ms=now_ms)
+        recoverer = Recoverer(folder, known, limit, may_cut_synced=may_cut_synced, now_ms=now_ms)
         segments, report = recoverer.run()
+        recovery_point = limit.recovery_point
         producers = recoverer.producers
         if recoverer.has_markers:
             checked = [each for each in segments if each.base_offset >= recoverer.first_checked_offset]

@@ -2,16 +2,23 @@
 
 This module knows how far the data is sound and what its batches tell of epochs, producers and transactions;
 it refuses to know what else lies in the folder.  Source: Kafka's ``LogLoader.recoverLog``.
+
+A bad batch below the recovery point is another matter.  Kafka cuts there, too; but what was synced may be
+committed, and a replica in sync that comes up without it can be elected and lose it for all.  To go on behind
+the bad batch would be no better: what it told of producers is unknown, and their retries would be doubled.
+So the log is not opened, unless ``may_cut_synced`` says that the replica counts for nothing: then it is cut,
+and gets from its leader what is missing, like any follower that lags.
 """
 
 from dataclasses import dataclass
 from functools import partial
 
-from glasslog.common.errors import StorageError
 from glasslog.log.batch import BatchHeader
+from glasslog.log.damage import LostRecords
 from glasslog.log.epoch_cache import UNDEFINED_EPOCH, LeaderEpochCache
 from glasslog.log.loading import Folder, measure_closed
 from glasslog.log.producer_state import ProducerStates
+from glasslog.log.recovery_limit import RecoveryLimit
 from glasslog.log.replaying import replay_batch, replay_producers
 from glasslog.log.segment import Segment
 from glasslog.log.segment_recovery import recover_segment
@@ -30,10 +37,20 @@ class RecoveryReport:
 class Recoverer:
     """Opens the segments after an unclean stop: checks what was not synced, cuts at the first bad batch."""
 
-    def __init__(self, folder: Folder, epochs: LeaderEpochCache, *, recovery_point: int, now_ms: int) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        epochs: LeaderEpochCache,
+        limit: RecoveryLimit,
+        *,
+        may_cut_synced: bool,
+        now_ms: int,
+    ) -> None:
         self._folder = folder
         self._epochs = epochs
-        self._recovery_point = recovery_point
+        self._limit = limit
+        self._recovery_point = limit.recovery_point
+        self._may_cut_synced = may_cut_synced
         self._now_ms = now_ms
         self._scanned_bytes = 0
         self._cut_bytes = 0
@@ -47,7 +64,10 @@ class Recoverer:
         """The base offset of the first segment that was checked."""
 
     def run(self) -> tuple[list[Segment], RecoveryReport]:
-        """The sound segments, with the epoch cache in memory brought in line with them."""
+        """The sound segments, with the epoch cache in memory brought in line with them.
+
+        Raises ``LostRecords`` when these end below the recovery point, and ``StorageError``.
+        """
         offsets = self._folder.segment_offsets
         first = max(0, sum(offset <= self._recovery_point for offset in offsets) - 1)
         segments = [self._folder.segment(offset) for offset in offsets]
@@ -67,10 +87,12 @@ class Recoverer:
             if not self._recover(segment):
                 break
         self._remove(segments[len(kept) :])
-        if kept[-1].next_offset < self._recovery_point:
-            raise StorageError(
-                f"{self._folder.path}: ends at offset {kept[-1].next_offset}, below the recovery point "
-                f"{self._recovery_point}: synced offsets are missing"
+        end = kept[-1].next_offset
+        if end < self._recovery_point:
+            self._lose_from(
+                end,
+                f"{self._folder.path}: ends at offset {end}, below the recovery point "
+                f"{self._recovery_point}: synced offsets are missing",
             )
         return kept, RecoveryReport(
             scanned_bytes=self._scanned_bytes, cut_bytes=self._cut_bytes, problem=self._problem
@@ -84,7 +106,7 @@ class Recoverer:
             return True
         text = f"{segment.path}: begins at {segment.base_offset}, the one before ends at {before.next_offset}"
         if segment.base_offset <= self._recovery_point:
-            raise StorageError(f"{text}: synced offsets are missing")
+            self._lose_from(before.next_offset, f"{text}: synced offsets are missing")
         self._problem = self._problem or text
         return False
 
@@ -99,11 +121,22 @@ class Recoverer:
         if found.problem is None:
             return True
         if found.next_offset < self._recovery_point and found.size_bytes < segment.size_bytes:
-            raise StorageError(f"{found.problem} (below the recovery point {self._recovery_point})")
+            self._lose_from(
+                found.next_offset, f"{found.problem} (below the recovery point {self._recovery_point})"
+            )
         self._problem = self._problem or found.problem
         self._cut_bytes += segment.size_bytes - found.size_bytes
         segment.cut(found.size_bytes, found.next_offset)
         return False
+
+    def _lose_from(self, offset: int, problem: str) -> None:
+        """Records from ``offset`` on were synced and are not there."""
+        if not self._may_cut_synced:
+            raise LostRecords(problem)
+        self._problem = self._problem or problem
+        # Before anything is cut: what comes to lie there is not synced.
+        self._limit.lower(offset)
+        self._recovery_point = offset
 
     def _learn(self, segment: Segment, header: BatchHeader, position: int) -> None:
         epoch = header.partition_leader_epoch

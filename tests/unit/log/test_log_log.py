@@ -8,6 +8,7 @@ from glasslog.common.runtime.memory.files import MemoryFileSystem
 from glasslog.common.runtime.protocols import Buffer
 from glasslog.log.batch import CorruptBatch, iterate_batches, set_base_offset_and_epoch
 from glasslog.log.config import LogConfig
+from glasslog.log.damage import LostRecords
 from glasslog.log.log import Log, OffsetOutOfRange
 from glasslog.log.records import decode_fast, encode_batch
 
@@ -27,6 +28,7 @@ def open_log(
     clean: bool = False,
     recovery_point: int = 0,
     log_start_offset: int = 0,
+    may_cut_synced: bool = False,
 ) -> Log:
     return Log.open(
         files=files,
@@ -35,6 +37,7 @@ def open_log(
         clean_shutdown=clean,
         recovery_point=recovery_point,
         log_start_offset=log_start_offset,
+        may_cut_synced=may_cut_synced,
     )
 
 
@@ -494,6 +497,53 @@ def test_synced_data_that_is_missing_is_reported(files: MemoryFileSystem) -> Non
     files.open(f"{PATH}/{0:020d}.log").truncate(len(batch(3)) * 8)
     with pytest.raises(StorageError, match="ends at offset 24, below the recovery point 30"):
         open_log(files, recovery_point=30)
+
+
+def test_a_replica_that_counts_for_nothing_is_cut_below_its_recovery_point(files: MemoryFileSystem) -> None:
+    """After a crash one bit of a synced header was found wrong. The log was never opened again: the replica
+    stayed offline although two others had every record, and the broker asked nobody.
+    """
+    log = open_log(files)
+    fill(log, 10)
+    log.flush()
+    good = read_all(log)
+    files.process_kill()
+    name = f"{PATH}/{0:020d}.log"
+    files.flip_bit(name, len(batch(3)) * 4 + 16)
+    with pytest.raises(LostRecords):
+        open_log(files, recovery_point=30)
+    log = open_log(files, recovery_point=30, may_cut_synced=True)
+    assert (log.log_end_offset, log.recovery_point) == (12, 12)
+    assert read_all(log) == good[: len(batch(3)) * 4]
+    log.append_as_follower(good[len(batch(3)) * 4 :])
+    # What came since is not synced: the recovery point of the checkpoint is not believed any more.
+    files.crash(keep="none")
+    log = open_log(files, recovery_point=30)
+    assert log.log_end_offset == 12
+    log.append_as_follower(good[len(batch(3)) * 4 :])
+    log.flush()
+    files.crash(keep="none")
+    assert read_all(open_log(files, recovery_point=30)) == good
+
+
+@pytest.mark.parametrize("lost", ["end", "segment"])
+def test_what_is_gone_below_the_recovery_point_can_be_cut_off(files: MemoryFileSystem, lost: str) -> None:
+    log = open_log(files)
+    fill(log, 100)
+    log.flush()
+    good, bases, end = read_all(log), log.segment_base_offsets, log.log_end_offset
+    files.process_kill()
+    if lost == "end":
+        files.open(f"{PATH}/{bases[-1]:020d}.log").truncate(0)
+    else:
+        files.remove(f"{PATH}/{bases[-1]:020d}.log")
+    with pytest.raises(LostRecords):
+        open_log(files, recovery_point=end)
+    log = open_log(files, recovery_point=end, may_cut_synced=True)
+    assert log.log_end_offset == bases[-1]
+    assert good.startswith(read_all(log))
+    log.close()
+    assert open_log(files, recovery_point=bases[-1], clean=True).log_end_offset == bases[-1]
 
 
 def test_a_bad_segment_takes_the_later_ones_with_it(files: MemoryFileSystem) -> None:
