@@ -1,9 +1,10 @@
-"""Bits that rot on the disks of a minority: nats 7549."""
+"""Bits that rot, and files that end too soon, on the disks of a minority."""
 
 from contextlib import suppress
 
 from glasslog.common.ids import TopicPartition
 from glasslog.log.batch import CorruptBatch, iterate_batches
+from glasslog.log.directory import CLEAN_SHUTDOWN_FILE
 from glasslog.simulator.convergence import recover
 from glasslog.simulator.scenarios.scenario import Scenario
 from glasslog.simulator.stage import Stage
@@ -63,6 +64,40 @@ def _starts(content: bytes) -> list[int]:
     return starts if len(starts) > 1 else [0, len(content)]
 
 
+async def _lost_tail(stage: Stage) -> None:
+    """A follower comes up after a crash, and some of what it had synced can not be read any more."""
+    (partition,) = await stage.create_topic("kept", configs={"min.insync.replicas": "2"})
+    names = stage.replicas(partition)
+    async with stage.clients.producer("producer") as producer:
+        for _ in range(stage.random.randrange(20, 60)):
+            await producer.put(partition)
+        await stage.level(partition, *names)
+        victim = stage.random.choice(names)
+        # As a crash just after a checkpoint of the recovery point: all was synced, nothing says that it was.
+        await stage.stop(victim)
+        stage.cluster.world.disk(victim).remove(f"data/{CLEAN_SHUTDOWN_FILE}")
+        _lose_tail(stage, victim, partition)
+        for _ in range(stage.random.randrange(5)):
+            await producer.put(partition)
+        stage.start(victim)
+        await _lead(stage, victim, partition)
+        for _ in range(5):
+            await producer.put(partition)
+
+
+def _lose_tail(stage: Stage, name: str, partition: TopicPartition) -> None:
+    """From some batch on: its header makes no sense, or the file ends there."""
+    disk, path = stage.cluster.world.disk(name), f"data/{partition}/{0:020d}.log"
+    starts = _starts(disk.read(path))
+    position = starts[stage.random.randrange(len(starts) - 1)]
+    if stage.random.randrange(2):
+        stage.note(f"a bit flips in {path} of {name} at {position + _GUARDED_FROM}")
+        disk.flip_bit(path, position + _GUARDED_FROM, bit=stage.random.randrange(8))
+    else:
+        stage.note(f"{path} of {name} ends at {position}")
+        disk.open(path).truncate(position)
+
+
 async def _lead(stage: Stage, name: str, partition: TopicPartition) -> None:
     """Kill whoever leads before ``name`` does, and start them again."""
     await recover(stage.cluster)
@@ -80,4 +115,11 @@ BIT_ROT = Scenario(
     description="Bits rot on one replica's disk; when it leads, nothing acknowledged is lost or wrong.",
     origin="nats 7549",
     script=_bit_rot,
+)
+
+LOST_TAIL = Scenario(
+    name="lost-tail",
+    description="After a crash a replica lacks records it had synced; it comes back with all of them.",
+    origin="KIP-966",
+    script=_lost_tail,
 )

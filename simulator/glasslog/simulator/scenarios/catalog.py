@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from glasslog.simulator.scenarios.bit_rot import BIT_ROT
+from glasslog.simulator.scenarios.bit_rot import BIT_ROT, LOST_TAIL
 from glasslog.simulator.scenarios.clients import (
     CALM,
     FLUSHED_POWER_LOSS,
@@ -36,6 +36,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         LOST_DISK,
         CORRUPT_SNAPSHOT,
         BIT_ROT,
+        LOST_TAIL,
         RETRIED_BATCHES,
         LONG_PAUSE,
         POWER_LOSS,
