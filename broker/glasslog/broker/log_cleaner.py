@@ -99,10 +99,10 @@ class LogCleaner:
 
     async def _clean(self, claim: LogClaim, cleanable: Cleanable) -> None:
         log, clock = claim.log, self._runtime.clock
-        if log.recovery_point < cleanable.end_offset:
-            # What supersedes a record must not be lost after that record was dropped.
-            await self._logs.flush(claim.partition.name)
-            claim.check()
+        # What supersedes a record must not be lost after that record was dropped, and where leader epochs
+        # begin is not to be learned from what is left.
+        await self._logs.settle(claim.partition.name)
+        claim.check()
         started_ms = clock.now_ms()
         task = CleaningTask(
             files=self._runtime.files,

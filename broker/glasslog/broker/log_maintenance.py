@@ -22,7 +22,7 @@ class LogMaintenance:
         self._replicas = replicas
         self._claims = LogClaims(lambda partition, damage: replicas.on_damage(partition, damage))
         self._removal = FileRemoval(replicas.runtime)
-        self.repair = LogRepair(replicas=replicas, claims=self._claims, removal=self._removal)
+        self.repair = LogRepair(replicas=replicas, logs=logs, claims=self._claims, removal=self._removal)
         self._scrub = LogScrub(replicas)
         replicas.on_damage = self.repair.report
         self._retention = LogRetention(

@@ -16,6 +16,7 @@ from glasslog.broker.file_removal import FileRemoval
 from glasslog.broker.log_claims import LogClaim, LogClaims
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.broker.partition.partition import Partition
+from glasslog.broker.partition_logs import PartitionLogs
 from glasslog.broker.replica_reader import ReplicaReader
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.segment_swap import put_in_place
@@ -58,8 +59,11 @@ class _Mark:
 class LogRepair:
     """See the module. ``run`` until cancelled."""
 
-    def __init__(self, *, replicas: Replicas, claims: LogClaims, removal: FileRemoval) -> None:
+    def __init__(
+        self, *, replicas: Replicas, logs: PartitionLogs, claims: LogClaims, removal: FileRemoval
+    ) -> None:
         self._replicas = replicas
+        self._logs = logs
         self._runtime = replicas.runtime
         self._claims = claims
         self._removal = removal
@@ -165,6 +169,8 @@ class LogRepair:
 
     async def _copy_log(self, claim: LogClaim, damage: DamagedLog) -> None:
         """All closed segments from one replica; the damaged one is replaced last: a crash begins it anew."""
+        await self._logs.settle(claim.partition.name)
+        claim.check()
         problems = list[str]()
         for source in self._sources(claim.partition):
             try:

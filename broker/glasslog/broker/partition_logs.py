@@ -119,6 +119,8 @@ class PartitionLogs:
         self._missing = tuple(missing)
         self._failed: list[LogDirectory] = []
         self._stored: dict[TopicPartition, StoredLog | BrokenLog] = {}
+        self._recovery_points = asyncio.Lock()
+        """Held by who writes them: what is older must not be written last."""
         self._shadowed: dict[TopicPartition, list[Found]] = {}
         self._flushed_ms: dict[TopicPartition, int] = {}
         self._started_ms = runtime.clock.now_ms()
@@ -542,13 +544,24 @@ class PartitionLogs:
             if self._stored.get(name) is stored:
                 self.fail_directory(stored.directory, str(error))
 
+    async def settle(self, name: TopicPartition) -> None:
+        """Make all of a log durable, and that it is: what is rewritten after this, no recovery reads again.
+
+        A disk that refuses fails as in any flush: the caller finds the partition offline.
+        """
+        await self.flush(name)
+        stored = self._stored.get(name)
+        if isinstance(stored, StoredLog):
+            await self._checkpoint_recovery_points(stored.directory)
+
     async def _checkpoint_recovery_points(self, directory: LogDirectory) -> None:
-        values = [
-            _Reached(name, stored, stored.recovery_point)
-            for name, stored in self._stored.items()
-            if stored.directory is directory
-        ]
-        await self._checkpoint(directory, "recovery points", values, directory.write_recovery_points)
+        async with self._recovery_points:
+            values = [
+                _Reached(name, stored, stored.recovery_point)
+                for name, stored in self._stored.items()
+                if stored.directory is directory
+            ]
+            await self._checkpoint(directory, "recovery points", values, directory.write_recovery_points)
 
     # --- the end ---
 

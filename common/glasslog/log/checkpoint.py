@@ -1,7 +1,7 @@
 """Kafka's small text files: offset checkpoints, leader epochs, ``partition.metadata``, ``meta.properties``.
 
 This module knows their formats and that they are replaced atomically; it refuses to know what the numbers
-mean.  A damaged file is a ``StorageError`` that names the file and the line.
+mean.  A damaged file is a ``MalformedFile`` that names the file and the line.
 Source: Kafka's ``CheckpointFile``, ``PartitionMetadataFile``, ``MetaProperties``.
 """
 
@@ -23,6 +23,10 @@ META_PROPERTIES_FILE = "meta.properties"
 
 _VERSION = 0
 _Entry = TypeVar("_Entry")
+
+
+class MalformedFile(StorageError):  # noqa: N818 - the state of things
+    """What a file holds is not of its format; the disk gave it without complaint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ def read_topic_id(files: FileSystem, path: str) -> TopicId | None:
     try:
         return TopicId(parse_uuid(_required(path, properties, "topic_id")))
     except ValueError as error:
-        raise StorageError(f"{path}: topic_id: {error}") from None
+        raise MalformedFile(f"{path}: topic_id: {error}") from None
 
 
 def write_topic_id(files: FileSystem, path: str, topic_id: TopicId) -> None:
@@ -99,7 +103,7 @@ def read_meta_properties(files: FileSystem, path: str) -> MetaProperties | None:
     _require_version(path, properties, "1")
     node_id = _required(path, properties, "node.id")
     if not node_id.isascii() or not node_id.isdigit():
-        raise StorageError(f"{path}: node.id is not a number: {node_id!r}")
+        raise MalformedFile(f"{path}: node.id is not a number: {node_id!r}")
     return MetaProperties(
         cluster_id=_required(path, properties, "cluster.id"),
         node_id=int(node_id),
@@ -143,16 +147,16 @@ def _read_entries(files: FileSystem, path: str, parse: Callable[[str], _Entry]) 
         return []
     lines = text.splitlines()
     if len(lines) < 2 or lines[0] != str(_VERSION):
-        raise StorageError(f"{path}: line 1: expected version {_VERSION}, found {lines[:1]}")
+        raise MalformedFile(f"{path}: line 1: expected version {_VERSION}, found {lines[:1]}")
     entries = lines[2:]
     if lines[1] != str(len(entries)):
-        raise StorageError(f"{path}: line 2: {lines[1]!r} entries announced, {len(entries)} found")
+        raise MalformedFile(f"{path}: line 2: {lines[1]!r} entries announced, {len(entries)} found")
     parsed = []
     for number, line in enumerate(entries, start=3):
         try:
             parsed.append(parse(line))
         except ValueError:
-            raise StorageError(f"{path}: line {number}: malformed entry {line!r}") from None
+            raise MalformedFile(f"{path}: line {number}: malformed entry {line!r}") from None
     return parsed
 
 
@@ -173,21 +177,21 @@ def _read_pairs(files: FileSystem, path: str, *, separator: str) -> dict[str, st
             continue
         name, found, value = line.partition(separator)
         if not found:
-            raise StorageError(f"{path}: line {number}: expected name{separator}value, found {line!r}")
+            raise MalformedFile(f"{path}: line {number}: expected name{separator}value, found {line!r}")
         pairs[name.strip()] = value.strip()
     return pairs
 
 
 def _required(path: str, properties: Mapping[str, str], name: str) -> str:
     if name not in properties:
-        raise StorageError(f"{path}: {name} is missing")
+        raise MalformedFile(f"{path}: {name} is missing")
     return properties[name]
 
 
 def _require_version(path: str, properties: Mapping[str, str], version: str) -> None:
     found = _required(path, properties, "version")
     if found != version:
-        raise StorageError(f"{path}: version {found!r} is not supported, expected {version}")
+        raise MalformedFile(f"{path}: version {found!r} is not supported, expected {version}")
 
 
 # --- files ------------------------------------------------------------------------------------------------
@@ -199,7 +203,7 @@ def _read(files: FileSystem, path: str) -> str | None:
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise StorageError(f"{path}: not text: {error}") from None
+        raise MalformedFile(f"{path}: not text: {error}") from None
     except OSError as error:
         raise StorageError(f"{path}: can not be read: {error.strerror or error}") from error
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from glasslog.common.errors import StorageError, require
+from glasslog.common.errors import require
 from glasslog.common.runtime.protocols import FileSystem
-from glasslog.log.checkpoint import read_epochs, write_epochs
+from glasslog.log.checkpoint import MalformedFile, read_epochs, write_epochs
 
 UNDEFINED_EPOCH = -1
 UNDEFINED_OFFSET = -1
@@ -42,11 +42,11 @@ class LeaderEpochCache:
 
     @classmethod
     def load(cls, files: FileSystem, path: str) -> "LeaderEpochCache":
-        """Read the checkpoint; ``StorageError`` when it is damaged or its entries do not increase."""
+        """Read the checkpoint; raises ``MalformedFile`` when it is damaged or its entries do not increase."""
         entries = read_epochs(files, path)
         for (epoch, start), (next_epoch, next_start) in pairwise(entries):
             if next_epoch <= epoch or next_start < start:
-                raise StorageError(f"{path}: epoch {next_epoch} at {next_start} follows {epoch} at {start}")
+                raise MalformedFile(f"{path}: epoch {next_epoch} at {next_start} follows {epoch} at {start}")
         return cls(files, path, entries)
 
     @property

@@ -12,7 +12,7 @@ from itertools import pairwise
 from glasslog.common.errors import StorageError
 from glasslog.common.runtime.protocols import FileSystem
 from glasslog.log.batch import BatchHeader, CorruptBatch
-from glasslog.log.checkpoint import LEADER_EPOCH_FILE
+from glasslog.log.checkpoint import LEADER_EPOCH_FILE, MalformedFile
 from glasslog.log.config import LogConfig
 from glasslog.log.epoch_cache import LeaderEpochCache
 from glasslog.log.folders import make_durable_folder
@@ -244,13 +244,16 @@ def measure_closed(segments: list[Segment], *, may_have_gaps: bool) -> None:
 
 
 def load_epochs(folder: Folder) -> LeaderEpochCache | None:
-    """The epoch checkpoint; None when there is none or it is damaged, and the batches must tell."""
+    """The epoch checkpoint; None when there is none or it is damaged, and the batches must tell.
+
+    Raises ``StorageError`` when the disk refuses: it may know epochs whose batches compaction took.
+    """
     path = folder.path_of(LEADER_EPOCH_FILE)
     try:
         if not folder.files.exists(path):
             return None
         return LeaderEpochCache.load(folder.files, path)
-    except StorageError:
+    except MalformedFile:
         return None
 
 

@@ -77,7 +77,9 @@ class Recoverer:
         self.producers = replay_producers(
             self._folder, kept, now_ms=self._now_ms, at_most=self.first_checked_offset
         )
-        self._epochs.truncate_from_end(segments[first].base_offset, write=False)
+        # Those below were written before the recovery point passed them; compaction may have taken their
+        # batches since.
+        self._epochs.truncate_from_end(max(self.first_checked_offset, self._recovery_point), write=False)
         self._latest_epoch = self._epochs.latest_epoch
         for number in range(first, len(segments)):
             segment = segments[number]

@@ -7,6 +7,7 @@ rewritten, and why.  Source: Kafka's ``LocalLog.replaceSegments`` and ``LogLoade
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from glasslog.common.errors import StorageError
 from glasslog.log.loading import Folder
@@ -48,9 +49,11 @@ class Replacement:
             self._undo(renamed)
             raise
         self._segments.replace(old, self._segment)
-        for segment in old[1:]:
-            self._folder.drop_snapshot(segment.base_offset)
         self._is_finished = True
+        for segment in old[1:]:
+            # One that stays is true all the same, and must not make the swap look as if it had failed.
+            with suppress(StorageError):
+                self._folder.drop_snapshot(segment.base_offset)
         return old
 
     def _undo(self, renamed: Sequence[Segment]) -> None:

@@ -1,14 +1,16 @@
 """A log against a model of it, on a disk that fails, lies and loses power at any file operation.
 
 One number makes one history: ``run_history(17)`` replays the one that failed as 17.  The model is a list of
-batches and how far they are durable; a crash may take what was not, from the end, and no more.  Which faults
-and steps a history has, and how large its segments are, is drawn first (swarm testing), so that rare
-combinations come up.
+batches and how far they are durable; a crash may take what was not, from the end, and no more.  What
+compaction leaves of them is taken over when it was allowed (``compaction_rules``); a crash meanwhile leaves
+some of the old and some of the new.  Which faults and steps a history has, and how large its segments are, is
+drawn first (swarm testing), so that rare combinations come up.
 """
 
 import errno
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,12 +19,19 @@ from glasslog.common.runtime.memory.basics import SeededRandom
 from glasslog.common.runtime.memory.content import Keep
 from glasslog.common.runtime.memory.files import MemoryFileSystem, Operation
 from glasslog.log.batch import BatchHeader, iterate_batches, parse_header
+from glasslog.log.cleaner import Rewritten
 from glasslog.log.config import LogConfig
 from glasslog.log.log import Log, OffsetOutOfRange
-from glasslog.log.producer_state import ProducerStates
+from glasslog.log.offset_map import ENTRY_BYTES
+from glasslog.log.producer_state import ProducerEntry, ProducerStates
+from glasslog.log.record_types import NewRecord
 from glasslog.log.records import encode_batch
 
+from tests.unit.log.compacting import cleaning_of, plan, put_in_place
+from tests.unit.log.compaction_rules import batches_on_disk, check_compacted
+
 PATH = "/data/t-0"
+_DELETE_RETENTION_MS = 100
 Fault = Literal["power", "kill", "error"]
 _UNCHECKED_BYTES = (*range(8), *range(12, 16))
 """Of a batch: its base offset and leader epoch lie outside of the checksum."""
@@ -46,6 +55,8 @@ class Model:
 
     batches: list[Stored] = field(default_factory=list)
     """Those below the start, too: a crash may bring their segments back."""
+    appended: list[BatchHeader] = field(default_factory=list)
+    """Of all batches, those too that compaction took."""
     start: int = 0
     durable_end: int = 0
     base: int = 0
@@ -59,9 +70,18 @@ class Model:
     def readable(self) -> list[Stored]:
         return [each for each in self.batches if each.header.next_offset > self.start]
 
+    def add(self, batch: Stored) -> None:
+        self.batches.append(batch)
+        self.appended.append(batch.header)
+
+    def copy(self) -> "Model":
+        return replace(self, batches=[*self.batches], appended=[*self.appended])
+
     def truncate(self, offset: int) -> None:
         while self.batches and self.batches[-1].header.next_offset > offset:
             self.batches.pop()
+        while self.appended and self.appended[-1].next_offset > offset:
+            self.appended.pop()
         self.durable_end = min(self.durable_end, self.end)
 
     def boundary_at(self, offset: int) -> int:
@@ -93,16 +113,27 @@ class History:
         self.config = LogConfig(
             segment_bytes=self.random.choice([400, 700, 700, 2000, 1 << 20]),
             index_interval_bytes=self.random.choice([0, 100, 100, 1000]),
+            delete_retention_ms=_DELETE_RETENTION_MS,
         )
+        self.cleaned_to = 0
+        """No truncation goes below: it is committed."""
+        self.is_compacting = False
+        self.was_reset = False
+        """A reset drops what the log knew of epochs first: after one that died the batches have to tell."""
+        self.cleaner_offset = 0
+        self.now_ms = 2000
         self.fault_rate = self.random.choice([0, 0.1, 0.3, 0.5])
         self.flip_rate = self.random.choice([0, 0, 0.3])
         self.actions = self.draw_actions()
+        self.config = replace(self.config, is_compacted=self.compact in self.actions)
         self.log = self.open(clean=False)
 
     def draw_actions(self) -> list[Callable[[], None]]:
         others = [self.truncate, self.reset, self.reopen, self.kill, self.crash, self.write_checkpoint]
         others += [self.flush, self.flush_meanwhile, self.lead, self.fork, self.delete_records, self.retain]
+        others += [self.compact]
         chosen = self.random.sample(others, self.random.randrange(2, len(others) + 1))
+        chosen += [self.compact] * (2 * (self.compact in chosen))
         return [*chosen, *[self.append] * self.random.randrange(1, 7)]
 
     # --- faults -----------------------------------------------------------------------------------------
@@ -116,15 +147,16 @@ class History:
             raise Death
         self.operations_left -= self.operations_left > 0
 
-    def arm(self, *faults: Fault) -> None:
+    def arm(self, *faults: Fault, operations: float = 7) -> None:
+        """A fault after so many operations, more or less."""
         if self.random.random() < self.fault_rate:
             self.fault = self.random.choice(faults)
-            self.operations_left = int(self.random.expovariate(0.15))
+            self.operations_left = int(self.random.expovariate(1 / operations))
 
     def step(self) -> None:
         action = self.random.choice(self.actions)
         self.told.append(action.__name__)
-        self.arm("power", "kill", "error")
+        self.arm("power", "kill", "error", operations=20 if action == self.compact else 7)
         try:
             action()
         except (Death, StorageError):
@@ -190,14 +222,20 @@ class History:
 
     def open(self, *, clean: bool) -> Log:
         self.told.append("open")
-        return Log.open(
+        log = Log.open(
             files=self.files,
             directory=PATH,
             config=self.config,
             clean_shutdown=clean,
             recovery_point=self.checkpoint,
             log_start_offset=self.start_checkpoint,
+            cleaner_offset=self.cleaner_offset,
         )
+        if self.cleaner_offset > log.log_end_offset:
+            self.cleaner_offset = 0
+        log.cleaner_offset = self.cleaner_offset
+        log.lower_cleaner_offset = self.lower_cleaner_offset
+        return log
 
     # --- steps ------------------------------------------------------------------------------------------
 
@@ -209,7 +247,7 @@ class History:
             if not as_leader and self.random.random() < 0.05:
                 data, header = self.with_gap(data)
             # What a crash within the append leaves may be there or not.
-            self.model.batches.append(Stored(data, header))
+            self.model.add(Stored(data, header))
             if as_leader:
                 self.log.append_as_leader(bytearray(data), leader_epoch=self.epoch, now_ms=0)
             else:
@@ -225,7 +263,7 @@ class History:
             producer_epoch, sequence = producer_epoch + 1, 0
         size_bytes, count = self.random.randrange(80), self.random.randrange(1, 4)
         data = encode_batch(
-            [(1000, None, bytes(size_bytes), ())] * count,
+            [self.new_record(size_bytes) for _ in range(count)],
             base_offset=self.log.log_end_offset,
             leader_epoch=self.epoch,
             producer_id=producer,
@@ -233,6 +271,12 @@ class History:
             base_sequence=sequence,
         )
         return bytes(data), parse_header(data)
+
+    def new_record(self, size_bytes: int) -> NewRecord:
+        if not self.config.is_compacted:
+            return (1000, None, bytes(size_bytes), ())
+        is_tombstone = self.random.random() < 0.2
+        return (1000, b"%d" % self.random.randrange(6), None if is_tombstone else bytes(size_bytes), ())
 
     def with_gap(self, data: bytes) -> tuple[bytes, BatchHeader]:
         """As a follower gets it from a leader that has compacted what lay between."""
@@ -292,16 +336,52 @@ class History:
         bases = self.log.segment_base_offsets
         assert len(bases) == 1 or bases[1] > offset, "a segment below the start is kept"
 
+    def compact(self) -> None:
+        """What is committed and durable, while nobody else touches the log."""
+        self.now_ms += self.random.choice([0, 1, 60])
+        if self.random.random() < 0.7:
+            self.log.roll()
+        self.flush()
+        self.write_checkpoint()
+        cleanable = plan(self.log, now_ms=self.now_ms)
+        if not cleanable.dirty_bytes:
+            return
+        self.cleaned_to = max(self.cleaned_to, cleanable.end_offset)
+        map_bytes = ENTRY_BYTES * self.random.choice([3, 8, 100])
+        cleaning = cleaning_of(self.files, self.log, cleanable, now_ms=self.now_ms, map_bytes=map_bytes)
+        self.is_compacting = True
+        with closing(cleaning.run()) as steps:
+            for step in steps:
+                if isinstance(step, Rewritten):
+                    put_in_place(self.log, step)
+        self.take_over_compacted()
+        self.cleaner_offset = self.log.cleaner_offset = cleaning.cleaned_to
+
+    def lower_cleaner_offset(self, offset: int) -> None:
+        self.cleaner_offset = offset
+
+    def take_over_compacted(self) -> None:
+        """What the log holds now, if that may be left of what it held."""
+        found = [*batches_on_disk(self.log)]
+        first = self.log.segment_base_offsets[0]
+        there = [each.data for each in self.model.batches if each.header.base_offset >= first]
+        check_compacted(there, found, up_to=self.cleaned_to, now_ms=self.now_ms)
+        below = [each for each in self.model.batches if each.header.base_offset < first]
+        self.model.batches = [*below, *(Stored(data, parse_header(data)) for data in found)]
+        self.is_compacting = False
+
     def truncate(self) -> None:
         end = self.model.end
-        self.truncate_to(self.random.randrange(max(self.model.start, end - 30), end + 1))
+        lowest = max(self.model.start, self.cleaned_to, end - 30)
+        if lowest <= end:
+            self.truncate_to(self.random.randrange(lowest, end + 1))
 
     def fork(self) -> None:
         """A follower finds that its log went another way after some epoch."""
         known = [epoch for epoch, _ in self.log.epochs.entries]
         if known:
             found = self.log.end_offset_for_epoch(self.random.choice(known))
-            self.truncate_to(max(found.end_offset, self.model.start))
+            self.truncate_to(max(found.end_offset, self.model.start, self.cleaned_to))
 
     def truncate_to(self, offset: int) -> None:
         is_cut = offset < self.model.end
@@ -314,7 +394,7 @@ class History:
         self.forget()
 
     def note_cut(self, durable_end: int) -> None:
-        self.before_cuts.append(replace(self.model, batches=[*self.model.batches]))
+        self.before_cuts.append(self.model.copy())
         for each in (self.model, *self.before_cuts):
             each.durable_end = min(each.durable_end, max(durable_end, each.start))
 
@@ -323,10 +403,12 @@ class History:
             return
         offset = self.random.randrange(self.start_checkpoint, self.model.end + 50)
         self.starts.add(offset)
+        self.was_reset = True
         self.note_cut(self.model.start)
         self.model = Model(start=offset, durable_end=offset, base=offset)
         self.log.truncate_fully_and_start_at(offset)
         self.before_cuts.clear()
+        self.cleaned_to = 0
         self.forget()
 
     def reopen(self) -> None:
@@ -353,9 +435,11 @@ class History:
         if self.before_cuts and not self.is_prefix(self.model):
             nothing = Model(start=log.log_start_offset, base=log.log_start_offset)
             found = next(filter(self.is_prefix, reversed(self.before_cuts)), nothing)
-            self.model = replace(found, batches=[*found.batches])
+            self.model = found.copy()
         assert log.log_end_offset >= self.model.durable_end, "durable records are lost"
         self.model.truncate(log.log_end_offset)
+        if self.is_compacting:
+            self.take_over_compacted()
         # A truncation that power loss undid leaves more durable than was promised; the log may know.
         self.model.durable_end = max(self.model.durable_end, log.recovery_point)
         self.forget()
@@ -375,8 +459,7 @@ class History:
     def forget(self) -> None:
         """Producers and leaders go on where the log says they are."""
         self.sequences.clear()
-        for batch in self.model.batches:
-            header = batch.header
+        for header in self.model.appended:
             if header.producer_id > 0:
                 self.sequences[header.producer_id] = (header.producer_epoch, header.last_sequence + 1)
         self.epoch = max(self.epoch, self.log.latest_epoch)
@@ -398,33 +481,49 @@ class History:
     def check_producers(self, there: list[Stored]) -> None:
         """What all batches say, except that after a crash only those are asked that are there."""
         all_of_them, of_these = ProducerStates(), ProducerStates()
-        for batch in self.model.batches:
-            all_of_them.replay(batch.header)
+        for header in self.model.appended:
+            all_of_them.replay(header)
         for batch in there:
             of_these.replay(batch.header)
-        found = self.log.producers.entries
-        assert set(of_these.entries) <= set(found) <= set(all_of_them.entries)
+        found, known = self.log.producers.entries, all_of_them.entries
+        assert set(of_these.entries) <= set(found) <= set(known)
+        if self.config.is_compacted:
+            self.check_last_batches(found, known, of_these.entries)
+            return
         if len(there) == len(self.model.batches):
-            assert found == all_of_them.entries
+            assert found == known
         for producer, entry in found.items():
-            expected = all_of_them.entries[producer]
+            expected = known[producer]
             assert entry == expected._replace(batches=expected.batches[-len(entry.batches) :])
         for producer, least in of_these.entries.items():
             assert found[producer].batches[-len(least.batches) :] == least.batches
+
+    def check_last_batches(self, *states: Mapping[int, ProducerEntry]) -> None:
+        """Compaction leaves of each producer the last batch, and of that maybe not the latest timestamp."""
+        last = [
+            {
+                producer: (
+                    entry.producer_epoch,
+                    entry.batches[-1].last_sequence,
+                    entry.batches[-1].last_offset,
+                )
+                for producer, entry in each.items()
+            }
+            for each in states
+        ]
+        assert all(last[0][producer] == last[1][producer] for producer in last[0])
+        assert all(last[0][producer] == last[2][producer] for producer in last[2])
 
     def check_epochs(self) -> None:
         """Those of the batches, and maybe of leaders that have not written yet.
 
         The first may begin where the log does or did, or with the first batch from there on.
         """
-        written: list[tuple[int, int]] = []
-        for batch in self.model.batches:
-            epoch = batch.header.partition_leader_epoch
-            if not written or written[-1][0] < epoch:
-                written.append((epoch, batch.header.base_offset))
+        headers = self.model.appended
         entries = self.log.epochs.entries
-        allowed = {*written, *self.assigned}
-        headers = [batch.header for batch in self.model.batches]
+        allowed = {*_beginnings(headers), *self.assigned}
+        if self.was_reset:
+            allowed.update(_beginnings([batch.header for batch in self.model.batches]))
         for start in (*self.starts, *self.log.segment_base_offsets):
             first = next((header for header in headers if header.base_offset >= start), None)
             if first is not None:
@@ -467,6 +566,15 @@ class History:
         except OffsetOutOfRange:
             return
         raise AssertionError("read beyond the end")
+
+
+def _beginnings(headers: list[BatchHeader]) -> list[tuple[int, int]]:
+    """Each leader epoch, and where the first batch of it begins."""
+    found: list[tuple[int, int]] = []
+    for header in headers:
+        if not found or found[-1][0] < header.partition_leader_epoch:
+            found.append((header.partition_leader_epoch, header.base_offset))
+    return found
 
 
 def run_history(seed: int, *, steps: int = 16) -> None:

@@ -495,6 +495,52 @@ def test_a_rename_that_fails_leaves_the_log_as_it_was(files: MemoryFileSystem, g
     assert rows(open_log(files))[-1][2] == "goes on"
 
 
+def test_a_snapshot_that_can_not_be_removed_takes_no_segment_along(files: MemoryFileSystem) -> None:
+    """The disk refused to remove the producer snapshot of a segment that compaction had merged into another.
+    That counted as a swap that had failed, so what was new was removed, and what was old had gone already:
+    after the next start the log began behind all of it.
+    """
+    log = open_log(files)
+    for number in range(20):
+        put(log, ("a", "x" * 100), (f"k{number}", "y"))
+    log.roll()
+    compact(files, log)
+    put(log, ("a", "makes it dirty"))
+    log.roll()
+    log.flush()
+    before, end = len(log.segments), log.log_end_offset
+    keys = {key for _, key, _ in rows(log)}
+    files.fail_next("remove", "*.snapshot", OSError(errno.EIO, "bad disk"))
+    compact(files, log)
+    assert len(log.segments) < before, "nothing was merged"
+    log.abandon()
+    log = open_log(files)
+    assert (log.log_start_offset, log.log_end_offset) == (0, end)
+    assert {key for _, key, _ in rows(log)} == keys
+
+
+def test_epochs_that_compaction_left_no_batch_of_outlive_a_crash(files: MemoryFileSystem) -> None:
+    """Recovery learned where epochs begin from the batches of the segment that holds the recovery point, even
+    below that. Where compaction had taken the first batches of an epoch, it began too late then: a follower
+    that asked where the one before had ended kept records that nobody else had.
+    """
+    log = open_log(files)
+    for epoch in (1, 2, 3):
+        log.append_as_leader(encode_batch([(0, b"k", b"value", ())] * 2), leader_epoch=epoch, now_ms=0)
+    log.roll()
+    log.flush()
+    epochs = log.epochs.entries
+    assert epochs == ((1, 0), (2, 2), (3, 4))
+    compact(files, log)
+    assert [offset for offset, _, _ in rows(log)] == [5]
+    for recovery_point in (3, 5, 6):
+        log.abandon()
+        log = Log.open(
+            files=files, directory=PATH, config=CONFIG, clean_shutdown=False, recovery_point=recovery_point
+        )
+        assert log.epochs.entries[: len(epochs)] == epochs
+
+
 def test_a_truncation_between_begin_and_finish_settles_it(files: MemoryFileSystem) -> None:
     """The announced segment would have taken the place of what was cut, at the next start."""
     log = dirty_log(files)

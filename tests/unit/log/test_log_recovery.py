@@ -128,6 +128,23 @@ def test_a_snapshot_that_can_not_be_read_is_a_storage_error(files: MemoryFileSys
         open_log(files, clean=True)
 
 
+def test_epochs_that_the_disk_will_not_give_are_not_made_up(files: MemoryFileSystem) -> None:
+    """The disk refused to read the epochs once. They were taken for damaged and collected from the batches,
+    and the file was replaced: in a compacted log those know less.
+    """
+    log = open_log(files)
+    log.append_as_follower(batch(0, epoch=2))
+    log.close()
+    path = f"{PATH}/leader-epoch-checkpoint"
+    before = files.read(path)
+    files.fail_next("read", path, OSError(errno.EIO, "bad disk"))
+    with pytest.raises(StorageError, match="leader-epoch-checkpoint: can not be read: bad disk"):
+        open_log(files, clean=True)
+    assert files.read(path) == before
+    files.write_atomic(path, b"what is this")
+    assert open_log(files, clean=True).epochs.entries == ((2, 0),)
+
+
 def test_a_segment_that_can_not_be_opened_for_a_flush_is_a_storage_error(files: MemoryFileSystem) -> None:
     """The same, where a flush in the background opens a file that was closed meanwhile."""
     open_log(files).close()
