@@ -50,6 +50,11 @@ _SHOWN_FAILURES = 5
     "--scenario", "scenario_name", metavar="NAME", help="A named story; drawn: the mix even for a switch."
 )
 @click.option(
+    "--scenario-file",
+    metavar="FILE",
+    help="A story of `glasslog chaos run`: a file, or the name of one of ours.",
+)
+@click.option(
     "--switch", "switch_name", metavar="NAME", help="Put a bug of the past back: a check must catch it."
 )
 @click.option("--list", "is_list", is_flag=True, help="Show the scenarios and the switches.")
@@ -77,6 +82,7 @@ def simulate(
     count: int | None,
     duration_s: float,
     scenario_name: str | None,
+    scenario_file: str | None,
     switch_name: str | None,
     is_list: bool,
     trace_path: str | None,
@@ -97,7 +103,12 @@ def simulate(
         _list(output_format)
         return 0
     switch = _named(SWITCHES, switch_name, "switch")
-    scenario = _scenario(scenario_name, switch)
+    if scenario_file is None:
+        scenario = _scenario(scenario_name, switch)
+    elif scenario_name is not None:
+        raise UsageError("--scenario and --scenario-file name two stories")
+    else:
+        scenario = _from_file(scenario_file)
     numbers = _numbers(seed, seeds, count)
     template = Request(
         seed=0,
@@ -155,6 +166,18 @@ def _scenario(name: str | None, switch: Switch | None) -> Scenario | None:
     if name is None and switch is not None:
         name = switch.scenario or None
     return None if name == DRAWN else _named(SCENARIOS, name, "scenario")
+
+
+def _from_file(name: str) -> Scenario:
+    """Loaded only here: nobody else needs YAML."""
+    from glasslog.chaos.scenario.shipped import find_scenario
+    from glasslog.chaos.scenario.yaml_fields import ScenarioError
+    from glasslog.simulator.scenario_files import simulated
+
+    try:
+        return simulated(find_scenario(name), name)
+    except ScenarioError as error:
+        raise CommandError(str(error)) from None
 
 
 def _numbers(seed: int | None, seeds: str | None, count: int | None) -> range:

@@ -32,7 +32,9 @@ class Request:
     def command(self) -> str:
         """What makes this very run again."""
         words = ["glasslog", "simulate", "--seed", str(self.seed)]
-        if self.scenario is not None:
+        if self.scenario is not None and self.scenario.file:
+            words += ["--scenario-file", self.scenario.file]
+        elif self.scenario is not None:
             words += ["--scenario", self.scenario.name]
         elif self.switch is not None and self.switch.scenario:
             words += ["--scenario", DRAWN]

@@ -59,7 +59,8 @@ def run(
     failed: FailedCheck = ""
     try:
         with _seldom_collecting(), request.switch.bug() if request.switch else nullcontext():
-            run_virtual(made.main, timeout_ms=_VIRTUAL_LIMIT_MS + request.faulty_ms)
+            length_ms = request.scenario.length_ms if request.scenario else request.faulty_ms
+            run_virtual(made.main, timeout_ms=_VIRTUAL_LIMIT_MS + length_ms)
         verdict = check(history.recorded(request.command(), made.virtual_ms))
         failure = "\n".join([*verdict.missing, *map(str, verdict.anomalies[:_SHOWN_ANOMALIES])])
         failed = "" if verdict.is_good else "history"
@@ -74,8 +75,8 @@ def run(
         plan=made.description,
         faults=dict(sorted(trace.faults.items())),
         events=dict(sorted(trace.counts.items())),
-        records=len(history.sent),
-        acknowledged=sum(sent.is_acknowledged for sent in history.sent.values()),
+        records=history.sent_count,
+        acknowledged=history.acknowledged_count,
         recovery_ms=made.recovery_ms,
         virtual_ms=made.virtual_ms,
         real_s=time.perf_counter() - began,
@@ -127,12 +128,15 @@ class _Run:
             brokers=scenario.brokers,
             world=MemoryWorld(seed=self._request.seed),
             settings=scenario.settings,
+            racks=scenario.racks,
         )
         invariants = Invariants(cluster, may_lose=scenario.may_lose)
         with Observation(self._trace, cluster, invariants).watching():
             async with cluster, _Watched(cluster, invariants):
                 random = Random(f"{scenario.name} {self._request.seed}")
-                stage = Stage(cluster, self._history, invariants, random, self._trace)
+                stage = Stage(
+                    cluster, self._history, invariants, random, self._trace, seed=self._request.seed
+                )
                 await scenario.script(stage)
                 await stage.finish()
                 self.recovery_ms = stage.recovery_ms

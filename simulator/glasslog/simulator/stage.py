@@ -23,7 +23,7 @@ from glasslog.simulator.trace import Trace
 class Stage:
     """Nodes are named ``broker-1``, ``controller-2``; clients' hosts by whatever name they are made with.
 
-    ``random`` is the seed's: a script draws from it what may vary from run to run.
+    ``random`` is the seed's: a script draws from it what may vary from run to run; or it draws from ``seed``.
     """
 
     def __init__(
@@ -33,8 +33,11 @@ class Stage:
         invariants: Invariants,
         random: Random,
         trace: Trace,
+        *,
+        seed: int = 0,
     ) -> None:
         self.trace = trace
+        self.seed = seed
         self.cluster = cluster
         self.network = cluster.world.network
         self.history = history
@@ -201,7 +204,7 @@ class Stage:
     async def finish(self) -> None:
         """Make it whole, demand that the cluster recovers, read everything."""
         self.make_whole()
-        self.recovery_ms = await recover(self.cluster)
+        self.recovery_ms = max(self.recovery_ms, await recover(self.cluster))
         async with asyncio.timeout(60):
             await drain(self.clients, self._partitions)
         await settle(self.cluster, sorted({partition.topic for partition in self._partitions}))

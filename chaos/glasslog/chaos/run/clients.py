@@ -20,6 +20,9 @@ from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.protocols import Runtime
 
+DRAINER = "reader-of-everything"
+"""The fresh client that reads all in the end."""
+
 _TICK_MS = 20
 """Between two batches of a producer, unless its rate is lower."""
 
@@ -241,7 +244,7 @@ class Clients:
                 ends = await self._drain()
                 await self._caught_up(ends)
         except TimeoutError:
-            waiting = ", ".join(self._behind(ends)) or "the reader of everything"
+            waiting = ", ".join(self._behind(ends)) or DRAINER
             raise GlasslogError(
                 ErrorCode.REQUEST_TIMED_OUT,
                 f"not read to the end within {self._scenario.recovery_ms / 1000:g} s: {waiting}",
@@ -249,12 +252,12 @@ class Clients:
         self._recorder.groups = tuple(self._group(load) for load in self._scenario.consumers)
 
     async def _drain(self) -> dict[TopicPartition, int]:
-        async with self._consumer("reader-of-everything", group=None) as consumer:
+        async with self._consumer(DRAINER, group=None) as consumer:
             ends = dict(await consumer.end_offsets(self.partitions))
             consumer.assign(self.partitions)
             for partition, end in ends.items():
                 while await consumer.position(partition) < end:
-                    await self._poll("reader-of-everything", consumer, is_drain=True)
+                    await self._poll(DRAINER, consumer, is_drain=True)
         self._recorder.drained = tuple(map(str, self.partitions))
         return ends
 

@@ -27,7 +27,9 @@ from glasslog.client.cli.errors import CommandError, Interrupted
 from glasslog.common.errors import GlasslogError
 from glasslog.common.runtime.protocols import Runtime
 
-_ADMIN_NAME = "chaos-admin"
+ADMIN = "chaos-admin"
+"""The name of the client that looks at the cluster."""
+
 _SICK_FOR_MS = 3_000
 _CALM_S = 1.0
 _SHOW_S = 0.1
@@ -90,7 +92,7 @@ async def run_scenario(world: World, scenario: Scenario, seed: int, recorder: Re
     check_abilities(world.backend, scenario)
     admin = Admin(
         list(world.backend.bootstrap),
-        runtime=world.runtime_of(_ADMIN_NAME),
+        runtime=world.runtime_of(ADMIN),
         request_timeout_ms=_REQUEST_TIMEOUT_MS,
         default_api_timeout_ms=_API_TIMEOUT_MS,
     )
@@ -266,7 +268,7 @@ async def forget(world: World, scenario: Scenario) -> None:
     groups = [consumers.group + world.suffix for consumers in scenario.consumers]
     admin = Admin(
         list(world.backend.bootstrap),
-        runtime=world.runtime_of(_ADMIN_NAME),
+        runtime=world.runtime_of(ADMIN),
         default_api_timeout_ms=_FORGET_WITHIN_MS,
     )
     async with admin:
