@@ -73,6 +73,36 @@ def test_a_hostile_length_closes_the_connection_before_any_buffering(declared: i
     _run(body)
 
 
+@pytest.mark.parametrize(
+    ("greeting", "named"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2, as gRPC clients speak it: is it meant for a GRPC"),
+        (b"GET / HTTP/1.1\r\n\r\n", "begin HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01", "begin TLS, which is not spoken here"),
+    ],
+)
+def test_another_protocol_is_called_by_its_name(greeting: bytes, named: str) -> None:
+    """Whoever gave a gRPC client the Kafka port found a frame of 1,347,569,952 bytes in the broker's log."""
+
+    async def body(runtime: Runtime) -> None:
+        accepted: list[Echo] = []
+
+        def accept(connection: object) -> Echo:
+            accepted.append(Echo(connection))  # type: ignore[arg-type]  # only its errors count here
+            return accepted[-1]
+
+        listener = await runtime.transport.listen_frames("127.0.0.1:0", accept, max_frame_bytes=100_000_000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(greeting)
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        assert named in str(await accepted[0].until_closed())
+        writer.close()
+        await listener.close()
+
+    _run(body)
+
+
 def test_frames_arrive_whole_however_the_bytes_are_cut() -> None:
     async def body(runtime: Runtime) -> None:
         frames = [b"", b"a", b"bc" * 10, b"", b"d" * 100]

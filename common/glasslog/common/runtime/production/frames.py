@@ -27,6 +27,14 @@ from glasslog.common.runtime.protocols import (
 _LOGGER = logging.getLogger(__name__)
 
 _PREFIX = struct.Struct(">i")
+_GREETINGS = {
+    b"PRI ": "HTTP/2, as gRPC clients speak it: is it meant for a GRPC listener?",
+    b"GET ": "HTTP",
+    b"POST": "HTTP",
+    b"HEAD": "HTTP",
+}
+"""Other protocols by their first four bytes, which are no length of a frame."""
+
 _RECEIVE_BYTES = 256 << 10
 _JOIN_BELOW_BYTES = 4 << 10
 _HIGH_WATER_BYTES = 1 << 20
@@ -283,7 +291,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._fail(
             TransportError(
                 f"a frame from {self._peer.address} declares {length} bytes; "
-                f"allowed are 0 to {self._max_frame_bytes}",
+                f"allowed are 0 to {self._max_frame_bytes}{_greeting(length)}",
                 ErrorCode.INVALID_REQUEST,
             )
         )
@@ -360,6 +368,15 @@ class FrameListener:
     def _on_done(self, protocol: FrameProtocol) -> None:
         self._connections.pop(protocol, None)
         self._idle.set()
+
+
+def _greeting(length: int) -> str:
+    """What other protocol it is, where that is known."""
+    first = _PREFIX.pack(length)
+    if first[:2] == b"\x16\x03":
+        return ". These bytes begin TLS, which is not spoken here"
+    protocol = _GREETINGS.get(first)
+    return "" if protocol is None else f". These bytes begin {protocol}"
 
 
 async def dial_frames(
