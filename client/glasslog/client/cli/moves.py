@@ -1,12 +1,13 @@
 """Moves of partitions as commands show, begin and follow them. Refuses to know why partitions should move."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from glasslog.client import reassignment_file
 from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.output import Format, note, print_table
+from glasslog.client.cli.progress import has_terminal, progress
 from glasslog.client.cli.throttles import lift, throttle
 from glasslog.client.reassignment_plan import Move
 from glasslog.common.errors import GlasslogError
@@ -105,18 +106,17 @@ async def lift_for(admin: "Admin", moves: "Iterable[Move | TopicPartition]") -> 
         note("The limit on copies is lifted.")
 
 
-async def follow(admin: "Admin", names: Sequence[TopicPartition]) -> None:
-    """Until none of them moves any more; how many are left, whenever that changes."""
-    before = -1
-    while True:
-        moving = await admin.list_partition_reassignments(names)
-        if len(moving) != before and moving:
-            note(f"{len(moving)} of {len(names)} still moving")
-        before = len(moving)
-        if not moving:
-            note("All are where they should be.")
-            return
-        await asyncio.sleep(_POLL_MS / 1_000)
+async def follow(admin: "Admin", names: Collection[TopicPartition]) -> None:
+    """Until none of them moves any more: a bar on a terminal, elsewhere how many are left."""
+    before = len(names)
+    with progress("moving", lambda: len(names)) as advance:
+        while moving := await admin.list_partition_reassignments(names):
+            if len(moving) != before and not has_terminal():
+                note(f"{len(moving)} of {len(names)} still moving")
+            advance(before - len(moving))
+            before = len(moving)
+            await asyncio.sleep(_POLL_MS / 1_000)
+    note("All are where they should be.")
 
 
 def joined(nodes: Sequence[NodeId]) -> str:

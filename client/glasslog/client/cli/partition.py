@@ -74,6 +74,11 @@ def reassign(
     """Show where partitions would go, and with --execute move them.
 
     With --format json the plan is printed as Kafka's tools write and read it.
+
+    \b
+    glasslog partition reassign --plan
+    glasslog partition reassign --plan --brokers 2,3,4 --format json > plan.json
+    glasslog partition reassign --plan-file plan.json --execute --watch --throttle 10000000
     """
     if plan == (plan_file is not None):
         raise UsageError("give either --plan or --plan-file FILE")
@@ -149,16 +154,23 @@ def _note_absent(current: Assignment, usable: Mapping[NodeId, str], racks: Mappi
 
 @partition.command("verify")
 @click.option("--plan-file", type=click.Path(), required=True, help="The plan (Kafka's JSON; -: stdin).")
+@click.option("--watch", is_flag=True, help="Wait until none of them moves any more.")
 @bootstrap_option
 @format_option
-def verify(plan_file: str, bootstrap: str | None, output_format: Format) -> None:
+def verify(plan_file: str, watch: bool, bootstrap: str | None, output_format: Format) -> None:
     """Say of each partition of a plan whether it is there. Exit status 1 while one is not.
 
     When all are, limits that `reassign --throttle` has set on copies are lifted.
+
+    \b
+    glasslog partition verify --plan-file plan.json
+    glasslog partition verify --plan-file plan.json --watch
     """
     targets = _read_plan(plan_file)
 
     async def ask(admin: "Admin") -> "tuple[list[TopicDescription], Moving]":
+        if watch:
+            await follow(admin, targets)
         return await admin.describe_topics(), await admin.list_partition_reassignments(targets)
 
     topics, moving = run_admin(bootstrap, ask)
@@ -191,7 +203,11 @@ def _state(name: TopicPartition, target: tuple[NodeId, ...], current: Assignment
 @bootstrap_option
 @format_option
 def list_(bootstrap: str | None, output_format: Format) -> None:
-    """Show the partitions that are being moved."""
+    """Show the partitions that are being moved.
+
+    \b
+    glasslog partition list
+    """
 
     async def ask(admin: "Admin") -> "tuple[Moving, list[TopicDescription]]":
         moving = await admin.list_partition_reassignments()
@@ -216,7 +232,12 @@ def list_(bootstrap: str | None, output_format: Format) -> None:
 @click.option("--all", "everything", is_flag=True, help="Whatever is being moved.")
 @bootstrap_option
 def cancel(names: tuple[str, ...], everything: bool, bootstrap: str | None) -> None:
-    """Move partitions back to where they came from, for example `cancel orders-0 orders-1`."""
+    """Move partitions back to where they came from, for example `cancel orders-0 orders-1`.
+
+    \b
+    glasslog partition cancel orders-0 orders-1
+    glasslog partition cancel --all
+    """
     if everything == bool(names):
         raise UsageError("name partitions, or give --all")
     named = [_partition_of(name) for name in names]
@@ -289,7 +310,12 @@ def elect(
     bootstrap: str | None,
     output_format: Format,
 ) -> None:
-    """Elect leaders of partitions. That none was needed is no failure; that none could be is."""
+    """Elect leaders of partitions. That none was needed is no failure; that none could be is.
+
+    \b
+    glasslog partition elect --all
+    glasslog partition elect orders-3 --unclean
+    """
     from glasslog.client.elections import ElectionType
 
     if preferred and unclean:

@@ -1,7 +1,10 @@
 """``glasslog produce``: the lines of standard input become records. Translates arguments for ``Producer``."""
 
+import os
+import stat
 import sys
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -9,6 +12,7 @@ from glasslog.client.cli.connect import BOOTSTRAP_TIMEOUT_MS, bootstrap_servers,
 from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.options import bootstrap_option
 from glasslog.client.cli.output import note
+from glasslog.client.cli.progress import Advance, progress
 from glasslog.client.cli.properties import parse_properties
 from glasslog.client.cli.records import LineSplitter, Pair
 from glasslog.client.options import ProducerKeywords, ProducerOptions
@@ -48,6 +52,7 @@ def produce(
     \b
     seq 1000 | glasslog produce numbers
     echo 'user-7:login' | glasslog produce events --key-separator :
+    glasslog produce access --compression zstd < access.log
     """
     if key_separator == "":
         raise click.UsageError("--key-separator can not be empty")
@@ -73,11 +78,21 @@ async def _produce(
     producer = Producer(servers, runtime=runtime, **keywords)
     async with producer:
         sending = _Sending(producer, topic)
-        async for block in blocks(sys.stdin.fileno()):
-            await sending.send(splitter.feed(block))
+        with progress_of(sys.stdin.fileno(), topic) as advance:
+            async for block in blocks(sys.stdin.fileno()):
+                await sending.send(splitter.feed(block))
+                advance(len(block))
         await sending.send(splitter.end())
         await sending.finish()
     return sending.sent
+
+
+def progress_of(descriptor: int, topic: str) -> AbstractContextManager[Advance]:
+    """Of a file it is known how long it will take; what comes by a pipe or is typed ends when it ends."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        return nullcontext(lambda amount: None)
+    return progress(f"writing to {topic}", lambda: status.st_size, in_bytes=True)
 
 
 class _Sending:

@@ -3,16 +3,17 @@
 Shows what would change unless it is told to do it, as Kafka's tool does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from glasslog.client.cli.connect import run_admin
 from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.options import bootstrap_option, format_option
 from glasslog.client.cli.output import Format, note, print_json, print_table
+from glasslog.client.cli.progress import progress
 from glasslog.common.ids import TopicPartition
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _EARLIEST, _LATEST = -2, -1
 _EMPTY_STATES = ("Empty", "Dead")
+_PORTION = 1_000
+
+T = TypeVar("T")
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -104,13 +108,25 @@ def reset_offsets(
 
     async def reset(admin: "Admin") -> list[_Change]:
         partitions = await _partitions(admin, name, wanted)
-        known = await _look(admin, name, partitions, timestamp_ms)
-        changes = [_change(known, each, target(known, each)) for each in partitions]
+        changes: list[_Change] = []
+        with progress("looking", lambda: len(partitions)) as advance:
+            for some in _portions(partitions):
+                known = await _look(admin, name, some, timestamp_ms)
+                changes += [_change(known, each, target(known, each)) for each in some]
+                advance(len(some))
         if execute:
-            await admin.commit_group_offsets(name, {each.partition: each.after for each in changes})
+            with progress("resetting", lambda: len(changes)) as advance:
+                for few in _portions(changes):
+                    await admin.commit_group_offsets(name, {each.partition: each.after for each in few})
+                    advance(len(few))
         return changes
 
     _show(run_admin(bootstrap, reset), output_format, executed=execute)
+
+
+def _portions(some: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As much as is asked for at once. What is asked for together is changed together."""
+    return (some[start : start + _PORTION] for start in range(0, len(some), _PORTION))
 
 
 def _show(changes: list[_Change], output_format: Format, *, executed: bool) -> None:
@@ -156,7 +172,7 @@ async def _partitions(admin: "Admin", name: str, wanted: Mapping[str, list[int]]
 
 
 async def _look(
-    admin: "Admin", name: str, partitions: list[TopicPartition], timestamp_ms: int | None
+    admin: "Admin", name: str, partitions: Sequence[TopicPartition], timestamp_ms: int | None
 ) -> _Known:
     at_time: Offsets = {}
     if timestamp_ms is not None:

@@ -3,8 +3,7 @@
 Refuses to know what is checked.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from glasslog.client.cli.log.decoders import decoder_for
 from glasslog.client.cli.log.shown import counted, fields_as_json, finding_as_json
 from glasslog.client.cli.options import format_option
 from glasslog.client.cli.output import Format, Json, print_json, print_table
+from glasslog.client.cli.progress import Advance, progress
 from glasslog.common.runtime.production.files import OsFileSystem
 from glasslog.log.inspection.directories import DataDirectory, find_directories
 from glasslog.log.inspection.dump import DumpOptions
@@ -24,7 +24,6 @@ _COLUMNS = ("partition", "segments", "batches", "records", "bytes", "start", "en
 _SHOWN_FINDINGS = 100
 
 _Checked = tuple[DataDirectory, list[PartitionReport]]
-_OnBytes = Callable[[int], None]
 
 
 @click.command("verify")
@@ -37,10 +36,18 @@ def verify(directory: Path, deep: bool, output_format: Format) -> None:
     Checksums, offsets and leader epochs of every batch; indexes, snapshots and the epoch cache against the
     batches; checkpoints against the logs. What recovery would cut from a log that was not closed in order is
     no damage. Exit status 1 when anything is unsound.
+
+    \b
+    glasslog log verify data
+    glasslog log verify data/orders-0 --deep
     """
     files = OsFileSystem()
     found = find_directories(files, str(directory))
-    with _progress(files, found) as on_bytes:
+
+    def total() -> int:
+        return sum(log_bytes(files, path) for each in found for path in each.partitions)
+
+    with progress("checking", total, in_bytes=True) as on_bytes:
         checked = [(each, _check(files, each, deep, on_bytes)) for each in found]
     if output_format == "json":
         print_json({"path": str(directory), **_document(checked)})
@@ -52,7 +59,7 @@ def verify(directory: Path, deep: bool, output_format: Format) -> None:
 
 
 def _check(
-    files: OsFileSystem, directory: DataDirectory, deep: bool, on_bytes: _OnBytes
+    files: OsFileSystem, directory: DataDirectory, deep: bool, on_bytes: Advance
 ) -> list[PartitionReport]:
     return [
         verify_partition(
@@ -64,24 +71,6 @@ def _check(
         )
         for path in directory.partitions
     ]
-
-
-@contextmanager
-def _progress(files: OsFileSystem, found: Sequence[DataDirectory]) -> Iterator[_OnBytes]:
-    """A bar on a terminal, nothing elsewhere."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield lambda size_bytes: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    total = sum(log_bytes(files, path) for each in found for path in each.partitions)
-    columns = (TextColumn("checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda size_bytes: progress.advance(task, size_bytes)
 
 
 def _all_findings(checked: Sequence[_Checked]) -> Iterator[Findings]:
