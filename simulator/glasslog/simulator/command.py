@@ -98,6 +98,10 @@ def simulate(
     The same seed gives the same run, always. Each draws its own cluster, load, network and mix of faults;
     then all faults end, and the cluster must recover. A --switch brings its scenario along. Exit status 1
     when a check fails.
+
+    \b
+    glasslog simulate --seed 7 --duration 5
+    glasslog simulate --count 100 --shrink
     """
     if is_list:
         _list(output_format)

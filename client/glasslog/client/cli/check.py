@@ -26,6 +26,10 @@ def check(path: Path, output_format: Format) -> int:
     """Look for lost, doubled, reordered and invented records in HISTORY, a file of JSON lines.
 
     `-` reads standard input. Exit status 0 only if the history is complete and clean.
+
+    \b
+    glasslog check history.jsonl
+    glasslog simulate --seed 7 --history history.jsonl && glasslog check history.jsonl
     """
     history = _read(path)
     verdict = judge(history)

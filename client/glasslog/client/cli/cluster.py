@@ -30,7 +30,12 @@ def cluster() -> None:
 @format_option
 @watch_option
 def describe(bootstrap: str | None, output_format: Format, watch_s: float | None) -> None:
-    """Show the cluster's id, its active controller and its brokers."""
+    """Show the cluster's id, its active controller and its brokers.
+
+    \b
+    glasslog cluster describe
+    glasslog cluster describe --format json
+    """
     repeated(watch_s, lambda: _show(bootstrap, output_format))
 
 
@@ -75,7 +80,12 @@ def _show(bootstrap: str | None, output_format: Format) -> None:
 def set_feature(
     assignments: tuple[str, ...], downgrade: bool, validate_only: bool, bootstrap: str | None
 ) -> None:
-    """Give features of the cluster other levels, all of these or none."""
+    """Give features of the cluster other levels, all of these or none.
+
+    \b
+    glasslog cluster set-feature eligible.leader.replicas.version=1
+    glasslog cluster set-feature eligible.leader.replicas.version=0 --downgrade
+    """
     from glasslog.client.features import UpgradeType
 
     levels = {

@@ -48,7 +48,12 @@ def get(
     bootstrap: str | None,
     output_format: Format,
 ) -> None:
-    """Show the settings of WHOSE: `topic NAME`, `broker ID`, or `brokers` for what every broker was set."""
+    """Show the settings of WHOSE: `topic NAME`, `broker ID`, or `brokers` for what every broker was set.
+
+    \b
+    glasslog config get topic orders --changed
+    glasslog config get broker 1 --key log.retention.ms
+    """
     resource = _resource(whose)
     found = run_admin(bootstrap, lambda admin: admin.describe_configs(resource, keys))
     shown = [each for each in found if not changed or each.source is not ConfigSource.DEFAULT]
@@ -68,7 +73,12 @@ def get(
 def set_(
     words: tuple[str, ...], append: bool, subtract: bool, validate_only: bool, bootstrap: str | None
 ) -> None:
-    """Change settings of WHOSE, at once: `topic NAME`, `broker ID`, or `brokers` for every broker."""
+    """Change settings of WHOSE, at once: `topic NAME`, `broker ID`, or `brokers` for every broker.
+
+    \b
+    glasslog config set topic orders retention.ms=86400000
+    glasslog config set brokers log.cleaner.threads=2 --validate-only
+    """
     if append and subtract:
         raise UsageError("--append and --subtract exclude each other")
     operation = ConfigOperation.SET
@@ -85,7 +95,11 @@ def set_(
 @click.option("--validate-only", is_flag=True, help="Only say whether it would be accepted.")
 @bootstrap_option
 def delete(words: tuple[str, ...], validate_only: bool, bootstrap: str | None) -> None:
-    """Return settings of WHOSE to their defaults: `topic NAME`, `broker ID`, or `brokers`."""
+    """Return settings of WHOSE to their defaults: `topic NAME`, `broker ID`, or `brokers`.
+
+    \b
+    glasslog config delete topic orders retention.ms
+    """
     resource, keys = _split(words)
     edits = [ConfigEdit(key=key, operation=ConfigOperation.DELETE) for key in keys]
     alter(bootstrap, resource, edits, validate_only=validate_only)

@@ -35,6 +35,10 @@ def decommission(broker: int, execute: bool, drain_only: bool, bootstrap: str | 
 
     All that it holds moves to other brokers, on other racks where there are enough. Then stop it; once it is
     gone the cluster forgets it.
+
+    \b
+    glasslog cluster decommission 4              what would move where
+    glasslog cluster decommission 4 --execute    do it
     """
     moves, sizes = run_admin(bootstrap, lambda admin: _planned(admin, NodeId(broker)))
     if moves:
@@ -54,7 +58,11 @@ def decommission(broker: int, execute: bool, drain_only: bool, bootstrap: str | 
 @click.option("--force", is_flag=True, help="Even if it is alive or holds replicas.")
 @bootstrap_option
 def unregister(broker: int, force: bool, bootstrap: str | None) -> None:
-    """Have the cluster forget broker BROKER, which is gone and holds nothing."""
+    """Have the cluster forget broker BROKER, which is gone and holds nothing.
+
+    \b
+    glasslog cluster unregister 4
+    """
     run_admin(bootstrap, lambda admin: admin.unregister_broker(broker, force=force))
     print(f"Broker {broker} is unregistered.")
 

@@ -41,7 +41,12 @@ group.add_command(reset_offsets)
 @format_option
 @watch_option
 def list_groups(bootstrap: str | None, output_format: Format, watch_s: float | None) -> None:
-    """List all groups with their state."""
+    """List all groups with their state.
+
+    \b
+    glasslog group list
+    glasslog group list --watch
+    """
     repeated(watch_s, lambda: _show_list(bootstrap, output_format))
 
 
@@ -122,7 +127,11 @@ def _show_members(found: "GroupDescription", places: "list[_Place]") -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @bootstrap_option
 def delete(names: tuple[str, ...], bootstrap: str | None) -> None:
-    """Forget groups that have no members, with all they committed."""
+    """Forget groups that have no members, with all they committed.
+
+    \b
+    glasslog group delete billing audit
+    """
     for name in names:
         run_admin(bootstrap, _deletion(name))
         print(f"Deleted group {name}.")

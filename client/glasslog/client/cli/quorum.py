@@ -25,7 +25,12 @@ def quorum() -> None:
 @format_option
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
 def status(bootstrap: str | None, output_format: Format, watch: bool) -> None:
-    """Show leader, epoch, voters and observers of the metadata log."""
+    """Show leader, epoch, voters and observers of the metadata log.
+
+    \b
+    glasslog quorum status
+    glasslog quorum status --watch
+    """
     while True:
         found = run_admin(bootstrap, lambda admin: admin.describe_quorum())
         if output_format == "json":
@@ -47,6 +52,9 @@ def add_voter(node_id: int, directory_id: str, bootstrap: str | None, output_for
 
     It must run already, with controller.quorum.bootstrap.servers, and have caught up: `status` shows it among
     the observers.
+
+    \b
+    glasslog quorum add-voter 104
     """
     run_admin(bootstrap, lambda admin: admin.add_voter(node_id, directory_id=directory_id))
     _confirm(output_format, "added", node_id)
@@ -58,7 +66,11 @@ def add_voter(node_id: int, directory_id: str, bootstrap: str | None, output_for
 @bootstrap_option
 @format_option
 def remove_voter(node_id: int, directory_id: str, bootstrap: str | None, output_format: Format) -> None:
-    """Let controller NODE_ID vote no more. It goes on as an observer; if it led, another does."""
+    """Let controller NODE_ID vote no more. It goes on as an observer; if it led, another does.
+
+    \b
+    glasslog quorum remove-voter 101
+    """
     run_admin(bootstrap, lambda admin: admin.remove_voter(node_id, directory_id=directory_id))
     _confirm(output_format, "removed", node_id)
 
@@ -68,7 +80,11 @@ def remove_voter(node_id: int, directory_id: str, bootstrap: str | None, output_
 @bootstrap_option
 @format_option
 def transfer(node_id: int, bootstrap: str | None, output_format: Format) -> None:
-    """Hand leadership over to voter NODE_ID."""
+    """Hand leadership over to voter NODE_ID.
+
+    \b
+    glasslog quorum transfer 102
+    """
     leader_id = run_admin(bootstrap, lambda admin: admin.transfer_leadership(node_id))
     if leader_id != node_id:
         found = f"controller {leader_id}" if leader_id >= 0 else "nobody that is known of yet"

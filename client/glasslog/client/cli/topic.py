@@ -81,7 +81,12 @@ def create(
 @format_option
 @watch_option
 def list_topics(internal: bool, bootstrap: str | None, output_format: Format, watch_s: float | None) -> None:
-    """List all topics."""
+    """List all topics.
+
+    \b
+    glasslog topic list
+    glasslog topic list --internal --watch 5
+    """
     repeated(watch_s, lambda: _show_list(bootstrap, output_format, internal=internal))
 
 
@@ -162,7 +167,12 @@ def _under_replicated(each: "TopicDescription") -> "TopicDescription":
 def alter_topic(
     name: str, assignments: tuple[str, ...], deleted: tuple[str, ...], bootstrap: str | None
 ) -> None:
-    """Change settings of topic NAME; they act at once."""
+    """Change settings of topic NAME; they act at once.
+
+    \b
+    glasslog topic alter orders --config retention.ms=86400000
+    glasslog topic alter orders --delete-config retention.ms
+    """
     from glasslog.client.cli.config import alter
     from glasslog.client.configs import ConfigEdit, ConfigOperation, ConfigResource, ResourceType
 
@@ -189,7 +199,12 @@ def alter_topic(
 def add_partitions(
     name: str, partitions: int, places: tuple[str, ...], validate_only: bool, bootstrap: str | None
 ) -> None:
-    """Give topic NAME more partitions. Keys that exist may go to other partitions from then on."""
+    """Give topic NAME more partitions. Keys that exist may go to other partitions from then on.
+
+    \b
+    glasslog topic add-partitions orders --partitions 12
+    glasslog topic add-partitions orders --partitions 7 --replicas 2,3,1
+    """
     from glasslog.client.admin import MorePartitions
 
     more = MorePartitions(count=partitions, assignment=[_parse_brokers(place) for place in places])
@@ -209,7 +224,11 @@ def _parse_brokers(text: str) -> list[int]:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @bootstrap_option
 def delete(names: tuple[str, ...], bootstrap: str | None) -> None:
-    """Delete topics with everything in them."""
+    """Delete topics with everything in them.
+
+    \b
+    glasslog topic delete orders visits
+    """
     run_admin(bootstrap, lambda admin: admin.delete_topics(names))
     for name in names:
         print(f"Deleted topic {name}.")
@@ -232,7 +251,12 @@ def delete(names: tuple[str, ...], bootstrap: str | None) -> None:
 def delete_records(
     name: str, places: tuple[str, ...], offset: int | None, bootstrap: str | None, output_format: Format
 ) -> None:
-    """Delete the oldest records of topic NAME: those below an offset, or all that are committed."""
+    """Delete the oldest records of topic NAME: those below an offset, or all that are committed.
+
+    \b
+    glasslog topic delete-records orders
+    glasslog topic delete-records orders --partition 0:1500 --partition 3
+    """
     wanted = dict(_parse_place(name, place, _ALL if offset is None else offset) for place in places)
 
     async def delete(admin: "Admin") -> dict[TopicPartition, int]:

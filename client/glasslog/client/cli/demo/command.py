@@ -38,6 +38,10 @@ def demo(input_folder: Path | None, kill: str, corrupt: bool) -> int:
     Every line of every file is one record, keyed by its file's path, in a topic with 6 partitions and 3
     replicas, written with acks=all. A group of three consumers reads it meanwhile; each file is put together
     again and its SHA-256 compared. Exit status 0 only if everything is there, once, in order.
+
+    \b
+    glasslog demo
+    glasslog demo --kill controller
     """
     source = standard_library() if input_folder is None else folder(input_folder)
     plan = DemoPlan(source=source, kill=Kill(kill), corrupt=corrupt)

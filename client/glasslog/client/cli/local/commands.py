@@ -45,7 +45,13 @@ def local() -> None:
 @click.option("--controllers", type=click.IntRange(1, layout.MAX_NODES_PER_ROLE), help="How many; default 3.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of every node.")
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(0.1), default=30, show_default=True, metavar="S"
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.1),
+    default=30,
+    show_default=True,
+    metavar="S",
+    help="Give up when it is not healthy by then.",
 )
 @_directory_option
 @format_option
@@ -60,6 +66,10 @@ def up(
     """Start a cluster and return when it is healthy.
 
     A directory that held a cluster before is continued: same data, same settings, same ports.
+
+    \b
+    glasslog local up
+    glasslog local up --brokers 5 --controllers 1 --dir /tmp/mine --set log.retention.ms=60000
     """
     cluster = _cluster(directory)
     settings = parse_assignments(assignments) if assignments else None
@@ -84,7 +94,12 @@ def up(
 @_directory_option
 @format_option
 def show_status(directory: Path | None, output_format: Format) -> None:
-    """Show every node: its state, process and addresses."""
+    """Show every node: its state, process and addresses.
+
+    \b
+    glasslog local status
+    glasslog local status --format json | jq -r '.brokers[].grpc'
+    """
     _show(_cluster(directory), output_format)
 
 
@@ -92,7 +107,12 @@ def show_status(directory: Path | None, output_format: Format) -> None:
 @click.option("--delete", is_flag=True, help="Remove the cluster's data too.")
 @_directory_option
 def down(delete: bool, directory: Path | None) -> None:
-    """Stop brokers, then controllers, in order; kill those that do not stop."""
+    """Stop brokers, then controllers, in order; kill those that do not stop.
+
+    \b
+    glasslog local down
+    glasslog local down --delete
+    """
     cluster = _cluster(directory)
     with orderly_ending():
         for name in cluster.down(delete=delete):
@@ -104,7 +124,11 @@ def down(delete: bool, directory: Path | None) -> None:
 @_node_argument
 @_directory_option
 def kill(node: str, directory: Path | None) -> None:
-    """Kill NODE with SIGKILL: it loses what it had not written and says goodbye to nobody."""
+    """Kill NODE with SIGKILL: it loses what it had not written and says goodbye to nobody.
+
+    \b
+    glasslog local kill broker-1
+    """
     _cluster(directory).kill(node)
     print(f"{node} is dead.")
 
@@ -113,7 +137,11 @@ def kill(node: str, directory: Path | None) -> None:
 @_node_argument
 @_directory_option
 def stop(node: str, directory: Path | None) -> None:
-    """Stop NODE in order: it hands its leaderships over first."""
+    """Stop NODE in order: it hands its leaderships over first.
+
+    \b
+    glasslog local stop broker-3
+    """
     with orderly_ending():
         if not _cluster(directory).stop(node):
             note(f"{node} did not stop in time and was killed")
@@ -124,7 +152,12 @@ def stop(node: str, directory: Path | None) -> None:
 @_node_argument
 @_directory_option
 def pause(node: str, directory: Path | None) -> None:
-    """Freeze NODE with SIGSTOP: its connections stay open and it does not answer."""
+    """Freeze NODE with SIGSTOP: its connections stay open and it does not answer.
+
+    \b
+    glasslog local pause broker-2
+    glasslog local resume broker-2
+    """
     _cluster(directory).pause(node)
     print(f"{node} is paused.")
 
@@ -133,7 +166,11 @@ def pause(node: str, directory: Path | None) -> None:
 @_node_argument
 @_directory_option
 def resume(node: str, directory: Path | None) -> None:
-    """Let a paused NODE go on."""
+    """Let a paused NODE go on.
+
+    \b
+    glasslog local resume broker-2
+    """
     _cluster(directory).resume(node)
     print(f"{node} runs.")
 
@@ -142,7 +179,11 @@ def resume(node: str, directory: Path | None) -> None:
 @_node_argument
 @_directory_option
 def restart(node: str, directory: Path | None) -> None:
-    """Stop NODE if it runs, start it, and return when it is ready."""
+    """Stop NODE if it runs, start it, and return when it is ready.
+
+    \b
+    glasslog local restart broker-1
+    """
     with orderly_ending() as ending:
         _cluster(directory).restart(node, cancelled=ending)
     print(f"{node} is ready.")
@@ -155,6 +196,10 @@ def add_controller(directory: Path | None, output_format: Format) -> None:
     """Start one controller more.
 
     It follows the quorum without a vote; `glasslog quorum add-voter` gives it one.
+
+    \b
+    glasslog local add-controller
+    glasslog local add-controller && glasslog quorum add-voter 104
     """
     with orderly_ending() as ending:
         node = _cluster(directory).add_controller(cancelled=ending)
@@ -171,7 +216,12 @@ def add_controller(directory: Path | None, output_format: Format) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
 @_directory_option
 def show_logs(node: str, lines: int, follow: bool, directory: Path | None) -> None:
-    """Show the log of NODE."""
+    """Show the log of NODE.
+
+    \b
+    glasslog local logs broker-1
+    glasslog local logs controller-2 --lines 200 --follow
+    """
     from glasslog.client.cli.local import logs
 
     cluster = _cluster(directory)

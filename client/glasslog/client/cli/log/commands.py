@@ -73,6 +73,10 @@ def dump(
 
     With --format json each line is one object whose "type" says what it is: file, batch, record, problem,
     end, or an entry of the file's own kind. Exit status 1 when anything is unsound.
+
+    \b
+    glasslog log dump --print-records data/orders-0/00000000000000000000.log
+    glasslog log dump --offset 1500 --max-batches 3 --format json data/orders-0/*.log
     """
     showing = Showing(records=print_records, max_bytes=max_bytes)
     unsound = 0
