@@ -7,6 +7,7 @@ format: Kafka's ``DefaultRecord``.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import count as counting
 from itertools import pairwise
 
 from glasslog.log.batch import HEADER_BYTES, NO_TIMESTAMP, BatchHeader, TimestampType
@@ -189,27 +190,27 @@ def decode_body(data: bytes, header: BatchHeader) -> list[RecordTuple]:
     records: list[RecordTuple] = []
     key: bytes | None
     value: bytes | None
-    headers: Headers
     add, position = records.append, 0
-    expected_offsets = range(header.base_offset, header.base_offset + count)
-    for expected, offset in zip(range(0, 2 * count, 2), expected_offsets, strict=True):
+    for expected, offset in zip(range(0, 2 * count, 2), counting(header.base_offset), strict=False):
         byte = data[position]
         # Twice the end of the record, so that a negative length (an odd byte) never fits.
         if byte < 0x80:
             position += 1
-            end = position + position + byte
         elif (high := data[position + 1]) < 0x80:
             position += 2
-            end = position + position + byte + (high << 7) - 128
+            byte += (high << 7) - 128
         else:
-            length, position = decode_varint(data, position)
-            end = position + length << 1
+            byte, position = decode_varint(data, position)
+            byte <<= 1
+        end = position + position + byte
         delta = data[position + 1]
         position += 2
-        if delta >= 0x80:
-            delta, position = _decode_timestamp(data, position - 1, base_timestamp)
-        elif delta:
-            delta = delta >> 1 ^ -(delta & 1)
+        if not delta:
+            timestamp = base_timestamp
+        elif delta < 0x80:
+            timestamp = base_timestamp + (delta >> 1 ^ -(delta & 1))
+        else:
+            timestamp, position = _decode_timestamp(data, position - 1, base_timestamp)
         byte = data[position]
         if byte < 0x80:
             position += 1
@@ -241,23 +242,29 @@ def decode_body(data: bytes, header: BatchHeader) -> list[RecordTuple]:
             value = data[start:position]
         else:
             value, position = _decode_bytes(data, position)
+        headers: Headers = ()
         if data[position]:
             headers, position = _decode_headers(data, position)
         else:
-            headers = ()
             position += 1
         if position + position != end:
             raise ValueError(f"a record ends at {position} instead of {end >> 1}")
-        add((offset, base_timestamp + delta, key, value, headers))
+        add((offset, timestamp, key, value, headers))
     return _checked(data, position, records, header)
 
 
 def _decode_timestamp(data: bytes, position: int, base_timestamp: int) -> tuple[int, int]:
-    """A timestamp's distance from the first, and the position after it."""
-    delta, position = decode_varint(data, position)
-    if not _INT64_MIN <= base_timestamp + delta <= _INT64_MAX:
+    """A timestamp, of which its distance from the first is there, and the position after it."""
+    delta, high = data[position], data[position + 1]
+    if delta >= 0x80 > high:
+        delta += (high << 7) - 128
+        delta, position = delta >> 1 ^ -(delta & 1), position + 2
+    else:
+        delta, position = decode_varint(data, position)
+    timestamp = base_timestamp + delta
+    if not _INT64_MIN <= timestamp <= _INT64_MAX:
         raise ValueError(f"timestamp delta {delta}")
-    return delta, position
+    return timestamp, position
 
 
 def _checked(
@@ -356,8 +363,7 @@ def _heads(data: bytes, header: BatchHeader) -> Iterator[_Head]:
         end = position + length
         if length < 0 or end > len(data):
             raise ValueError(f"a record of {length} bytes, {len(data) - position} left")
-        delta, timestamp_end = _decode_timestamp(data, position + 1, header.base_timestamp)
-        timestamp = header.base_timestamp + delta
+        timestamp, timestamp_end = _decode_timestamp(data, position + 1, header.base_timestamp)
         delta, position = decode_varint(data, timestamp_end)
         if not (last_delta < delta <= highest_delta and (is_sparse or delta == last_delta + 1)):
             raise ValueError(f"offset delta {delta} in a batch of {header.record_count} records")
