@@ -14,6 +14,7 @@ from glasslog.broker.throttle import Throttle
 from glasslog.common.errors import GlasslogError
 from glasslog.log.cleaner_plan import SourceSegment
 from glasslog.log.damage import DamagedLog
+from glasslog.log.epoch_cache import UNDEFINED_EPOCH
 from glasslog.log.scrubbing import scrub_segment
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,7 +46,12 @@ class LogScrub:
         source = _source(partition, base_offset)
         if source is None:
             return
-        steps = scrub_segment(self._runtime.files, source)
+        log = partition.log
+        steps = scrub_segment(
+            self._runtime.files,
+            source,
+            lambda offset: log.epochs.epoch_at(offset) if offset >= log.log_start_offset else UNDEFINED_EPOCH,
+        )
         try:
             while (size_bytes := await self._runtime.blocking(bind(next, steps, None))) is not None:
                 self._replicas.counters.bytes_scrubbed += size_bytes

@@ -170,11 +170,18 @@ class Mending:
         sound = CODEC.walk_sound(chunk, len(chunk), expected, end, end)
         headers: list[BatchHeader] = []
         for header, _ in iterate_batches(memoryview(chunk)[: sound.size_bytes]):
-            if header.base_offset != expected:
+            if header.base_offset != expected or self._is_of_another_epoch(header):
                 break
             headers.append(header)
             expected = header.next_offset
         return headers
+
+    def _is_of_another_epoch(self, header: BatchHeader) -> bool:
+        """The epoch lies outside of the checksum; below the log's start nobody remembers it."""
+        task = self._task
+        if header.base_offset < task.log_start_offset:
+            return False
+        return header.partition_leader_epoch != task.epoch_at(header.base_offset)
 
     # --- another replica's batches ----------------------------------------------------------------------
 
@@ -220,7 +227,7 @@ class Mending:
         if task.copies_all:
             return
         has_gap = header.base_offset > max(self._offset, task.log_start_offset)
-        if has_gap or header.partition_leader_epoch != task.epoch_at(header.base_offset):
+        if has_gap or self._is_of_another_epoch(header):
             raise ReplicasDiffer(f"{where}, epoch {header.partition_leader_epoch}, is another one")
 
     def _fill_gap(self, end: int) -> None:

@@ -62,7 +62,14 @@ def load_log(
     if segments is None:
         known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
         before: Sequence[tuple[int, int]] | None = known.entries
-        recoverer = Recoverer(folder, known, limit, may_cut_synced=may_cut_synced, now_ms=now_ms)
+        recoverer = Recoverer(
+            folder,
+            known,
+            limit,
+            knows_epochs=epochs is not None,
+            may_cut_synced=may_cut_synced,
+            now_ms=now_ms,
+        )
         segments, report = recoverer.run()
         recovery_point = limit.recovery_point
         producers = recoverer.producers

@@ -43,6 +43,7 @@ class Recoverer:
         epochs: LeaderEpochCache,
         limit: RecoveryLimit,
         *,
+        knows_epochs: bool,
         may_cut_synced: bool,
         now_ms: int,
     ) -> None:
@@ -50,6 +51,7 @@ class Recoverer:
         self._epochs = epochs
         self._limit = limit
         self._recovery_point = limit.recovery_point
+        self._learns_epochs_from = limit.recovery_point if knows_epochs else 0
         self._may_cut_synced = may_cut_synced
         self._now_ms = now_ms
         self._scanned_bytes = 0
@@ -77,8 +79,8 @@ class Recoverer:
         self.producers = replay_producers(
             self._folder, kept, now_ms=self._now_ms, at_most=self.first_checked_offset
         )
-        # Those below were written before the recovery point passed them; compaction may have taken their
-        # batches since.
+        # Those below were written before the recovery point passed them. Compaction may have taken their
+        # batches since, and nothing guards the epoch in a batch.
         self._epochs.truncate_from_end(max(self.first_checked_offset, self._recovery_point), write=False)
         self._latest_epoch = self._epochs.latest_epoch
         for number in range(first, len(segments)):
@@ -142,7 +144,7 @@ class Recoverer:
 
     def _learn(self, segment: Segment, header: BatchHeader, position: int) -> None:
         epoch = header.partition_leader_epoch
-        if epoch > self._latest_epoch:
+        if epoch > self._latest_epoch and header.base_offset >= self._learns_epochs_from:
             self._epochs.assign(epoch, header.base_offset)
             self._latest_epoch = epoch
         if header.producer_id >= 0:

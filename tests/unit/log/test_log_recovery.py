@@ -145,6 +145,22 @@ def test_epochs_that_the_disk_will_not_give_are_not_made_up(files: MemoryFileSys
     assert open_log(files, clean=True).epochs.entries == ((2, 0),)
 
 
+def test_a_wrong_epoch_below_the_recovery_point_is_not_learned(files: MemoryFileSystem) -> None:
+    """No checksum guards the epoch in a batch. After a crash one with a flipped bit was learned from a batch
+    that had been synced long before: the log claimed an epoch that nobody had led yet.
+    """
+    log = open_log(files)
+    for number in range(4):
+        log.append_as_follower(batch(2 * number, epoch=number // 2))
+    log.flush()
+    recovery_point, epochs = log.recovery_point, log.epochs.entries
+    log.append_as_follower(batch(8, epoch=3))
+    size_bytes = len(batch(0))
+    files.flip_bit(f"{PATH}/{0:020d}.log", size_bytes + 13, bit=5)
+    files.process_kill()
+    assert open_log(files, recovery_point=recovery_point).epochs.entries == (*epochs, (3, 8))
+
+
 def test_a_segment_that_can_not_be_opened_for_a_flush_is_a_storage_error(files: MemoryFileSystem) -> None:
     """The same, where a flush in the background opens a file that was closed meanwhile."""
     open_log(files).close()

@@ -112,6 +112,24 @@ def test_a_scrub_finds_what_nobody_reads_and_the_leader_has_it() -> None:
     play(story, log_scrub_interval_ms="1000")
 
 
+def test_a_wrong_leader_epoch_is_found_by_a_scrub_and_mended() -> None:
+    """No checksum guards the epoch in a batch. Whoever read that batch took the epoch for real: a follower's
+    cache of epochs was wrong from then on, and so was where it cut its log after the next election.
+    """
+
+    async def story(cluster: ReplicaCluster) -> None:
+        await _fill(cluster, *_VALUES)
+        before = _segments(cluster, 2)
+        name = min(before)
+        starts = [position for _, position in iterate_batches(before[name])]
+        _disk(cluster, 2).flip_bit(f"{_FOLDER}/{name}", starts[2] + 14, bit=3)
+        _disk(cluster, 2).flip_bit(f"{_FOLDER}/{name}", starts[5] + 15, bit=0)
+        await _mended(cluster, 2)
+        assert _segments(cluster, 2) == before
+
+    play(story, log_scrub_interval_ms="1000")
+
+
 def test_two_replicas_with_different_wounds_heal_each_other() -> None:
     """Had each asked for the whole segment, neither would have got it."""
 
