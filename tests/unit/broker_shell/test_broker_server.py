@@ -118,6 +118,21 @@ def test_a_kill_is_not_taken_for_a_clean_stop() -> None:
     run(scenario)
 
 
+def test_a_broker_that_recovers_its_logs_says_how_far_it_is() -> None:
+    """What ``/readyz`` shows as long as it is not ready."""
+
+    async def scenario(started: Started) -> None:
+        server, _ = started.start()
+        said = list[str]()
+        while (missing := server.status().missing).startswith("recovering"):
+            said += [] if missing in said else [missing]
+            await asyncio.sleep(0)
+        assert said == ["recovering logs", "recovering: 0 of 0 logs, 0.0 of 0.0 GB"]
+        server.stop()
+
+    run(scenario)
+
+
 def test_a_stop_before_registration_is_quick() -> None:
     async def scenario(started: Started) -> None:
         started.quorum.leader_id = -1

@@ -3,16 +3,24 @@
 They are what Kafka's tools read; a change here is a change of the format on disk.
 """
 
-from glasslog.common.ids import TopicPartition
+from glasslog.common.ids import BrokerEpoch, TopicId, TopicPartition
 from glasslog.common.runtime.memory.files import MemoryFileSystem
-from glasslog.log.checkpoint import write_epochs, write_offsets
+from glasslog.log.checkpoint import (
+    MetaProperties,
+    write_epochs,
+    write_meta_properties,
+    write_offsets,
+    write_topic_id,
+)
 from glasslog.log.checksum import crc32c
 from glasslog.log.config import LogConfig
+from glasslog.log.directories import open_directories
 from glasslog.log.log import Log
 from glasslog.log.markers import EndTransactionMarker, encode_marker
 from glasslog.log.producer_snapshot import encode_snapshot
 from glasslog.log.producer_state import ProducedBatch, ProducerEntry, ProducerStates
 from glasslog.log.records import encode_batch
+from glasslog.log.recovery_limit import RecoveryLimit
 
 PATH = "/data/t-0"
 
@@ -97,6 +105,30 @@ def test_checkpoints() -> None:
     assert files.read("/d/offsets") == b"0\n2\na 10 7\nb 0 5\n"
     write_epochs(files, "/d/epochs", [(0, 0), (3, 12)])
     assert files.read("/d/epochs") == b"0\n2\n0 0\n3 12\n"
+
+
+def test_who_a_folder_belongs_to() -> None:
+    files = MemoryFileSystem()
+    files.make_dirs("/d")
+    write_topic_id(files, "/d/partition.metadata", TopicId(bytes(range(16))))
+    assert files.read("/d/partition.metadata") == b"version: 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw\n"
+    properties = MetaProperties(cluster_id="c1", node_id=3, directory_id="AAECAwQFBgcICQoLDA0ODw")
+    write_meta_properties(files, "/d/meta.properties", properties)
+    assert files.read("/d/meta.properties") == (
+        b"version=1\ncluster.id=c1\nnode.id=3\ndirectory.id=AAECAwQFBgcICQoLDA0ODw\n"
+    )
+
+
+def test_what_an_orderly_stop_and_a_truncation_leave() -> None:
+    files = MemoryFileSystem()
+    opened = open_directories(
+        files=files, paths=["/d"], cluster_id="c1", node_id=3, new_directory_id=lambda: bytes(range(16))
+    )
+    opened.usable[0].close(broker_epoch=BrokerEpoch(71))
+    assert files.read("/d/.kafka_cleanshutdown") == b'{"version": 0, "brokerEpoch": 71}'
+    files.make_dirs(PATH)
+    RecoveryLimit.load(files, PATH, checkpointed=20).lower(12)
+    assert files.read(f"{PATH}/recovery-point-limit") == b"12\n"
 
 
 def test_a_marker() -> None:

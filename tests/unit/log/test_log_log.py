@@ -1,10 +1,13 @@
 """One partition's log: appending, reading, truncating, flushing, opening what a crash or a bad disk left."""
 
 import errno
+import tracemalloc
+from pathlib import Path
 
 import pytest
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation, StorageError
 from glasslog.common.runtime.memory.files import MemoryFileSystem
+from glasslog.common.runtime.production.files import OsFileSystem
 from glasslog.common.runtime.protocols import Buffer
 from glasslog.log.batch import CorruptBatch, iterate_batches, set_base_offset_and_epoch
 from glasslog.log.config import LogConfig
@@ -476,6 +479,25 @@ def test_a_bad_tail_is_cut(files: MemoryFileSystem, damage: str) -> None:
     assert log.recovery.cut_bytes > 0
     append(log, batch())
     assert offsets(read_all(log))[-1] == 30
+
+
+def test_a_read_copies_once(tmp_path: Path) -> None:
+    """From the page cache into memory, and nowhere else: what is handed out is a view of that."""
+    config = LogConfig(segment_bytes=1 << 30)
+    directory = str(tmp_path / "t-0")
+    log = Log.open(files=OsFileSystem(), directory=directory, config=config, clean_shutdown=False)
+    append(log, batch(value_bytes=16_000) * 64)
+    size_bytes = log.size_bytes
+    tracemalloc.start()
+    try:
+        data = log.read(0, max_bytes=size_bytes)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    log.abandon()
+    assert len(data) == size_bytes
+    assert isinstance(data, memoryview)
+    assert peak_bytes < size_bytes * 1.1
 
 
 def test_synced_data_that_went_bad_is_not_cut_but_reported(files: MemoryFileSystem) -> None:
