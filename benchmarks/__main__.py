@@ -30,6 +30,7 @@ from benchmarks import (
     rest,
     scale,
     simulation,
+    snapshot,
     start,
     throughput,
 )
@@ -50,6 +51,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "failover": failover.run,
     "simulation": simulation.run,
     "scale": scale.run,
+    "snapshot": snapshot.run,
     "kafka": kafka_clients.run,
 }
 _INTERRUPTED_STATUS = 130

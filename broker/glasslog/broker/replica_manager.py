@@ -68,9 +68,10 @@ from glasslog.metadata.records import ResourceType
 _LOGGER = logging.getLogger(__name__)
 
 _STEPS_A_TURN = 16
+"""Partitions that metadata is applied to before others have their turn: some milliseconds if they are new."""
+
 _TERMS_SHOWN = 50
 """Of those that begin by one step of the metadata; a dead broker may have led thousands."""
-"""Partitions that metadata is applied to before others have their turn: some milliseconds if they are new."""
 
 
 class ReplicaManager:

@@ -1,7 +1,7 @@
 """Snapshots of nodes in the in-memory world: taken, fetched, loaded, damaged, the log cut behind them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from glasslog.common.errors import StorageError
@@ -211,6 +211,31 @@ def test_a_full_disk_costs_a_snapshot_and_not_the_node() -> None:
         await quorum.stop_all()
 
     run_virtual(main, timeout_ms=120_000)
+
+
+def test_the_quorum_goes_on_while_a_snapshot_is_encoded() -> None:
+    """A thread that encoded 10,000 partitions kept the interpreter from the loop: commits waited 60 ms."""
+
+    async def main() -> None:
+        world = MemoryWorld(seed=9)
+        quorum = Quorum(world, size=1, config=QuorumConfig(snapshots=KEEPING))
+        quorum.start()
+        leader = await quorum.leader()
+        recorder, committed = leader.recorder, list[int]()
+
+        def encoded() -> Iterator[tuple[bytes, ...]]:
+            for value in [*recorder.values]:
+                committed.append(len(recorder.values))
+                yield (value,)
+
+        recorder.take_snapshot = lambda: encoded  # type: ignore[method-assign]  # to see each batch asked for
+        await fill(leader, 200)
+        assert snapshots_of(world, leader.host)
+        first, *_, last = committed
+        assert last > first + 5
+        await quorum.stop_all()
+
+    run_virtual(main, timeout_ms=60_000)
 
 
 def test_after_the_interval_a_little_is_enough() -> None:

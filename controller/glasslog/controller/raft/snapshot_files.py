@@ -7,7 +7,7 @@ snapshots are taken and what is in them.  Source: KIP-630, Kafka's ``Snapshots``
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -107,33 +107,24 @@ class SnapshotFiles:
 
     # --- writing --------------------------------------------------------------------------------------------
 
-    def write(self, snapshot_id: SnapshotId, parts: Iterable[bytes]) -> None:
-        """Make a snapshot of ``parts``, durably."""
-        path = self.path(snapshot_id)
+    def write(self, snapshot_id: SnapshotId, data: bytes, *, position: int) -> None:
+        """The next bytes of a snapshot that is being taken; those at position 0 begin it anew."""
+        self._write_at(self.path(snapshot_id) + _WRITTEN_SUFFIX, data, position)
 
-        def write() -> None:
-            file = self._files.open(path + _WRITTEN_SUFFIX, create=True)
-            try:
-                file.truncate(0)
-                position = 0
-                for part in parts:
-                    position += file.pwrite(part, position)
-                file.sync()
-            finally:
-                file.close()
-            self._publish(path, _WRITTEN_SUFFIX)
-
-        self._attempt(path, "written", write)
+    def finish_written(self, snapshot_id: SnapshotId) -> None:
+        """All of it was written: make it durable, and give it its name."""
+        self._finish(self.path(snapshot_id), _WRITTEN_SUFFIX)
 
     def write_part(self, part: SnapshotPart) -> None:
         """A part of a snapshot that is being fetched; the first one begins it anew."""
-        path = self.path(part.snapshot_id) + _FETCHED_SUFFIX
+        self._write_at(self.path(part.snapshot_id) + _FETCHED_SUFFIX, part.data, part.position)
 
+    def _write_at(self, path: str, data: bytes, position: int) -> None:
         def write() -> None:
             file = self._files.open(path, create=True)
             try:
-                file.truncate(part.position)
-                file.pwrite(part.data, part.position)
+                file.truncate(position)
+                file.pwrite(data, position)
             finally:
                 file.close()
 
@@ -151,25 +142,24 @@ class SnapshotFiles:
             _LOGGER.error("the snapshot that was fetched is damaged: %s", error)
             self._attempt(fetched, "removed", lambda: self._files.remove(fetched))
             return None
-
-        def publish() -> None:
-            file = self._files.open(fetched)
-            try:
-                file.sync()
-            finally:
-                file.close()
-            self._publish(path, _FETCHED_SUFFIX)
-
-        self._attempt(path, "written", publish)
+        self._finish(path, _FETCHED_SUFFIX)
         return snapshot
 
     def remove(self, snapshot_id: SnapshotId) -> None:
         path = self.path(snapshot_id)
         self._attempt(path, "removed", lambda: self._files.remove(path))
 
-    def _publish(self, path: str, suffix: str) -> None:
-        self._files.rename(path + suffix, path)
-        self._files.sync_dir(self._directory)
+    def _finish(self, path: str, suffix: str) -> None:
+        def finish() -> None:
+            file = self._files.open(path + suffix)
+            try:
+                file.sync()
+            finally:
+                file.close()
+            self._files.rename(path + suffix, path)
+            self._files.sync_dir(self._directory)
+
+        self._attempt(path, "written", finish)
 
     def _names(self) -> list[str]:
         directory = self._directory

@@ -1,14 +1,16 @@
 """Takes snapshots beside the quorum's work, and cuts the log behind them.
 
-The state machine hands over a state that does not change any more; encoding and writing happen off the loop,
-so that elections and commits go on.  What touches the log or the core waits for ``settle``, which the node's
-task calls between its duties.  A snapshot that can not be written is a warning: the log still has everything.
-This module refuses to know what is in a snapshot, and when one is due (``snapshot_rules``).
+The state machine hands over a state that does not change any more.  It is encoded batch by batch, each in a
+turn of its own of the event loop, and written off the loop, so that elections and commits go on: a thread
+that encoded all of it would keep the interpreter for 5 ms at each system call of the loop.  What touches the
+log or the core waits for ``settle``, which the node's task calls between its duties.  A snapshot that can not
+be written is a warning: the log still has everything.  This module refuses to know what is in a snapshot, and
+when one is due (``snapshot_rules``).
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from glasslog.common.errors import StorageError
@@ -118,13 +120,16 @@ class SnapshotKeeper:
             voters=self._core.voters_before(end_offset),
         )
         self._log.roll()
-        write = partial(self._files.write, snapshot_id, parts)
         name = f"snapshot {snapshot_id} of node {self._node_id}"
-        self._running = self._tasks.create_task(self._take(snapshot_id, write), name=name)
+        self._running = self._tasks.create_task(self._take(snapshot_id, parts), name=name)
 
-    async def _take(self, snapshot_id: SnapshotId, write: Callable[[], None]) -> None:
+    async def _take(self, snapshot_id: SnapshotId, parts: Iterator[bytes]) -> None:
         try:
-            await self._runtime.blocking(write)
+            position = 0
+            for part in parts:
+                await self._runtime.blocking(partial(self._files.write, snapshot_id, part, position=position))
+                position += len(part)
+            await self._runtime.blocking(partial(self._files.finish_written, snapshot_id))
             _LOGGER.info("node %d: snapshot %s is written", self._node_id, snapshot_id)
             self._taken = snapshot_id
             find = partial(self._find_base, self._log.base, self._log.size_bytes)
