@@ -27,6 +27,7 @@ from glasslog.controller.requests import (
     RegisterBrokerResponse,
 )
 from glasslog.controller.server import ControllerServer
+from glasslog.metadata.features import SUPPORTED
 from glasslog.metadata.records import Endpoint
 
 from benchmarks.measuring import scratch_folder
@@ -101,6 +102,7 @@ async def _let_in(controller: Controller, broker_id: NodeId) -> None:
         cluster_id=_CLUSTER,
         broker_id=broker_id,
         incarnation_id=identity,
+        features=SUPPORTED,
         endpoints=(Endpoint(name="GRPC", host="127.0.0.1", port=1),),
         rack=f"rack-{broker_id}",
         log_dir_ids=(identity,),

@@ -28,9 +28,10 @@ from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NO_BROKER_EPOCH, NO_NODE, BrokerEpoch, NodeId
 from glasslog.common.runtime.protocols import Runtime, Stream
 from glasslog.metadata.delta import MetadataDelta
+from glasslog.metadata.features import SUPPORTED
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.records import Endpoint
-from glasslog.metadata.wire import endpoints_to_wire
+from glasslog.metadata.wire import endpoints_to_wire, features_to_wire
 from glasslog.v1 import controller_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -168,6 +169,7 @@ class BrokerMembership:
             broker_id=identity.broker_id,
             incarnation_id=identity.incarnation_id,
             endpoints=endpoints_to_wire(identity.endpoints),
+            features=features_to_wire(SUPPORTED),
             rack=identity.rack,
             log_dir_ids=self._usable_log_dirs(),
             previous_broker_epoch=(

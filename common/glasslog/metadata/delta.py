@@ -139,6 +139,7 @@ class MetadataDelta:
             fenced=record.fenced,
             in_controlled_shutdown=False,
             log_dir_ids=record.log_dir_ids,
+            features=record.features,
         )
 
     def _broker(self, broker_id: NodeId, broker_epoch: int) -> BrokerImage:

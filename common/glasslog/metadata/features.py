@@ -5,7 +5,7 @@ depends on a level.  Source: KIP-584, Kafka's ``Feature`` and ``MetadataVersion`
 are used where the meaning is the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 METADATA_VERSION = "metadata.version"
@@ -39,3 +39,35 @@ FEATURES: Mapping[str, Feature] = {
     ),
 }
 """By name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureRange:
+    """The levels of a feature that one node can do, both inclusive."""
+
+    name: str
+    minimum: int
+    maximum: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.minimum}-{self.maximum}"
+
+
+SUPPORTED = tuple(
+    FeatureRange(name=name, minimum=feature.minimum, maximum=feature.maximum)
+    for name, feature in FEATURES.items()
+)
+"""What a node of this version can do."""
+
+
+def why_unsupported(ranges: Iterable[FeatureRange], name: str, level: int) -> str | None:
+    """What keeps a node with ``ranges`` from a level of a feature; ``None`` if nothing does.
+
+    At level 0 a feature is not there: who does not know it can do that (KIP-1022).
+    """
+    known = next((each for each in ranges if each.name == name), None)
+    if known is None:
+        return None if level == 0 else "does not know it"
+    if known.minimum <= level <= known.maximum:
+        return None
+    return f"can do levels {known.minimum} to {known.maximum}"

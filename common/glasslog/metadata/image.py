@@ -20,7 +20,7 @@ from glasslog.common.ids import (
     ProducerId,
     TopicId,
 )
-from glasslog.metadata.features import FEATURES
+from glasslog.metadata.features import FEATURES, FeatureRange
 from glasslog.metadata.quotas import Quotas
 from glasslog.metadata.records import UNASSIGNED_DIRECTORY, Endpoint, ResourceType
 
@@ -37,6 +37,7 @@ class BrokerImage:
     fenced: bool
     in_controlled_shutdown: bool
     log_dir_ids: tuple[bytes, ...]
+    features: tuple[FeatureRange, ...] = ()
 
     def endpoint(self, name: str) -> Endpoint | None:
         """The listener called ``name``, if the broker has one."""

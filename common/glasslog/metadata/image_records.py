@@ -73,6 +73,7 @@ def _broker_records(broker: BrokerImage) -> Iterator[MetadataRecord]:
         rack=broker.rack,
         fenced=broker.fenced,
         log_dir_ids=broker.log_dir_ids,
+        features=broker.features,
     )
     if broker.in_controlled_shutdown:
         yield BrokerRegistrationChange(

@@ -17,6 +17,7 @@ from glasslog.common.ids import (
     ProducerId,
     TopicId,
 )
+from glasslog.metadata.features import FeatureRange
 from glasslog.metadata.quotas import QuotaEntity
 
 UNASSIGNED_DIRECTORY = bytes(16)
@@ -47,6 +48,8 @@ class RegisterBroker:
     rack: str = ""
     fenced: bool = True
     log_dir_ids: tuple[bytes, ...] = ()
+    features: tuple[FeatureRange, ...] = ()
+    """What it can do (KIP-584)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

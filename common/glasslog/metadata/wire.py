@@ -17,6 +17,7 @@ from glasslog.common.ids import (
     ProducerId,
     TopicId,
 )
+from glasslog.metadata.features import FeatureRange
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
     ClientQuotaChange,
@@ -46,6 +47,16 @@ def endpoints_to_wire(endpoints: tuple[Endpoint, ...]) -> list[pb.Endpoint]:
 def endpoints_from_wire(endpoints: Iterable[pb.Endpoint]) -> tuple[Endpoint, ...]:
     """Listeners from protobuf messages."""
     return tuple(Endpoint(name=e.name, host=e.host, port=e.port) for e in endpoints)
+
+
+def features_to_wire(features: Iterable[FeatureRange]) -> list[pb.FeatureRange]:
+    """What a node can do as protobuf messages."""
+    return [pb.FeatureRange(name=f.name, minimum=f.minimum, maximum=f.maximum) for f in features]
+
+
+def features_from_wire(features: Iterable[pb.FeatureRange]) -> tuple[FeatureRange, ...]:
+    """What a node can do from protobuf messages."""
+    return tuple(FeatureRange(name=f.name, minimum=f.minimum, maximum=f.maximum) for f in features)
 
 
 def encode_record(record: MetadataRecord) -> bytes:
@@ -120,6 +131,7 @@ def _register_to_wire(record: RegisterBroker) -> pb.RegisterBrokerRecord:
         rack=record.rack,
         fenced=record.fenced,
         log_dir_ids=record.log_dir_ids,
+        features=features_to_wire(record.features),
     )
 
 
@@ -239,6 +251,7 @@ def _register_from_wire(message: pb.RegisterBrokerRecord) -> RegisterBroker:
         rack=message.rack,
         fenced=message.fenced,
         log_dir_ids=tuple(message.log_dir_ids),
+        features=features_from_wire(message.features),
     )
 
 

@@ -1,7 +1,7 @@
 """The levels of features are changed, and what follows from that at once.
 
-All nodes of a cluster are expected to be of one version: what this controller can do is what the cluster
-can.  Source: KIP-584, KIP-778 and KIP-1022, Kafka's ``FeatureControlManager``.
+A level must be one that this controller and every registered broker can do; a fenced broker may come back.
+Source: KIP-584, KIP-778 and KIP-1022, Kafka's ``FeatureControlManager``.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from glasslog.controller.admin_requests import (
 from glasslog.controller.decision import Context, Decision
 from glasslog.controller.elections import adjusted
 from glasslog.metadata.delta import MetadataDelta
-from glasslog.metadata.features import ELIGIBLE_LEADER_REPLICAS, FEATURES
+from glasslog.metadata.features import ELIGIBLE_LEADER_REPLICAS, FEATURES, why_unsupported
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.records import FeatureLevel, MetadataRecord
 
@@ -63,6 +63,13 @@ def _check(image: MetadataImage, update: FeatureUpdate) -> None:
             f"feature {update.name!r} has levels {feature.minimum} to {feature.maximum} here, "
             f"not {update.level}"
         )
+    for broker in image.brokers.values():
+        problem = why_unsupported(broker.features, update.name, update.level)
+        if problem is not None:
+            raise _invalid(
+                f"feature {update.name!r} can not be at level {update.level}: broker {broker.broker_id} "
+                f"{problem}; unregister it first if it does not come back"
+            )
     level = image.feature_level(update.name)
     is_upgrade = update.upgrade_type == UpgradeType.UPGRADE
     if update.level < level and is_upgrade:

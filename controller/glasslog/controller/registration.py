@@ -18,7 +18,8 @@ from glasslog.controller.requests import (
     RegisterBrokerRequest,
     RegisterBrokerResponse,
 )
-from glasslog.metadata.image import BrokerImage
+from glasslog.metadata.features import FEATURES, why_unsupported
+from glasslog.metadata.image import BrokerImage, MetadataImage
 from glasslog.metadata.records import (
     BrokerRegistrationChange,
     MetadataRecord,
@@ -59,6 +60,7 @@ def _registered(context: Context, request: RegisterBrokerRequest) -> RegisterBro
         rack=request.rack,
         fenced=True,
         log_dir_ids=request.log_dir_ids,
+        features=request.features,
     )
 
 
@@ -72,6 +74,9 @@ def _registration_problem(context: Context, request: RegisterBrokerRequest) -> R
     malformed = _malformed(request)
     if malformed is not None:
         return _refused(ErrorCode.INVALID_REGISTRATION, f"broker {request.broker_id} {malformed}")
+    unable = _unable(context.image, request)
+    if unable is not None:
+        return _refused(ErrorCode.UNSUPPORTED_VERSION, f"broker {request.broker_id} {unable}")
     old = context.image.brokers.get(request.broker_id)
     if (
         old is not None
@@ -96,6 +101,16 @@ def _malformed(request: RegisterBrokerRequest) -> str | None:
         return f"has an incarnation or directory id that is not {DIRECTORY_ID_BYTES} bytes long"
     if not names or len(set(names)) != len(names):
         return f"needs listeners with different names, and has {names}"
+    return None
+
+
+def _unable(image: MetadataImage, request: RegisterBrokerRequest) -> str | None:
+    """What the cluster does by now and the broker can not."""
+    for name in FEATURES:
+        level = image.feature_level(name)
+        problem = why_unsupported(request.features, name, level)
+        if problem is not None:
+            return f"{problem}: the cluster is at level {level} of feature {name!r}"
     return None
 
 

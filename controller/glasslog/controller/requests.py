@@ -34,6 +34,7 @@ from glasslog.controller.admin_requests import (
     UpdateFeaturesRequest,
     UpdateFeaturesResponse,
 )
+from glasslog.metadata.features import FeatureRange
 from glasslog.metadata.records import Endpoint
 
 BROKER_DEFAULT = -1
@@ -47,13 +48,14 @@ class RegisterBrokerRequest:
     """A broker process introduces itself.
 
     ``previous_broker_epoch`` is the one its clean shutdown left behind, ``NO_BROKER_EPOCH`` after an
-    unclean stop.
+    unclean stop. ``features`` is what it can do.
     """
 
     cluster_id: str
     broker_id: NodeId
     incarnation_id: bytes
     endpoints: tuple[Endpoint, ...]
+    features: tuple[FeatureRange, ...]
     rack: str = ""
     log_dir_ids: tuple[bytes, ...] = ()
     previous_broker_epoch: BrokerEpoch = NO_BROKER_EPOCH
@@ -61,7 +63,9 @@ class RegisterBrokerRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterBrokerResponse:
-    """INCONSISTENT_CLUSTER_ID, DUPLICATE_BROKER_REGISTRATION, INVALID_REGISTRATION, or its broker epoch."""
+    """INCONSISTENT_CLUSTER_ID, DUPLICATE_BROKER_REGISTRATION, INVALID_REGISTRATION or UNSUPPORTED_VERSION,
+    or its broker epoch.
+    """
 
     error_code: ErrorCode = ErrorCode.NONE
     error_message: str = ""

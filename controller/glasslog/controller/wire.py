@@ -32,7 +32,7 @@ from glasslog.controller.requests import (
     RegisterBrokerRequest,
     RegisterBrokerResponse,
 )
-from glasslog.metadata.wire import endpoints_from_wire
+from glasslog.metadata.wire import endpoints_from_wire, features_from_wire
 from glasslog.v1 import controller_pb2 as pb
 from google.protobuf.message import DecodeError, Message
 
@@ -64,6 +64,7 @@ def register_broker(message: pb.RegisterBrokerRequest) -> RegisterBrokerRequest:
         rack=message.rack,
         log_dir_ids=tuple(message.log_dir_ids),
         previous_broker_epoch=BrokerEpoch(message.previous_broker_epoch),
+        features=features_from_wire(message.features),
     )
 
 

@@ -31,6 +31,7 @@ class RegisterBrokerRequest(_message.Message):
     RACK_FIELD_NUMBER: _builtins.int
     LOG_DIR_IDS_FIELD_NUMBER: _builtins.int
     PREVIOUS_BROKER_EPOCH_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     broker_id: _builtins.int
     incarnation_id: _builtins.bytes
@@ -41,6 +42,10 @@ class RegisterBrokerRequest(_message.Message):
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[_metadata_pb2.Endpoint]: ...
     @_builtins.property
     def log_dir_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[_metadata_pb2.FeatureRange]:
+        """What this broker can do. It is refused with UNSUPPORTED_VERSION where the cluster is at another level."""
+
     def __init__(
         self,
         *,
@@ -51,10 +56,11 @@ class RegisterBrokerRequest(_message.Message):
         rack: _builtins.str = ...,
         log_dir_ids: _abc.Iterable[_builtins.bytes] | None = ...,
         previous_broker_epoch: _builtins.int = ...,
+        features: _abc.Iterable[_metadata_pb2.FeatureRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker_id", b"broker_id", "cluster_id", b"cluster_id", "endpoints", b"endpoints", "incarnation_id", b"incarnation_id", "log_dir_ids", b"log_dir_ids", "previous_broker_epoch", b"previous_broker_epoch", "rack", b"rack"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker_id", b"broker_id", "cluster_id", b"cluster_id", "endpoints", b"endpoints", "features", b"features", "incarnation_id", b"incarnation_id", "log_dir_ids", b"log_dir_ids", "previous_broker_epoch", b"previous_broker_epoch", "rack", b"rack"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aglasslog/v1/metadata.proto\x12\x0bglasslog.v1\"\xc2\x05\n\x0eMetadataRecord\x12<\n\x0fregister_broker\x18\x01 \x01(\x0b\x32!.glasslog.v1.RegisterBrokerRecordH\x00\x12@\n\x11unregister_broker\x18\x02 \x01(\x0b\x32#.glasslog.v1.UnregisterBrokerRecordH\x00\x12Q\n\x1a\x62roker_registration_change\x18\x03 \x01(\x0b\x32+.glasslog.v1.BrokerRegistrationChangeRecordH\x00\x12)\n\x05topic\x18\x04 \x01(\x0b\x32\x18.glasslog.v1.TopicRecordH\x00\x12\x36\n\x0cremove_topic\x18\x05 \x01(\x0b\x32\x1e.glasslog.v1.RemoveTopicRecordH\x00\x12\x31\n\tpartition\x18\x06 \x01(\x0b\x32\x1c.glasslog.v1.PartitionRecordH\x00\x12>\n\x10partition_change\x18\x07 \x01(\x0b\x32\".glasslog.v1.PartitionChangeRecordH\x00\x12+\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x19.glasslog.v1.ConfigRecordH\x00\x12\x36\n\x0cproducer_ids\x18\t \x01(\x0b\x32\x1e.glasslog.v1.ProducerIdsRecordH\x00\x12(\n\x05no_op\x18\n \x01(\x0b\x32\x17.glasslog.v1.NoOpRecordH\x00\x12\x38\n\rfeature_level\x18\x0b \x01(\x0b\x32\x1f.glasslog.v1.FeatureLevelRecordH\x00\x12\x36\n\x0c\x63lient_quota\x18\x0c \x01(\x0b\x32\x1e.glasslog.v1.ClientQuotaRecordH\x00\x42\x06\n\x04kind\"4\n\x08\x45ndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\x05\"\xb4\x01\n\x14RegisterBrokerRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x16\n\x0eincarnation_id\x18\x02 \x01(\x0c\x12\x14\n\x0c\x62roker_epoch\x18\x03 \x01(\x03\x12(\n\tendpoints\x18\x04 \x03(\x0b\x32\x15.glasslog.v1.Endpoint\x12\x0c\n\x04rack\x18\x05 \x01(\t\x12\x0e\n\x06\x66\x65nced\x18\x06 \x01(\x08\x12\x13\n\x0blog_dir_ids\x18\x07 \x03(\x0c\"A\n\x16UnregisterBrokerRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\"\xd7\x01\n\x1e\x42rokerRegistrationChangeRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x13\n\x06\x66\x65nced\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12#\n\x16in_controlled_shutdown\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12,\n\x08log_dirs\x18\x05 \x01(\x0b\x32\x1a.glasslog.v1.DirectoryListB\t\n\x07_fencedB\x19\n\x17_in_controlled_shutdown\"-\n\x0bTopicRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\"%\n\x11RemoveTopicRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\"\xa0\x02\n\x0fPartitionRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x10\n\x08replicas\x18\x03 \x03(\x05\x12\x0b\n\x03isr\x18\x04 \x03(\x05\x12\x0e\n\x06leader\x18\x05 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x06 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x07 \x01(\x05\x12\x13\n\x0b\x64irectories\x18\x08 \x03(\x0c\x12\x17\n\x0f\x61\x64\x64ing_replicas\x18\t \x03(\x05\x12\x19\n\x11removing_replicas\x18\n \x03(\x05\x12\x0b\n\x03\x65lr\x18\x0b \x03(\x05\x12\x1e\n\x11last_known_leader\x18\x0c \x01(\x05H\x00\x88\x01\x01\x42\x14\n\x12_last_known_leader\"\x9b\x03\n\x15PartitionChangeRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x06leader\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12#\n\x03isr\x18\x04 \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12(\n\x08replicas\x18\x05 \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12/\n\x0b\x64irectories\x18\x06 \x01(\x0b\x32\x1a.glasslog.v1.DirectoryList\x12/\n\x0f\x61\x64\x64ing_replicas\x18\x07 \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12\x31\n\x11removing_replicas\x18\x08 \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12#\n\x03\x65lr\x18\t \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12\x1e\n\x11last_known_leader\x18\n \x01(\x05H\x01\x88\x01\x01\x42\t\n\x07_leaderB\x14\n\x12_last_known_leader\"\x1c\n\rDirectoryList\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\"\x1b\n\tInt32List\x12\x0e\n\x06values\x18\x01 \x03(\x05\"\xf1\x01\n\x0c\x43onfigRecord\x12=\n\rresource_type\x18\x01 \x01(\x0e\x32&.glasslog.v1.ConfigRecord.ResourceType\x12\x15\n\rresource_name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\tH\x00\x88\x01\x01\"`\n\x0cResourceType\x12\x1d\n\x19RESOURCE_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13RESOURCE_TYPE_TOPIC\x10\x02\x12\x18\n\x14RESOURCE_TYPE_BROKER\x10\x04\x42\x08\n\x06_value\"V\n\x11ProducerIdsRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x18\n\x10next_producer_id\x18\x03 \x01(\x03\"1\n\x12\x46\x65\x61tureLevelRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\x05\"\xb1\x01\n\x11\x43lientQuotaRecord\x12\x39\n\x06\x65ntity\x18\x01 \x03(\x0b\x32).glasslog.v1.ClientQuotaRecord.EntityPart\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\x05limit\x18\x03 \x01(\x01H\x00\x88\x01\x01\x1a\x36\n\nEntityPart\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x11\n\x04name\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_nameB\x08\n\x06_limit\"\x0c\n\nNoOpRecordb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aglasslog/v1/metadata.proto\x12\x0bglasslog.v1\"\xc2\x05\n\x0eMetadataRecord\x12<\n\x0fregister_broker\x18\x01 \x01(\x0b\x32!.glasslog.v1.RegisterBrokerRecordH\x00\x12@\n\x11unregister_broker\x18\x02 \x01(\x0b\x32#.glasslog.v1.UnregisterBrokerRecordH\x00\x12Q\n\x1a\x62roker_registration_change\x18\x03 \x01(\x0b\x32+.glasslog.v1.BrokerRegistrationChangeRecordH\x00\x12)\n\x05topic\x18\x04 \x01(\x0b\x32\x18.glasslog.v1.TopicRecordH\x00\x12\x36\n\x0cremove_topic\x18\x05 \x01(\x0b\x32\x1e.glasslog.v1.RemoveTopicRecordH\x00\x12\x31\n\tpartition\x18\x06 \x01(\x0b\x32\x1c.glasslog.v1.PartitionRecordH\x00\x12>\n\x10partition_change\x18\x07 \x01(\x0b\x32\".glasslog.v1.PartitionChangeRecordH\x00\x12+\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x19.glasslog.v1.ConfigRecordH\x00\x12\x36\n\x0cproducer_ids\x18\t \x01(\x0b\x32\x1e.glasslog.v1.ProducerIdsRecordH\x00\x12(\n\x05no_op\x18\n \x01(\x0b\x32\x17.glasslog.v1.NoOpRecordH\x00\x12\x38\n\rfeature_level\x18\x0b \x01(\x0b\x32\x1f.glasslog.v1.FeatureLevelRecordH\x00\x12\x36\n\x0c\x63lient_quota\x18\x0c \x01(\x0b\x32\x1e.glasslog.v1.ClientQuotaRecordH\x00\x42\x06\n\x04kind\"4\n\x08\x45ndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\x05\"\xe1\x01\n\x14RegisterBrokerRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x16\n\x0eincarnation_id\x18\x02 \x01(\x0c\x12\x14\n\x0c\x62roker_epoch\x18\x03 \x01(\x03\x12(\n\tendpoints\x18\x04 \x03(\x0b\x32\x15.glasslog.v1.Endpoint\x12\x0c\n\x04rack\x18\x05 \x01(\t\x12\x0e\n\x06\x66\x65nced\x18\x06 \x01(\x08\x12\x13\n\x0blog_dir_ids\x18\x07 \x03(\x0c\x12+\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x19.glasslog.v1.FeatureRange\">\n\x0c\x46\x65\x61tureRange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07minimum\x18\x02 \x01(\x05\x12\x0f\n\x07maximum\x18\x03 \x01(\x05\"A\n\x16UnregisterBrokerRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\"\xd7\x01\n\x1e\x42rokerRegistrationChangeRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x13\n\x06\x66\x65nced\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12#\n\x16in_controlled_shutdown\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12,\n\x08log_dirs\x18\x05 \x01(\x0b\x32\x1a.glasslog.v1.DirectoryListB\t\n\x07_fencedB\x19\n\x17_in_controlled_shutdown\"-\n\x0bTopicRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\"%\n\x11RemoveTopicRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\"\xa0\x02\n\x0fPartitionRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x10\n\x08replicas\x18\x03 \x03(\x05\x12\x0b\n\x03isr\x18\x04 \x03(\x05\x12\x0e\n\x06leader\x18\x05 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x06 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x07 \x01(\x05\x12\x13\n\x0b\x64irectories\x18\x08 \x03(\x0c\x12\x17\n\x0f\x61\x64\x64ing_replicas\x18\t \x03(\x05\x12\x19\n\x11removing_replicas\x18\n \x03(\x05\x12\x0b\n\x03\x65lr\x18\x0b \x03(\x05\x12\x1e\n\x11last_known_leader\x18\x0c \x01(\x05H\x00\x88\x01\x01\x42\x14\n\x12_last_known_leader\"\x9b\x03\n\x15PartitionChangeRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x06leader\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12#\n\x03isr\x18\x04 \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12(\n\x08replicas\x18\x05 \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12/\n\x0b\x64irectories\x18\x06 \x01(\x0b\x32\x1a.glasslog.v1.DirectoryList\x12/\n\x0f\x61\x64\x64ing_replicas\x18\x07 \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12\x31\n\x11removing_replicas\x18\x08 \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12#\n\x03\x65lr\x18\t \x01(\x0b\x32\x16.glasslog.v1.Int32List\x12\x1e\n\x11last_known_leader\x18\n \x01(\x05H\x01\x88\x01\x01\x42\t\n\x07_leaderB\x14\n\x12_last_known_leader\"\x1c\n\rDirectoryList\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\"\x1b\n\tInt32List\x12\x0e\n\x06values\x18\x01 \x03(\x05\"\xf1\x01\n\x0c\x43onfigRecord\x12=\n\rresource_type\x18\x01 \x01(\x0e\x32&.glasslog.v1.ConfigRecord.ResourceType\x12\x15\n\rresource_name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\tH\x00\x88\x01\x01\"`\n\x0cResourceType\x12\x1d\n\x19RESOURCE_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13RESOURCE_TYPE_TOPIC\x10\x02\x12\x18\n\x14RESOURCE_TYPE_BROKER\x10\x04\x42\x08\n\x06_value\"V\n\x11ProducerIdsRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x18\n\x10next_producer_id\x18\x03 \x01(\x03\"1\n\x12\x46\x65\x61tureLevelRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\x05\"\xb1\x01\n\x11\x43lientQuotaRecord\x12\x39\n\x06\x65ntity\x18\x01 \x03(\x0b\x32).glasslog.v1.ClientQuotaRecord.EntityPart\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\x05limit\x18\x03 \x01(\x01H\x00\x88\x01\x01\x1a\x36\n\nEntityPart\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x11\n\x04name\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_nameB\x08\n\x06_limit\"\x0c\n\nNoOpRecordb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,35 +36,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINT']._serialized_start=752
   _globals['_ENDPOINT']._serialized_end=804
   _globals['_REGISTERBROKERRECORD']._serialized_start=807
-  _globals['_REGISTERBROKERRECORD']._serialized_end=987
-  _globals['_UNREGISTERBROKERRECORD']._serialized_start=989
-  _globals['_UNREGISTERBROKERRECORD']._serialized_end=1054
-  _globals['_BROKERREGISTRATIONCHANGERECORD']._serialized_start=1057
-  _globals['_BROKERREGISTRATIONCHANGERECORD']._serialized_end=1272
-  _globals['_TOPICRECORD']._serialized_start=1274
-  _globals['_TOPICRECORD']._serialized_end=1319
-  _globals['_REMOVETOPICRECORD']._serialized_start=1321
-  _globals['_REMOVETOPICRECORD']._serialized_end=1358
-  _globals['_PARTITIONRECORD']._serialized_start=1361
-  _globals['_PARTITIONRECORD']._serialized_end=1649
-  _globals['_PARTITIONCHANGERECORD']._serialized_start=1652
-  _globals['_PARTITIONCHANGERECORD']._serialized_end=2063
-  _globals['_DIRECTORYLIST']._serialized_start=2065
-  _globals['_DIRECTORYLIST']._serialized_end=2093
-  _globals['_INT32LIST']._serialized_start=2095
-  _globals['_INT32LIST']._serialized_end=2122
-  _globals['_CONFIGRECORD']._serialized_start=2125
-  _globals['_CONFIGRECORD']._serialized_end=2366
-  _globals['_CONFIGRECORD_RESOURCETYPE']._serialized_start=2260
-  _globals['_CONFIGRECORD_RESOURCETYPE']._serialized_end=2356
-  _globals['_PRODUCERIDSRECORD']._serialized_start=2368
-  _globals['_PRODUCERIDSRECORD']._serialized_end=2454
-  _globals['_FEATURELEVELRECORD']._serialized_start=2456
-  _globals['_FEATURELEVELRECORD']._serialized_end=2505
-  _globals['_CLIENTQUOTARECORD']._serialized_start=2508
-  _globals['_CLIENTQUOTARECORD']._serialized_end=2685
-  _globals['_CLIENTQUOTARECORD_ENTITYPART']._serialized_start=2621
-  _globals['_CLIENTQUOTARECORD_ENTITYPART']._serialized_end=2675
-  _globals['_NOOPRECORD']._serialized_start=2687
-  _globals['_NOOPRECORD']._serialized_end=2699
+  _globals['_REGISTERBROKERRECORD']._serialized_end=1032
+  _globals['_FEATURERANGE']._serialized_start=1034
+  _globals['_FEATURERANGE']._serialized_end=1096
+  _globals['_UNREGISTERBROKERRECORD']._serialized_start=1098
+  _globals['_UNREGISTERBROKERRECORD']._serialized_end=1163
+  _globals['_BROKERREGISTRATIONCHANGERECORD']._serialized_start=1166
+  _globals['_BROKERREGISTRATIONCHANGERECORD']._serialized_end=1381
+  _globals['_TOPICRECORD']._serialized_start=1383
+  _globals['_TOPICRECORD']._serialized_end=1428
+  _globals['_REMOVETOPICRECORD']._serialized_start=1430
+  _globals['_REMOVETOPICRECORD']._serialized_end=1467
+  _globals['_PARTITIONRECORD']._serialized_start=1470
+  _globals['_PARTITIONRECORD']._serialized_end=1758
+  _globals['_PARTITIONCHANGERECORD']._serialized_start=1761
+  _globals['_PARTITIONCHANGERECORD']._serialized_end=2172
+  _globals['_DIRECTORYLIST']._serialized_start=2174
+  _globals['_DIRECTORYLIST']._serialized_end=2202
+  _globals['_INT32LIST']._serialized_start=2204
+  _globals['_INT32LIST']._serialized_end=2231
+  _globals['_CONFIGRECORD']._serialized_start=2234
+  _globals['_CONFIGRECORD']._serialized_end=2475
+  _globals['_CONFIGRECORD_RESOURCETYPE']._serialized_start=2369
+  _globals['_CONFIGRECORD_RESOURCETYPE']._serialized_end=2465
+  _globals['_PRODUCERIDSRECORD']._serialized_start=2477
+  _globals['_PRODUCERIDSRECORD']._serialized_end=2563
+  _globals['_FEATURELEVELRECORD']._serialized_start=2565
+  _globals['_FEATURELEVELRECORD']._serialized_end=2614
+  _globals['_CLIENTQUOTARECORD']._serialized_start=2617
+  _globals['_CLIENTQUOTARECORD']._serialized_end=2794
+  _globals['_CLIENTQUOTARECORD_ENTITYPART']._serialized_start=2730
+  _globals['_CLIENTQUOTARECORD_ENTITYPART']._serialized_end=2784
+  _globals['_NOOPRECORD']._serialized_start=2796
+  _globals['_NOOPRECORD']._serialized_end=2808
 # @@protoc_insertion_point(module_scope)

@@ -26,6 +26,7 @@ from glasslog.controller.requests import (
     Response,
 )
 from glasslog.controller.state import ControllerState
+from glasslog.metadata.features import SUPPORTED, FeatureRange
 from glasslog.metadata.image import MetadataImage, PartitionImage
 from glasslog.metadata.records import Endpoint, MetadataRecord
 
@@ -87,6 +88,7 @@ class Bench:
         cluster_id: str = CLUSTER,
         log_dir_ids: tuple[bytes, ...] = (),
         previous_broker_epoch: BrokerEpoch = NO_BROKER_EPOCH,
+        features: tuple[FeatureRange, ...] = SUPPORTED,
     ) -> RegisterBrokerResponse:
         self._incarnations += 1
         request = RegisterBrokerRequest(
@@ -97,6 +99,7 @@ class Bench:
             rack=rack,
             log_dir_ids=log_dir_ids,
             previous_broker_epoch=previous_broker_epoch,
+            features=features,
         )
         return self.ask(request, RegisterBrokerResponse)
 

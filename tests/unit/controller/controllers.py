@@ -11,6 +11,8 @@ from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.common.runtime.protocols import Channel, Runtime, TransportError
 from glasslog.controller.server import ControllerServer
+from glasslog.metadata.features import SUPPORTED
+from glasslog.metadata.wire import features_to_wire
 from glasslog.v1 import controller_pb2 as pb
 from glasslog.v1.metadata_pb2 import Endpoint
 from google.protobuf.message import Message
@@ -157,6 +159,7 @@ class FakeBroker:
             cluster_id=CLUSTER,
             broker_id=self.broker_id,
             incarnation_id=self.client.runtime.random.uuid(),
+            features=features_to_wire(SUPPORTED),
             endpoints=[Endpoint(name="GRPC", host=self.host, port=9192)],
             rack=f"rack-{self.broker_id}",
             previous_broker_epoch=-1,

@@ -23,6 +23,7 @@ from glasslog.controller.requests import (
     RegisterBrokerRequest,
     RegisterBrokerResponse,
 )
+from glasslog.metadata.features import SUPPORTED
 
 from tests.unit.controller.controller_bench import CLUSTER, ENDPOINTS, incarnation
 
@@ -79,6 +80,7 @@ class World:
             cluster_id=CLUSTER,
             broker_id=NodeId(broker_id),
             incarnation_id=incarnation(broker_id),
+            features=SUPPORTED,
             endpoints=ENDPOINTS,
         )
         return (await self.controller.submit(request, RegisterBrokerResponse)).broker_epoch

@@ -2,7 +2,7 @@
 
 import pytest
 from glasslog.common.errors import ErrorCode
-from glasslog.common.ids import NO_NODE
+from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.controller.admin_requests import (
     FeatureUpdate,
     UpdatedFeature,
@@ -10,8 +10,9 @@ from glasslog.controller.admin_requests import (
     UpdateFeaturesResponse,
     UpgradeType,
 )
+from glasslog.controller.requests import UnregisterBrokerRequest, UnregisterBrokerResponse
 from glasslog.metadata.features import ELIGIBLE_LEADER_REPLICAS as ELR
-from glasslog.metadata.features import FEATURES, METADATA_VERSION
+from glasslog.metadata.features import FEATURES, METADATA_VERSION, SUPPORTED
 from glasslog.metadata.image_records import image_of, image_records
 
 from tests.unit.controller.controller_bench import Bench
@@ -59,6 +60,20 @@ def test_the_level_that_is_there_already_changes_nothing(bench: Bench) -> None:
     for kind in (UP, DOWN):
         assert not update(bench, (ELR, 1, kind))[0].error_code
     assert bench.image is before
+
+
+def test_a_level_that_a_registered_broker_can_not_do_is_refused_until_that_is_unregistered(
+    bench: Bench,
+) -> None:
+    """Also while that broker is fenced: it would come back to a cluster that it can not follow."""
+    assert not update(bench, (ELR, 0, DOWN))[0].error_code
+    bench.register(4, features=tuple(each for each in SUPPORTED if each.name != ELR))
+    (refused,) = update(bench, (ELR, 1, UP))
+    assert refused.error_code is ErrorCode.INVALID_UPDATE_VERSION
+    assert "can not be at level 1: broker 4 does not know it" in refused.error_message
+    assert bench.image.feature_level(ELR) == 0
+    bench.ask(UnregisterBrokerRequest(broker_id=NodeId(4)), UnregisterBrokerResponse)
+    assert update(bench, (ELR, 1, UP)) == (UpdatedFeature(name=ELR),)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,12 @@
 import pytest
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_NODE, NodeId, Offset
+from glasslog.controller.admin_requests import (
+    FeatureUpdate,
+    UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
+    UpgradeType,
+)
 from glasslog.controller.requests import (
     AllocateProducerIdsRequest,
     AllocateProducerIdsResponse,
@@ -11,6 +17,8 @@ from glasslog.controller.requests import (
     RegisterBrokerRequest,
     RegisterBrokerResponse,
 )
+from glasslog.metadata.features import ELIGIBLE_LEADER_REPLICAS as ELR
+from glasslog.metadata.features import METADATA_VERSION, SUPPORTED, FeatureRange
 from glasslog.metadata.records import Endpoint
 
 from tests.unit.controller.controller_bench import CLUSTER, ENDPOINTS, Bench, incarnation
@@ -108,11 +116,46 @@ def test_a_malformed_registration_is_refused(
     bench: Bench, incarnation_id: bytes, endpoints: tuple[Endpoint, ...], problem: str
 ) -> None:
     request = RegisterBrokerRequest(
-        cluster_id=CLUSTER, broker_id=NodeId(1), incarnation_id=incarnation_id, endpoints=endpoints
+        cluster_id=CLUSTER,
+        broker_id=NodeId(1),
+        incarnation_id=incarnation_id,
+        endpoints=endpoints,
+        features=SUPPORTED,
     )
     refused = bench.ask(request, RegisterBrokerResponse)
     assert refused.error_code is ErrorCode.INVALID_REGISTRATION
     assert problem in refused.error_message
+
+
+def only(*features: FeatureRange) -> tuple[FeatureRange, ...]:
+    """What a broker can do that differs from this version in ``features``."""
+    names = {feature.name for feature in features}
+    return (*(feature for feature in SUPPORTED if feature.name not in names), *features)
+
+
+@pytest.mark.parametrize(
+    ("features", "problem"),
+    [
+        (only(FeatureRange(name=METADATA_VERSION, minimum=26, maximum=27)), "can do levels 26 to 27: the "),
+        (only(FeatureRange(name=ELR, minimum=0, maximum=0)), f"at level 1 of feature '{ELR}'"),
+        (SUPPORTED[1:], f"does not know it: the cluster is at level 25 of feature '{METADATA_VERSION}'"),
+    ],
+)
+def test_a_broker_that_can_not_do_what_the_cluster_does_is_refused(
+    bench: Bench, features: tuple[FeatureRange, ...], problem: str
+) -> None:
+    refused = bench.register(1, features=features)
+    assert refused.error_code is ErrorCode.UNSUPPORTED_VERSION
+    assert problem in refused.error_message
+    assert not bench.image.brokers
+
+
+def test_a_broker_need_not_know_a_feature_that_is_off(bench: Bench) -> None:
+    off = FeatureUpdate(name=ELR, level=0, upgrade_type=UpgradeType.SAFE_DOWNGRADE)
+    bench.ask(UpdateFeaturesRequest(updates=(off,)), UpdateFeaturesResponse)
+    known = tuple(feature for feature in SUPPORTED if feature.name != ELR)
+    assert not bench.register(1, features=known).error_code
+    assert bench.image.brokers[NodeId(1)].features == known
 
 
 # --- heartbeats ---

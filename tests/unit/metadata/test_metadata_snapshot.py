@@ -25,6 +25,7 @@ from glasslog.metadata.control_records import (
     encode_voters,
 )
 from glasslog.metadata.delta import MetadataDelta
+from glasslog.metadata.features import FeatureRange
 from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage
 from glasslog.metadata.image_records import encoded_image, image_of
 from glasslog.metadata.records import (
@@ -77,6 +78,7 @@ def registration(broker_id: int, epoch: int) -> RegisterBroker:
         rack="r1",
         fenced=False,
         log_dir_ids=(b"d" * 16,),
+        features=(FeatureRange(name="f", minimum=1, maximum=3), FeatureRange(name="g", minimum=0, maximum=0)),
     )
 
 
