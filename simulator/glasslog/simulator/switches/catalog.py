@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from glasslog.simulator.switches.consumers import UNNOTICED_TRUNCATION
 from glasslog.simulator.switches.in_sync import ANY_INCARNATION, ANYBODY_IN_SYNC, LAST_STAYS
+from glasslog.simulator.switches.moves import SAME_EPOCH
 from glasslog.simulator.switches.producers import FORGOTTEN_PRODUCERS
 from glasslog.simulator.switches.quorum import (
     ANY_DISK,
@@ -32,5 +33,6 @@ SWITCHES: Mapping[str, Switch] = {
         ANY_DISK,
         EMPTY_FOR_CORRUPT,
         FORGOTTEN_PRODUCERS,
+        SAME_EPOCH,
     )
 }
