@@ -167,6 +167,7 @@ class ControllerServer:
                 election_timeout_ms=config.controller_quorum_election_timeout_ms,
                 fetch_timeout_ms=config.controller_quorum_fetch_timeout_ms,
                 request_timeout_ms=config.controller_quorum_request_timeout_ms,
+                append_linger_ms=config.controller_quorum_append_linger_ms,
                 segment_bytes=config.metadata_log_segment_bytes,
                 snapshots=snapshot_config(config),
             ),

@@ -10,7 +10,7 @@ from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.network import MemoryNetwork
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.controller.raft import wire
-from glasslog.controller.raft.types import CommittedBatch
+from glasslog.controller.raft.types import CommittedBatch, QuorumConfig
 from glasslog.v1 import quorum_pb2 as pb
 
 from tests.unit.raft.quorum import CLUSTER, PORT, Quorum, until
@@ -188,6 +188,27 @@ def test_a_single_voter_may_be_killed_at_any_moment_of_its_election() -> None:
         leader = await quorum.leader()
         leader.node.propose([b"x"])
         await until(lambda: leader.recorder.values == [b"x"])
+        await quorum.stop_all()
+
+    run_virtual(main, timeout_ms=30_000)
+
+
+@pytest.mark.parametrize(("linger_ms", "share_a_sync"), [(0, False), (50, True)])
+def test_proposals_that_come_while_the_leader_lingers_share_a_sync(
+    linger_ms: int, share_a_sync: bool
+) -> None:
+    async def main() -> None:
+        quorum = Quorum(MemoryWorld(seed=9), size=1, config=QuorumConfig(append_linger_ms=linger_ms))
+        quorum.start()
+        leader = await quorum.leader()
+        leader.node.propose([b"first"])
+        await asyncio.sleep(0.03)
+        assert leader.recorder.values == ([] if share_a_sync else [b"first"])
+        leader.node.propose([b"second"])
+        await asyncio.sleep(0.03)
+        assert leader.recorder.values == [b"first", b"second"]
+        leader.node.propose([b"third"])
+        await until(lambda: leader.recorder.values[-1] == b"third")
         await quorum.stop_all()
 
     run_virtual(main, timeout_ms=30_000)

@@ -83,6 +83,7 @@ class RaftNode:
         self._stopped = asyncio.Event()
         self._was_started = False
         self._is_stopping = False
+        self._is_lingering = False
 
     # --- life -----------------------------------------------------------------------------------------------
 
@@ -250,8 +251,17 @@ class RaftNode:
         if self._core is None:
             raise GlasslogError(ErrorCode.NOT_CONTROLLER, f"node {self._node_id} is not running")
         offset = self._core.propose(records, self._now_ms())
-        self._inbox.wake()
+        if not self._config.append_linger_ms:
+            self._inbox.wake()
+        elif not self._is_lingering:
+            self._is_lingering = True
+            asyncio.get_running_loop().call_later(self._config.append_linger_ms / 1000, self._end_linger)
         return offset
+
+    def _end_linger(self) -> None:
+        """What else the node had to do meanwhile may have written them already."""
+        self._is_lingering = False
+        self._inbox.wake()
 
     @property
     def next_offset(self) -> Offset:

@@ -31,6 +31,7 @@ class QuorumConfig:
     ``election_timeout_ms``: how long a candidate waits for votes; up to as much again is added at random.
     ``request_timeout_ms``: for one request, beyond what the request itself waits.
     ``retry_backoff_ms``: after a failed request to a peer.
+    ``append_linger_ms``: how long a leader at most collects proposals before it writes and syncs them.
     ``max_fetch_bytes``: of records in one fetch's answer (one larger batch is sent alone).
     ``max_batch_bytes``: of the values in one proposal.
     ``max_uncommitted_records``: proposals are refused while so many wait for the majority.
@@ -44,6 +45,7 @@ class QuorumConfig:
     fetch_timeout_ms: int = 800
     request_timeout_ms: int = 2000
     retry_backoff_ms: int = 50
+    append_linger_ms: int = 0
     max_fetch_bytes: int = 1024 * 1024
     max_batch_bytes: int = 8 * 1024 * 1024
     max_uncommitted_records: int = 200_000
