@@ -56,6 +56,12 @@ sim: .venv/.dev .venv/.codec ## run whole clusters under random faults in memory
 
 PROFILES ?=
 
+RUNS ?= 1
+
+.PHONY: matrix
+matrix: .venv/.dev .venv/.codec ## Kafka's failure matrix on real processes, RUNS times: what was acknowledged is there
+	@GLASSLOG_MATRIX_RUNS=$(RUNS) $(BIN)/python -m pytest tests/e2e/test_failure_matrix.py -v -k whole
+
 .PHONY: up
 up: ## start the docker-compose cluster, and say when it is healthy; PROFILES="chaos monitoring" for more
 	@deploy/up.sh $(PROFILES)
