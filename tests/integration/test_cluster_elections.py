@@ -1,5 +1,7 @@
 """Elections asked for through any broker: of the preferred leader, and an unclean one that loses records."""
 
+import asyncio
+
 from glasslog.client.admin import Admin, NewTopic
 from glasslog.client.elections import ElectionType
 from glasslog.client.producer import Producer
@@ -47,10 +49,16 @@ def test_whoever_is_left_leads_when_asked_to_lose_records() -> None:
             async with Admin(BOOTSTRAP, runtime=runtime) as admin:
                 await admin.create_topics([NewTopic(name="t", partitions=1, replication_factor=2)])
                 first = cluster.leader_of("t", 0)
+                await cluster.until(lambda: len(cluster.partition("t", 0).isr) == 2, what="both are in sync")
                 placed = cluster.partition("t", 0)
                 second = next(f"broker-{node}" for node in placed.replicas if f"broker-{node}" != first)
                 await cluster.kill(second)
                 await cluster.until(lambda: len(cluster.partition("t", 0).isr) == 1, what="the ISR shrinks")
+                async with Producer(BOOTSTRAP, runtime=runtime) as producer:
+                    for _ in range(3):
+                        await (await producer.send("t", b"to be lost", partition=0))
+                # A replica that was killed knows from its checkpoint what was committed.
+                await asyncio.sleep(6)
                 await cluster.kill(first)
                 await cluster.until(lambda: not cluster.partition("t", 0).has_leader, what="nobody leads")
                 cluster.start(second)
@@ -58,5 +66,13 @@ def test_whoever_is_left_leads_when_asked_to_lose_records() -> None:
                 assert not cluster.partition("t", 0).has_leader
                 assert await admin.elect_leaders(ElectionType.UNCLEAN, [PLACE]) == {PLACE: None}
                 assert cluster.leader_of("t", 0) == second
+                controllers = map(cluster.controller, cluster.controller_names)
+                assert sum(each.controller_status().unclean_elections for each in controllers) == 1
+
+                cluster.start(first)
+                await cluster.until(lambda: len(cluster.partition("t", 0).isr) == 2, what="both are in sync")
+                replicas = cluster.broker(first).replicas
+                assert replicas is not None
+                assert replicas.counters.committed_offsets_cut == 3, "what was lost is counted where it was"
 
     run_virtual(main, timeout_ms=300_000)

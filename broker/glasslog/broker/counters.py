@@ -24,6 +24,8 @@ class ReplicationCounters:
     failed_fetches: int = 0
     produce_timeouts: int = 0
     truncations: int = 0
+    committed_offsets_cut: int = 0
+    """Below replicas' own high watermarks: lost with an unclean election, or with all replicas in sync."""
     throttled_requests: int = 0
     """Of clients that were held back for a quota."""
     log_directory_failures: int = 0

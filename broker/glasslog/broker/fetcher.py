@@ -327,8 +327,10 @@ class LeaderFetcher:
             if error is not ErrorCode.NONE:
                 self._on_error(followed, error, answer)
             elif answer.diverging_epoch is not None:
-                self._replicas.counters.truncations += 1
+                counters, committed = self._replicas.counters, partition.high_watermark
                 partition.truncate_to_leader(answer.diverging_epoch)
+                counters.truncations += 1
+                counters.committed_offsets_cut += max(0, committed - partition.high_watermark)
                 self._ask_for(followed)
             else:
                 self._append(followed, answer)

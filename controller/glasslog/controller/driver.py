@@ -18,7 +18,7 @@ from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation,
 from glasslog.common.ids import NO_NODE, BrokerEpoch, NodeId, Offset
 from glasslog.common.runtime.protocols import Clock
 from glasslog.controller.decision import ControllerSettings
-from glasslog.controller.events import describe
+from glasslog.controller.events import count_unclean_elections, describe
 from glasslog.controller.heartbeats import Heartbeats
 from glasslog.controller.raft.types import CommittedBatch, SnapshotSource
 from glasslog.controller.requests import (
@@ -74,6 +74,7 @@ class ControllerStatus:
     topics: int
     partitions: int
     offline_partitions: int
+    unclean_elections: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,6 +141,8 @@ class Controller:
         self._woken = asyncio.Event()
         self._armed_ms: int | None = None
         self._failure: InvariantViolation | None = None
+        self.unclean_elections = 0
+        """Committed while this controller was active."""
 
     def attach(self, log: MetadataLog) -> None:
         """Where decided records go."""
@@ -170,13 +173,19 @@ class Controller:
         records = self._state.commit(
             batch.base_offset, batch.epoch, len(batch.records), lambda: _records_in(batch)
         )
-        if self.is_active and _log.isEnabledFor(logging.INFO):
-            for line in describe(before, self._state.committed, records):
-                _log.info(line)
+        if self.is_active:
+            self._tell(before, records)
         while self._waiting and self._waiting[0].offset <= self._state.committed.offset:
             waiting = self._waiting.popleft()
             if not waiting.committed.done():
                 waiting.committed.set_result(None)
+
+    def _tell(self, before: MetadataImage, records: Sequence[MetadataRecord]) -> None:
+        after = self._state.committed
+        self.unclean_elections += count_unclean_elections(before, after, records)
+        if _log.isEnabledFor(logging.INFO):
+            for line in describe(before, after, records):
+                _log.info(line)
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Begin anew with the image in ``snapshot``: only a controller that follows is told so."""
@@ -412,6 +421,7 @@ class Controller:
             topics=len(image.topics),
             partitions=len(partitions),
             offline_partitions=sum(not partition.has_leader for partition in partitions),
+            unclean_elections=self.unclean_elections,
         )
 
 

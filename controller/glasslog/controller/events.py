@@ -3,7 +3,7 @@
 Pure: from the image before, the image after and the records between. Refuses to know where the lines go.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.metadata.image import MetadataImage, PartitionImage
@@ -98,12 +98,32 @@ def _partition_line(before: PartitionImage | None, after: PartitionImage | None)
         return _move_line(name, before, after)
     if before.leader_epoch == after.leader_epoch:
         return f"{name}: ISR {_nodes(before.isr)} -> {_in_sync(after)}, leader {_node(after.leader)}"
-    unclean = after.has_leader and after.leader not in (*before.isr, *before.elr)
-    warning = "; UNCLEAN: acknowledged records may be lost" if unclean else ""
+    warning = ""
+    if _is_unclean(before, after):
+        had = f"ISR {_in_sync(before)}"
+        warning = f"; UNCLEAN: what {had} acknowledged and broker {after.leader} does not have is lost"
     return (
         f"{name}: leader {_node(before.leader)} -> {_node(after.leader)} "
         f"(epoch {after.leader_epoch}), ISR {_in_sync(after)}{warning}"
     )
+
+
+def _is_unclean(before: PartitionImage, after: PartitionImage) -> bool:
+    is_elected = after.has_leader and after.leader_epoch > before.leader_epoch
+    return is_elected and after.leader not in (*before.isr, *before.elr)
+
+
+def count_unclean_elections(
+    before: MetadataImage, after: MetadataImage, records: Iterable[MetadataRecord]
+) -> int:
+    """How many partitions got a leader that may lack what was acknowledged."""
+    changed = {
+        (record.topic_id, record.partition)
+        for record in records
+        if isinstance(record, PartitionChange) and record.leader is not None
+    }
+    pairs = ((before.partition_by_id(*each), after.partition_by_id(*each)) for each in changed)
+    return sum(old is not None and new is not None and _is_unclean(old, new) for old, new in pairs)
 
 
 def _move_line(name: str, before: PartitionImage, after: PartitionImage) -> str:

@@ -67,6 +67,8 @@ class ControllerRole:
         controller, quorum = "kafka_controller_kafkacontroller_", "kafka_server_raftmetrics_"
         yield gauge(controller + "activecontrollercount", "1 on the active controller", status.is_active)
         yield gauge(controller + "offlinepartitionscount", "without a leader", status.offline_partitions)
+        unclean = "kafka_controller_controllerstats_uncleanleaderelections_total"
+        yield counter(unclean, "by this controller; they may lose records", status.unclean_elections)
         yield gauge(controller + "globaltopiccount", "topics in the cluster", status.topics)
         yield gauge(controller + "globalpartitioncount", "partitions in the cluster", status.partitions)
         yield gauge(controller + "activebrokercount", "registered and not fenced", status.active_brokers)
@@ -118,6 +120,8 @@ class BrokerRole:
         yield counter(topics + "totalfetchrequests_total", "of clients and replicas", counters.fetch_requests)
         yield counter(topics + "failedproducerequests_total", "partitions refused", counters.failed_produces)
         yield counter(topics + "failedfetchrequests_total", "partitions refused", counters.failed_fetches)
+        cut = counters.committed_offsets_cut
+        yield counter("glasslog_replication_committedoffsetscut_total", "lost uncleanly, seen here", cut)
         yield counter("glasslog_quota_throttledrequests_total", "held back", counters.throttled_requests)
         yield counter("kafka_log_segmentsdeleted_total", "by retention", counters.segments_deleted)
         yield counter("kafka_log_segmentbytesdeleted_total", "by retention", counters.segment_bytes_deleted)

@@ -6,7 +6,7 @@ import pytest
 from glasslog.common.errors import InvariantViolation
 from glasslog.common.ids import NO_NODE, NodeId, Offset
 from glasslog.controller.decision import ControllerSettings
-from glasslog.controller.events import MAX_PARTITION_LINES, describe
+from glasslog.controller.events import MAX_PARTITION_LINES, count_unclean_elections, describe
 from glasslog.controller.requests import DeleteTopicsRequest, DeleteTopicsResponse
 from glasslog.controller.state import ControllerState
 from glasslog.metadata.image import MetadataImage
@@ -206,7 +206,12 @@ def test_an_unclean_election_is_called_so() -> None:
     bench.alter("t", (1,))
     before, since = bench.image, len(bench.log)
     bench.fence(1)
-    assert "UNCLEAN" in lines_of(bench, before, since)[0]
+    assert lines_of(bench, before, since)[0] == (
+        "t-0: leader 1 -> 2 (epoch 1), ISR {2}; "
+        "UNCLEAN: what ISR {1} acknowledged and broker 2 does not have is lost"
+    )
+    assert count_unclean_elections(before, bench.image, bench.log[since:]) == 1
+    assert count_unclean_elections(bench.image, bench.image, bench.log[since:]) == 0
 
 
 def test_thousands_of_leaderships_do_not_make_thousands_of_lines() -> None:

@@ -544,7 +544,12 @@ class Partition:
         self.ledger.on_truncation(end)
         if end < self._high_watermark:
             _LOGGER.warning(
-                "%s: cut to %d, below its high watermark %d", self.name, end, self._high_watermark
+                "%s: cut to %d, below its high watermark %d: %d offsets that were committed are lost, by an "
+                "unclean election or because all replicas in sync lost them",
+                self.name,
+                end,
+                self._high_watermark,
+                self._high_watermark - end,
             )
             self._high_watermark = end
         if end < before:
