@@ -103,7 +103,7 @@ endif
 
 # Says which codec of records there is.  The install above compiled it where it could; this does so again after a
 # change of its source, if what that takes is here: .dev brings Cython.
-.venv/.codec: common/glasslog/log/compiled_codec.py hatch_build.py .venv/.runtime
+.venv/.codec: common/glasslog/log/compiled_codec.py common/glasslog/log/compiled_walk.py hatch_build.py .venv/.runtime
 	@$(BIN)/python hatch_build.py
 	@touch $@
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from glasslog.common.runtime.extension import Compiled, find_extension
+from glasslog.common.runtime.extension import Compiled, NotCompiled, find_extension
 from glasslog.common.runtime.protocols import Buffer
 from glasslog.log import pure_codec, pure_walk
 from glasslog.log.batch import BatchHeader
 from glasslog.log.record_types import Headers, NewRecord, RecordKey, RecordTuple, Selection, Survey
 from glasslog.log.walk_types import Scan, ScanState, SoundPart
 
-_COMPILED_SOURCE = "glasslog.log.compiled_codec"
+_COMPILED_CODEC, _COMPILED_WALK = "glasslog.log.compiled_codec", "glasslog.log.compiled_walk"
 
 
 class Encoder(Protocol):
@@ -38,7 +38,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
-    """The functions of ``pure_codec`` and ``pure_walk``, or of their compiled twin."""
+    """The functions of ``pure_codec`` and ``pure_walk``, or of their compiled twins."""
 
     name: str
     encoder: Callable[..., Encoder]
@@ -61,7 +61,7 @@ class _CodecModule(Protocol):
 
 
 class _WalkModule(Protocol):
-    """What ``pure_walk`` and the compiled module have."""
+    """What ``pure_walk`` and its compiled twin have."""
 
     walk_sound: Callable[[Buffer, int, int, int, int], SoundPart]
     scan_batches: Callable[[Buffer, int, int, int, int, ScanState], Scan]
@@ -80,14 +80,15 @@ def _codec_of(name: str, module: _CodecModule, walk: _WalkModule) -> Codec:
     )
 
 
-_found = find_extension(_COMPILED_SOURCE)
+_codec, _walk = find_extension(_COMPILED_CODEC), find_extension(_COMPILED_WALK)
 
 PURE = _codec_of("pure Python", cast(_CodecModule, pure_codec), cast(_WalkModule, pure_walk))
 COMPILED = (
-    _codec_of("compiled", cast(_CodecModule, _found.module), cast(_WalkModule, _found.module))
-    if isinstance(_found, Compiled)
+    _codec_of("compiled", cast(_CodecModule, _codec.module), cast(_WalkModule, _walk.module))
+    if isinstance(_codec, Compiled) and isinstance(_walk, Compiled)
     else None
 )
 CODEC = COMPILED or PURE
-DESCRIPTION = CODEC.name if isinstance(_found, Compiled) else f"{CODEC.name}: {_found.reason}"
+_reasons = [each.reason for each in (_codec, _walk) if isinstance(each, NotCompiled)]
+DESCRIPTION = f"{CODEC.name}: {_reasons[0]}" if _reasons else CODEC.name
 """The codec in use, as ``glasslog --version`` shows it."""

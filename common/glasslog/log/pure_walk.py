@@ -1,7 +1,7 @@
 """Walks along the batches of a log's file in pure Python: what may be served of them, what recovery learns.
 
 This module knows the headers of batches and their checksums; it refuses to know files, and looks at no
-record.  ``compiled_codec`` does the same in typed Cython; tests hold the two equal.  The leader epoch, which
+record.  ``compiled_walk`` does the same in typed Cython; tests hold the two equal.  The leader epoch, which
 lies outside of the checksum, is believed.
 """
 
