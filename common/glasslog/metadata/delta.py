@@ -284,6 +284,7 @@ class _TopicDelta:
             removing_replicas=record.removing_replicas,
             elr=record.elr,
             last_known_leader=record.last_known_leader,
+            recovering=record.recovering,
         )
 
     def change(self, record: PartitionChange) -> None:
@@ -306,6 +307,7 @@ class _TopicDelta:
             removing_replicas=old.removing_replicas if removing is None else removing,
             elr=old.elr if record.elr is None else record.elr,
             last_known_leader=old.last_known_leader if last_known is None else last_known,
+            recovering=old.recovering if record.recovering is None else record.recovering,
             leader_epoch=LeaderEpoch(old.leader_epoch + epoch_bump),
             partition_epoch=PartitionEpoch(old.partition_epoch + 1),
         )

@@ -67,7 +67,8 @@ class PartitionImage(NamedTuple):
     it goes to (all but ``removing_replicas``). One of an earlier, replaced move may be in both.
 
     ``elr`` are replicas outside the ISR that have every committed record all the same: the high watermark
-    stands still while there are any. ``last_known_leader`` led before nobody did (KIP-966).
+    stands still while there are any. ``last_known_leader`` led before nobody did (KIP-966). ``recovering``
+    from an unclean election until its leader's first ISR change (KIP-704).
 
     A named tuple, as its records are: a broker's death makes ten thousands of them on every node, and a
     frozen dataclass costs four times as much to make and to change.
@@ -86,6 +87,7 @@ class PartitionImage(NamedTuple):
     removing_replicas: tuple[NodeId, ...] = ()
     elr: tuple[NodeId, ...] = ()
     last_known_leader: NodeId = NO_NODE
+    recovering: bool = False
 
     @property
     def has_leader(self) -> bool:

@@ -101,4 +101,5 @@ def _partition_record(partition: PartitionImage) -> PartitionCreated:
         removing_replicas=partition.removing_replicas,
         elr=partition.elr,
         last_known_leader=partition.last_known_leader,
+        recovering=partition.recovering,
     )

@@ -110,6 +110,9 @@ class PartitionCreated(NamedTuple):
     last_known_leader: NodeId = NO_NODE
     """Who led before nobody did, while nobody does (KIP-966)."""
 
+    recovering: bool = False
+    """Its leader was elected although it may lack committed records, and has not changed the ISR since."""
+
 
 class PartitionChange(NamedTuple):
     """``None`` leaves a field as it is; with other ``replicas`` those that stay keep their directories.
@@ -127,6 +130,7 @@ class PartitionChange(NamedTuple):
     removing_replicas: tuple[NodeId, ...] | None = None
     elr: tuple[NodeId, ...] | None = None
     last_known_leader: NodeId | None = None
+    recovering: bool | None = None
 
 
 class ResourceType(IntEnum):

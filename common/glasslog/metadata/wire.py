@@ -149,6 +149,7 @@ def _partition_to_wire(record: PartitionCreated) -> pb.PartitionRecord:
         removing_replicas=record.removing_replicas,
         elr=record.elr,
         last_known_leader=None if record.last_known_leader == NO_NODE else record.last_known_leader,
+        recovering=record.recovering,
     )
 
 
@@ -164,6 +165,7 @@ def _change_to_wire(record: PartitionChange) -> pb.PartitionChangeRecord:
         removing_replicas=_nodes_to_wire(record.removing_replicas),
         elr=_nodes_to_wire(record.elr),
         last_known_leader=record.last_known_leader,
+        recovering=record.recovering,
     )
 
 
@@ -283,6 +285,7 @@ def _partition_from_wire(message: pb.PartitionRecord) -> PartitionCreated:
         last_known_leader=NodeId(message.last_known_leader)
         if message.HasField("last_known_leader")
         else NO_NODE,
+        recovering=message.recovering,
     )
 
 
@@ -304,6 +307,7 @@ def _change_from_wire(message: pb.PartitionChangeRecord) -> PartitionChange:
         last_known_leader=(
             NodeId(message.last_known_leader) if message.HasField("last_known_leader") else None
         ),
+        recovering=message.recovering if message.HasField("recovering") else None,
     )
 
 

@@ -11,6 +11,7 @@ may have cost it records that were not synced yet. When nobody is left who surel
 of the time before leads again as soon as it is back: it is the likeliest to have most.
 Where the feature ``eligible.leader.replicas.version`` is at 0, the last members of the ISR stay in it instead
 and lead when they are back, whatever they lost.
+Whoever is elected although it may lack records makes the partition a recovering one (KIP-704).
 Source: KIP-966, Kafka's ``PartitionChangeBuilder`` with the last known leader in balanced recovery.
 """
 
@@ -264,7 +265,9 @@ def elected(partition: PartitionImage, *, is_active: IsActive, terms: Terms) -> 
         return partition._replace(leader=leader, isr=(leader,), elr=elr, last_known_leader=NO_NODE)
     leader = _last_choice(partition, is_active, terms)
     if leader != NO_NODE:
-        return partition._replace(leader=leader, isr=(leader,), elr=(), last_known_leader=NO_NODE)
+        return partition._replace(
+            leader=leader, isr=(leader,), elr=(), last_known_leader=NO_NODE, recovering=True
+        )
     return partition._replace(leader=NO_NODE, last_known_leader=_led_last(partition, terms))
 
 
@@ -337,6 +340,7 @@ def difference(before: PartitionImage, after: PartitionImage) -> PartitionChange
         removing_replicas=_news(before.removing_replicas, after.removing_replicas),
         elr=_news(before.elr, after.elr),
         last_known_leader=None if before.last_known_leader == last else last,
+        recovering=None if before.recovering == after.recovering else after.recovering,
     )
 
 

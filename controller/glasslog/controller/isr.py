@@ -3,7 +3,7 @@
 Every proposal is checked against who leads now, and against the incarnation of each member, so that a delayed
 one can not bring back a broker that has since lost its disk. A reassignment whose targets are all in the ISR
 ends here. Refuses to know when a leader should propose.
-Source: KIP-497, KIP-455 and KIP-903, Kafka's ``ReplicationControlManager.alterPartition``.
+Source: KIP-497, KIP-455, KIP-704 and KIP-903, Kafka's ``ReplicationControlManager.alterPartition``.
 """
 
 from glasslog.common.errors import ErrorCode
@@ -73,7 +73,9 @@ def _with_isr(context: Context, partition: PartitionImage, isr: tuple[NodeId, ..
         return is_online(image, partition, member)
 
     terms = terms_of(image, context.settings, partition.topic)
-    return finished(eligible(partition, isr=isr, is_active=is_active, terms=terms), is_active=is_active)
+    # A leader that was elected uncleanly has nothing to recover from: it says so by its first proposal.
+    after = eligible(partition, isr=isr, is_active=is_active, terms=terms)._replace(recovering=False)
+    return finished(after, is_active=is_active)
 
 
 def _who_asks(partition: PartitionImage, leader: NodeId, proposal: IsrProposal) -> ErrorCode:

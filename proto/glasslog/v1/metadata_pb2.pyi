@@ -311,6 +311,7 @@ class PartitionRecord(_message.Message):
     REMOVING_REPLICAS_FIELD_NUMBER: _builtins.int
     ELR_FIELD_NUMBER: _builtins.int
     LAST_KNOWN_LEADER_FIELD_NUMBER: _builtins.int
+    RECOVERING_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.bytes
     partition: _builtins.int
     leader: _builtins.int
@@ -319,6 +320,8 @@ class PartitionRecord(_message.Message):
     partition_epoch: _builtins.int
     last_known_leader: _builtins.int
     """of a partition without a leader"""
+    recovering: _builtins.bool
+    """its leader was elected although it may lack records (KIP-704)"""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -352,10 +355,11 @@ class PartitionRecord(_message.Message):
         removing_replicas: _abc.Iterable[_builtins.int] | None = ...,
         elr: _abc.Iterable[_builtins.int] | None = ...,
         last_known_leader: _builtins.int | None = ...,
+        recovering: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_last_known_leader", b"_last_known_leader", "last_known_leader", b"last_known_leader"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_known_leader", b"_last_known_leader", "adding_replicas", b"adding_replicas", "directories", b"directories", "elr", b"elr", "isr", b"isr", "last_known_leader", b"last_known_leader", "leader", b"leader", "leader_epoch", b"leader_epoch", "partition", b"partition", "partition_epoch", b"partition_epoch", "removing_replicas", b"removing_replicas", "replicas", b"replicas", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_known_leader", b"_last_known_leader", "adding_replicas", b"adding_replicas", "directories", b"directories", "elr", b"elr", "isr", b"isr", "last_known_leader", b"last_known_leader", "leader", b"leader", "leader_epoch", b"leader_epoch", "partition", b"partition", "partition_epoch", b"partition_epoch", "recovering", b"recovering", "removing_replicas", b"removing_replicas", "replicas", b"replicas", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_known_leader: _TypeAlias = _typing.Literal["last_known_leader"]  # noqa: Y015
     _WhichOneofArgType__last_known_leader: _TypeAlias = _typing.Literal["_last_known_leader", b"_last_known_leader"]  # noqa: Y015
@@ -381,11 +385,13 @@ class PartitionChangeRecord(_message.Message):
     REMOVING_REPLICAS_FIELD_NUMBER: _builtins.int
     ELR_FIELD_NUMBER: _builtins.int
     LAST_KNOWN_LEADER_FIELD_NUMBER: _builtins.int
+    RECOVERING_FIELD_NUMBER: _builtins.int
     topic_id: _builtins.bytes
     partition: _builtins.int
     leader: _builtins.int
     last_known_leader: _builtins.int
     """-1: none"""
+    recovering: _builtins.bool
     @_builtins.property
     def isr(self) -> Global___Int32List: ...
     @_builtins.property
@@ -413,19 +419,24 @@ class PartitionChangeRecord(_message.Message):
         removing_replicas: Global___Int32List | None = ...,
         elr: Global___Int32List | None = ...,
         last_known_leader: _builtins.int | None = ...,
+        recovering: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_known_leader", b"_last_known_leader", "_leader", b"_leader", "adding_replicas", b"adding_replicas", "directories", b"directories", "elr", b"elr", "isr", b"isr", "last_known_leader", b"last_known_leader", "leader", b"leader", "removing_replicas", b"removing_replicas", "replicas", b"replicas"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_known_leader", b"_last_known_leader", "_leader", b"_leader", "_recovering", b"_recovering", "adding_replicas", b"adding_replicas", "directories", b"directories", "elr", b"elr", "isr", b"isr", "last_known_leader", b"last_known_leader", "leader", b"leader", "recovering", b"recovering", "removing_replicas", b"removing_replicas", "replicas", b"replicas"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_known_leader", b"_last_known_leader", "_leader", b"_leader", "adding_replicas", b"adding_replicas", "directories", b"directories", "elr", b"elr", "isr", b"isr", "last_known_leader", b"last_known_leader", "leader", b"leader", "partition", b"partition", "removing_replicas", b"removing_replicas", "replicas", b"replicas", "topic_id", b"topic_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_known_leader", b"_last_known_leader", "_leader", b"_leader", "_recovering", b"_recovering", "adding_replicas", b"adding_replicas", "directories", b"directories", "elr", b"elr", "isr", b"isr", "last_known_leader", b"last_known_leader", "leader", b"leader", "partition", b"partition", "recovering", b"recovering", "removing_replicas", b"removing_replicas", "replicas", b"replicas", "topic_id", b"topic_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_known_leader: _TypeAlias = _typing.Literal["last_known_leader"]  # noqa: Y015
     _WhichOneofArgType__last_known_leader: _TypeAlias = _typing.Literal["_last_known_leader", b"_last_known_leader"]  # noqa: Y015
     _WhichOneofReturnType__leader: _TypeAlias = _typing.Literal["leader"]  # noqa: Y015
     _WhichOneofArgType__leader: _TypeAlias = _typing.Literal["_leader", b"_leader"]  # noqa: Y015
+    _WhichOneofReturnType__recovering: _TypeAlias = _typing.Literal["recovering"]  # noqa: Y015
+    _WhichOneofArgType__recovering: _TypeAlias = _typing.Literal["_recovering", b"_recovering"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_known_leader) -> _WhichOneofReturnType__last_known_leader | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__leader) -> _WhichOneofReturnType__leader | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recovering) -> _WhichOneofReturnType__recovering | None: ...
 
 Global___PartitionChangeRecord: _TypeAlias = PartitionChangeRecord  # noqa: Y015
 

@@ -119,6 +119,7 @@ def assert_sound(image: MetadataImage) -> None:
             where = f"{partition.topic}-{partition.partition}"
             assert {*partition.isr, *partition.elr} <= set(partition.replicas), where
             assert not {*partition.isr} & {*partition.elr}, where
+            assert not partition.recovering or len(partition.isr) <= 1, where
             members = [image.brokers[member] for member in partition.isr]
             if partition.has_leader:
                 assert partition.leader in partition.isr, where

@@ -92,6 +92,30 @@ def test_unclean_election_happens_only_where_the_topic_allows_it(bench: Bench) -
     assert (bench.partition("unsafe").leader, bench.partition("unsafe").isr) == (2, (2,))
 
 
+def test_a_partition_recovers_from_an_unclean_election_by_its_leaders_first_isr_change(bench: Bench) -> None:
+    """Until then its metadata says that the leader may lack acknowledged records (KIP-704)."""
+    bench.create_on("t", (1, 2, 3), configs=UNCLEAN)
+    bench.alter("t", (1,))
+    assert not bench.partition("t").recovering
+    bench.fence(1)
+    found = bench.partition("t")
+    assert (found.leader, found.isr, found.recovering) == (2, (2,), True)
+    # The next one is elected uncleanly as well.
+    bench.fence(2)
+    found = bench.partition("t")
+    assert (found.leader, found.isr, found.recovering) == (3, (3,), True)
+    bench.open_session(1)
+    bench.heartbeat(1)
+    assert bench.alter("t", (3, 1)).error_code == 0
+    assert not bench.partition("t").recovering
+
+
+def test_a_clean_election_needs_no_recovery(bench: Bench) -> None:
+    bench.create_on("t", (1, 2, 3), configs=UNCLEAN)
+    bench.fence(1)
+    assert (bench.partition("t").leader, bench.partition("t").recovering) == (2, False)
+
+
 def test_a_returning_replica_is_elected_uncleanly_where_nobody_else_is_left(bench: Bench) -> None:
     bench.create_on("unsafe", (1, 2), configs=UNCLEAN)
     bench.fence(2)

@@ -96,6 +96,7 @@ def partition(topic: int, number: int) -> PartitionCreated:
         removing_replicas=(NodeId(2),),
         elr=(NodeId(1),),
         last_known_leader=NodeId(1),
+        recovering=True,
     )
 
 
