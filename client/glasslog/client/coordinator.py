@@ -54,6 +54,7 @@ class CoordinatorClient:
         One attempt may take ``attempt_ms``.  After ``timeout_ms`` raises the last error, or that it took
         too long.
         """
+        self._session.check()
         self._last = GlasslogError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "no broker has answered")
         try:
             async with asyncio.timeout(timeout_ms / 1_000):
