@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from glasslog.chaos.scenario.shipped import shipped_names
 from glasslog.checker.reading import read_history
 from glasslog.checker.verdict import check
 from glasslog.client.cli.local.cluster import LocalCluster
@@ -87,6 +88,21 @@ def test_a_run_ends_with_a_verdict_and_leaves_nothing_behind(cluster: LocalClust
     until_ready(cluster)
 
 
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_shipped_scenario_passes_and_is_reported(
+    cluster: LocalCluster, tmp_path: Path, name: str
+) -> None:
+    report = tmp_path / "report.html"
+    done = chaos(cluster, name, "--report", str(report))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left out" not in done.stdout
+    assert "verdict       PASSED" in done.stdout
+    text = report.read_text(encoding="utf-8")
+    assert f"<h1>{name}</h1>" in text
+    assert text.count("<polyline") >= 4
+    assert len(text) < 2_000_000
+
+
 def begun(cluster: LocalCluster, tmp_path: Path) -> "subprocess.Popen[str]":
     """A run whose three faults have been done."""
     scenario = tmp_path / "long-pause.yaml"
@@ -148,6 +164,7 @@ def test_a_cluster_that_is_unwell_is_left_alone(cluster: LocalCluster) -> None:
         (("leader-kill", "--duration", "3"), 2, "a scenario says it itself"),
         (("no-such.yaml",), 1, "is no file and no scenario of ours"),
         (("leader-kill", "--history", "/no/such/folder/h"), 1, "/no/such/folder/h"),
+        (("leader-kill", "--report", "/no/such/folder/r"), 1, "/no/such/folder/r"),
     ],
 )
 def test_what_can_not_be_done_is_said_in_one_line(

@@ -144,13 +144,10 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     environment = {**kept, "HOME": str(tmp_path), "PATH": os.pathsep.join((bin_folder, kept["PATH"]))}
     reader = Reader(tmp_path, environment)
     yield reader
-    subprocess.run(
-        ["glasslog", "local", "down", "--delete"],
-        env=environment,
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
+    for command in ("glasslog local down --delete", "glasslog local down --delete --dir playground"):
+        subprocess.run(
+            command.split(), cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=60
+        )
 
 
 def test_readme_does_what_it_says(reader: Reader) -> None:

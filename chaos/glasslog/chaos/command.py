@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TextIO
 
 import click
 from glasslog.chaos.audience import Audience
 from glasslog.chaos.backends.backend import Backend
 from glasslog.chaos.backends.local import LocalBackend
+from glasslog.chaos.report.page import page
 from glasslog.chaos.run.recorder import Recorder
 from glasslog.chaos.run.result import Result, Run, as_json, as_text, command_line
 from glasslog.chaos.run.run import World, check_abilities, forget, run_scenario
@@ -127,6 +127,13 @@ class _Asked:
     metavar="FILE",
     help="Write what clients did and saw, for `glasslog check`.",
 )
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the report: one HTML file that needs no network.",
+)
 @format_option
 def run(
     scenario_name: str | None,
@@ -137,6 +144,7 @@ def run(
     seed: int | None,
     directory: Path | None,
     history_path: Path | None,
+    report_path: Path | None,
     output_format: Format,
 ) -> int:
     """Break a cluster as SCENARIO says, under load, and judge what its clients saw.
@@ -162,7 +170,11 @@ def run(
         chosen = scenario.seed if seed is None else seed
         asked = _Asked(scenario=scenario, seed=chosen, words=(scenario_name, "--seed", str(chosen)))
     check_abilities(backend, asked.scenario)
-    result = _carried_out(backend, asked, history_path, output_format)
+    with _writable("--history", history_path), _writable("--report", report_path):
+        result = _carried_out(backend, asked, history_path, output_format)
+        if report_path is not None:
+            report_path.write_text(page(result), encoding="utf-8")
+            note(f"The report is in {report_path}.")
     if output_format == "json":
         print_json(as_json(result))
     else:
@@ -226,7 +238,7 @@ def _carried_out(backend: Backend, asked: _Asked, history_path: Path | None, out
     # What a script reads is on standard output; there, only the verdict.
     screen = PlainScreen(to_errors=True) if output_format == "json" else make_screen()
     suffix = f".{secrets.token_hex(3)}"
-    with _opened(history_path), orderly_ending() as ending:
+    with orderly_ending() as ending:
         world_of = _worlds(backend, Audience(screen, asked.scenario.duration_ms), suffix, ending)
         screen.event(f"{asked.scenario.name}, seed {asked.seed}, on {backend.description}")
         try:
@@ -267,21 +279,18 @@ def _command(backend: Backend, asked: _Asked) -> str:
     return command_line(["glasslog", "chaos", "run", *asked.words, *options])
 
 
-# --- the history --------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _opened(path: Path | None) -> Iterator[TextIO | None]:
-    """Before anything is broken, so that a path that can not be written breaks nothing."""
-    if path is None:
-        yield None
-        return
-    try:
-        file = path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"--history {path}: {error.strerror}") from None
-    with file:
-        yield file
+def _writable(option: str, path: Path | None) -> Iterator[None]:
+    """Found out before anything is broken; a file that is there keeps what it has until the end."""
+    if path is not None:
+        try:
+            path.open("a", encoding="utf-8").close()
+        except OSError as error:
+            raise CommandError(f"{option} {path}: {error.strerror}") from None
+    yield
 
 
 def _write_history(made: Run, path: Path | None, *, keep: bool) -> None:
