@@ -1,17 +1,15 @@
 """Kafka's clients, unchanged, against a real local cluster: confluent-kafka, kafka-python, aiokafka; and
-kcat and Kafka's own tools where they are installed (``KAFKA_LIBS`` names the folder of the jars)."""
+kcat and Kafka's own tools where they are installed (``GLASSLOG_KAFKA_LIBS`` names the folder of the jars)."""
 
 import asyncio
 import importlib
 import json
-import os
 import shutil
 import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,16 +32,14 @@ from glasslog.client.types import ConsumerRecord
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition as OwnTopicPartition
 
+from tests.golden.kafka_tools import class_path
+
 # Not all of what this module offers is typed or said to be exported.
 ADMIN: Any = importlib.import_module("confluent_kafka.admin")
 
 DEADLINE_S = 30.0
 HEADERS: list[tuple[str, str | bytes | None]] = [("a", b"1"), ("b", None), ("a", b"")]
-KAFKA_LIBS = os.environ.get("KAFKA_LIBS", "")
 needs_kcat = pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
-needs_kafka_tools = pytest.mark.skipif(
-    not KAFKA_LIBS or shutil.which("java") is None, reason="KAFKA_LIBS does not name Kafka's jars, or no java"
-)
 
 
 @pytest.fixture(scope="module")
@@ -525,11 +521,9 @@ def test_kcat(servers: str) -> None:
     assert len(listed["brokers"]) == 3
 
 
-@needs_kafka_tools
 def test_kafkas_own_tools(servers: str) -> None:
     def java(name: str, *arguments: str, text: str = "") -> str:
-        jars = str(Path(KAFKA_LIBS) / "*")
-        command = ("java", "-XX:TieredStopAtLevel=1", "-cp", jars, name)
+        command = ("java", "-XX:TieredStopAtLevel=1", "-cp", class_path(), name)
         return tool(*command, "--bootstrap-server", servers, *arguments, text=text)
 
     tools = "org.apache.kafka.tools."

@@ -50,12 +50,10 @@ class CoordinatorFinder:
         """The coordinator of ``group_id`` for clients of ``listener``.
 
         ``key_type`` is Kafka's; UNSUPPORTED_VERSION for that of transactions, which have no coordinator here,
-        INVALID_REQUEST for any other. Raises ``GlasslogError``: INVALID_GROUP_ID for an empty one,
+        INVALID_REQUEST for any other. Raises ``GlasslogError``:
         COORDINATOR_NOT_AVAILABLE until the partition has a leader that can be reached.
         """
         _check_key_type(key_type)
-        if not group_id:
-            raise GlasslogError(ErrorCode.INVALID_GROUP_ID, "a group's id can not be empty")
         image = self._metadata.image
         if image.topic(OFFSETS_TOPIC) is None:
             image = await self._create()

@@ -47,7 +47,7 @@ def test_a_group_without_members_goes_with_its_offsets_for_the_next_coordinator_
         assert shard.group_ids() == ()
         assert shard.committed("g", P0) == NOTHING_COMMITTED
     assert delete(bench) is ErrorCode.GROUP_ID_NOT_FOUND
-    assert delete(bench, "") is ErrorCode.INVALID_GROUP_ID
+    assert delete(bench, "") is ErrorCode.GROUP_ID_NOT_FOUND
 
 
 def test_offsets_without_a_group_are_a_group_to_delete(bench: Bench) -> None:

@@ -125,19 +125,41 @@ def test_topics_are_found_by_name_and_by_id_and_each_miss_has_its_error() -> Non
             wire.MetadataRequestTopic(name="t1"),
             wire.MetadataRequestTopic(name="nope"),
             wire.MetadataRequestTopic(name="not/legal"),
+        )
+    )
+    assert outcomes(ask(given, 12, request)) == [
+        ("t1", 0),
+        ("nope", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+        ("not/legal", ErrorCode.INVALID_TOPIC_EXCEPTION),
+    ]
+    by_id = wire.MetadataRequest(
+        topics=(
             wire.MetadataRequestTopic(name=None, topic_id=bytes([2] * 16)),
             wire.MetadataRequestTopic(name=None, topic_id=bytes([9] * 16)),
         )
     )
-    answer = ask(given, 12, request)
+    assert outcomes(ask(given, 12, by_id)) == [("t2", 0), (None, ErrorCode.UNKNOWN_TOPIC_ID)]
+
+
+def outcomes(answer: wire.MetadataResponse) -> list[tuple[str | None, int]]:
     told = [each for each in answer.topics if isinstance(each, wire.MetadataResponseTopic)]
-    assert [(each.name, each.error_code) for each in told] == [
-        ("t1", 0),
-        ("t2", 0),
-        ("nope", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
-        ("not/legal", ErrorCode.INVALID_TOPIC_EXCEPTION),
-        (None, ErrorCode.UNKNOWN_TOPIC_ID),
-    ]
+    return [(each.name, each.error_code) for each in told]
+
+
+def test_as_soon_as_one_topic_is_named_by_its_id_names_are_not_looked_at() -> None:
+    """A topic was looked for by its name although the id beside it was of none: Kafka asks for the id alone,
+    and versions 10 and 11, which have a place for ids, are refused as a whole."""
+    given = apis(View(image_of(topic(1), topic(2))))
+    request = wire.MetadataRequest(
+        topics=(
+            wire.MetadataRequestTopic(name="t1", topic_id=bytes([9] * 16)),
+            wire.MetadataRequestTopic(name="t2"),
+        )
+    )
+    assert outcomes(ask(given, 12, request)) == [(None, ErrorCode.UNKNOWN_TOPIC_ID)]
+    refused = ask(given, 10, request)
+    assert outcomes(refused) == [("t1", ErrorCode.INVALID_REQUEST), ("t2", ErrorCode.INVALID_REQUEST)]
+    assert (refused.brokers, refused.controller_id) == ((), -1)
 
 
 def test_this_broker_is_the_controller_while_clients_can_reach_it() -> None:

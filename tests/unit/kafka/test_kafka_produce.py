@@ -33,12 +33,14 @@ class Path(ProducePath):
 
     def __init__(self, outcome: ErrorCode = ErrorCode.NONE) -> None:
         self.asked: list[ProduceRequest] = []
+        self.appended: list[bytes] = []
         self._outcome = outcome
 
     def produce(
         self, request: ProduceRequest, *, origin_is_client: bool = True
     ) -> "asyncio.Future[ProduceResults]":
         self.asked.append(request)
+        self.appended += [bytes(each.records) for each in request.partitions]
         answer: asyncio.Future[ProduceResults] = asyncio.get_running_loop().create_future()
         results = (
             ProducePartitionResult(partition=each.partition, error=self._outcome, base_offset=Offset(5))
@@ -63,17 +65,17 @@ class Keeper(Client):
 
 
 def produced(
-    path: Path, version: int, records: bytes, *, acks: int = -1, transactional_id: str | None = None
+    path: Path, version: int, *records: bytes, acks: int = -1, transactional_id: str | None = None
 ) -> Keeper:
-    """What a client sees that sends one request."""
+    """What a client sees that sends one request, each of ``records`` to a partition."""
     codec = kafka_python("producer", "ProduceRequest")
     topic = codec.TopicProduceData
-    partition = topic.PartitionProduceData(index=0, records=records)
+    partitions = [topic.PartitionProduceData(index=index, records=each) for index, each in enumerate(records)]
     message = codec(
         transactional_id=transactional_id,
         acks=acks,
         timeout_ms=1_000,
-        topic_data=[topic(name="t", partition_data=[partition])],
+        topic_data=[topic(name="t", partition_data=partitions)],
         version=version,
     )
     head = encode_request_header(API_KEY, version, correlation_id=1, client_id="test")
@@ -134,15 +136,41 @@ def test_records_of_an_old_format_are_refused() -> None:
     path = Path()
     old = struct.pack(">qiib", 0, 14, 0, 1) + bytes(9)
     assert error_of(produced(path, 9, old), 9) == ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
-    assert path.asked == []
+    assert path.appended == []
 
 
-@pytest.mark.parametrize("records", [TRANSACTIONAL, BATCH + TRANSACTIONAL])
-def test_a_transaction_that_nobody_would_decide_is_not_begun(records: bytes) -> None:
+def test_a_transaction_that_nobody_would_decide_is_not_begun() -> None:
     """Its first record would have held back every reader of committed records for ever."""
     path = Path()
-    assert error_of(produced(path, 9, records), 9) == ErrorCode.INVALID_TXN_STATE
-    assert path.asked == []
+    assert error_of(produced(path, 9, TRANSACTIONAL), 9) == ErrorCode.INVALID_TXN_STATE
+    assert path.appended == []
+
+
+@pytest.mark.parametrize("records", [b"", BATCH[:22], BATCH + BATCH, BATCH + TRANSACTIONAL, BATCH + b"x"])
+def test_a_partition_brings_one_batch(records: bytes) -> None:
+    """Several were appended, where Kafka has refused them since 0.11."""
+    path = Path()
+    assert error_of(produced(path, 9, records), 9) == ErrorCode.INVALID_RECORD
+    assert path.appended == []
+
+
+@pytest.mark.parametrize(
+    ("version", "outcome"), [(6, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE), (7, ErrorCode.NONE)]
+)
+def test_zstd_came_with_version_7(version: int, outcome: ErrorCode) -> None:
+    zstd = BATCH[:22] + b"\x04" + BATCH[23:]
+    assert error_of(produced(Path(), version, zstd), version) == outcome
+
+
+def test_what_is_unsound_does_not_take_the_rest_of_its_request_along() -> None:
+    """One partition's old records had all partitions of the request refused."""
+    path = Path()
+    client = produced(path, 9, BATCH + BATCH, BATCH, TRANSACTIONAL)
+    (values, _) = by_kio(API_KEY, "response", 9)(client.last[5:])
+    assert isinstance(values, list)
+    codes = [partition[:2] for partition in values[0][0][1]]
+    assert codes == [[0, ErrorCode.INVALID_RECORD], [1, 0], [2, ErrorCode.INVALID_TXN_STATE]]
+    assert path.appended == [BATCH]
 
 
 def test_a_transactional_id_is_refused() -> None:

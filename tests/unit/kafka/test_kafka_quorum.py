@@ -70,7 +70,8 @@ def test_other_topics_have_no_quorum() -> None:
     topic = wire.DescribedTopic(topic_name="orders", partitions=METADATA.partitions)
     controllers = Controllers(pb.DescribeQuorumResponse())
     answer = asyncio.run(apis(controllers).describe(wire.DescribeQuorumRequest(topics=(topic,)), CALLER))
-    assert answer.error_code == ErrorCode.INVALID_REQUEST
+    ((partition,),) = [topic.partitions for topic in answer.topics]
+    assert partition.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert not controllers.asked
 
 

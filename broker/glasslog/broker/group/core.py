@@ -198,7 +198,9 @@ class GroupShard:
             return ErrorCode.UNKNOWN_MEMBER_ID
         if identity.group_instance_id:
             owner = group.static_ids.get(identity.group_instance_id)
-            if owner is not None and owner != identity.member_id:
+            if owner is None:
+                return ErrorCode.UNKNOWN_MEMBER_ID
+            if owner != identity.member_id:
                 return ErrorCode.FENCED_INSTANCE_ID
         if identity.member_id not in group.members:
             return ErrorCode.UNKNOWN_MEMBER_ID
@@ -275,12 +277,13 @@ class GroupShard:
         self._effects.append(records, stored)
 
     def _commit_error(self, identity: MemberIdentity, now_ms: int) -> ErrorCode:
-        if not identity.group_id:
-            return ErrorCode.INVALID_GROUP_ID
         group = self._groups.get(identity.group_id)
-        from_outside = identity.generation_id <= NO_GENERATION and not identity.member_id
-        if group is None or not group.members:
-            return ErrorCode.NONE if from_outside else ErrorCode.ILLEGAL_GENERATION
+        if (group is None or not group.members) and identity.generation_id <= NO_GENERATION:
+            return ErrorCode.NONE
+        if group is None and identity.group_id not in self._offsets:
+            return ErrorCode.ILLEGAL_GENERATION
+        if group is None:
+            return ErrorCode.UNKNOWN_MEMBER_ID
         error = self._member_error(identity)
         if error is ErrorCode.NONE:
             member = group.members[identity.member_id]
@@ -338,12 +341,10 @@ class GroupShard:
     def delete_group(self, group_id: str, waiter: int) -> None:
         """Forget a group without members and all it committed; answered with an ``ErrorCode``."""
         group, offsets = self._groups.get(group_id), self._offsets.get(group_id)
-        if not group_id or (group is None and not offsets):
-            self._effects.reply(
-                waiter, ErrorCode.GROUP_ID_NOT_FOUND if group_id else ErrorCode.INVALID_GROUP_ID
-            )
+        if group is None and not offsets:
+            self._effects.reply(waiter, ErrorCode.GROUP_ID_NOT_FOUND)
             return
-        if group is not None and (group.members or group.pending):
+        if group is not None and group.members:
             self._effects.reply(waiter, ErrorCode.NON_EMPTY_GROUP)
             return
         records: list[GroupLogRecord] = [
@@ -351,6 +352,8 @@ class GroupShard:
             for partition in offsets or ()
         ]
         if group is not None:
+            # Who has an id but has not come with it is no member; it is asked to begin anew.
+            group.pending.clear()
             records.append(GroupRecord(group_id=group_id, value=None))
 
         def stored(error: ErrorCode, _now_ms: int) -> None:

@@ -65,7 +65,7 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         ).apis(),
         *OffsetApis(parts.replicas, parts.coordinator, lambda: metadata.image).apis(),
         *MemberApis(parts.finder, parts.coordinator).apis(),
-        *GroupApis(parts.coordinator).apis(),
+        *GroupApis(parts.coordinator, lambda: metadata.image).apis(),
         *TopicApis(metadata, parts.changes, parts.config_view).apis(),
         *FeatureApis(parts.changes).apis(),
         *PartitionApis(parts.changes).apis(),

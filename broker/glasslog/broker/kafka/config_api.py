@@ -11,9 +11,11 @@ from glasslog.broker.config_view import ConfigEntry, ConfigView
 from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.messages import configs as wire
 from glasslog.broker.kafka.serving import Caller, at_once, in_a_task
-from glasslog.common.errors import GlasslogError
+from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.v1 import controller_pb2 as pb
 
+_KINDS = frozenset((2, 4, 8, 16, 32))
+"""Kafka's kinds of resources that have settings: topic, broker, broker's loggers, client metrics, group."""
 _SET = pb.AlterConfigsRequest.OPERATION_SET
 
 
@@ -35,6 +37,9 @@ class ConfigApis:
     # --- reading ---
 
     def describe(self, request: wire.DescribeConfigsRequest, caller: Caller) -> wire.DescribeConfigsResponse:
+        kinds = {resource.resource_type for resource in request.resources}
+        if not kinds <= _KINDS:
+            return _all_refused(request)
         return wire.DescribeConfigsResponse(
             results=tuple(self._result(resource, request) for resource in request.resources)
         )
@@ -102,6 +107,21 @@ class ConfigApis:
             )
             for each in answer.resources
         )
+
+
+def _all_refused(request: wire.DescribeConfigsRequest) -> wire.DescribeConfigsResponse:
+    """One resource of a kind that has no settings has the whole request refused, as in Kafka."""
+    return wire.DescribeConfigsResponse(
+        results=tuple(
+            wire.DescribeConfigsResult(
+                error_code=ErrorCode.INVALID_REQUEST,
+                error_message=f"settings have the kinds of resources {sorted(_KINDS)} only",
+                resource_type=each.resource_type,
+                resource_name=each.resource_name,
+            )
+            for each in request.resources
+        )
+    )
 
 
 def _entry(each: ConfigEntry, request: wire.DescribeConfigsRequest) -> wire.DescribeConfigsResourceResult:

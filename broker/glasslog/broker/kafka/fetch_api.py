@@ -206,7 +206,10 @@ class FetchApi:
         partition = self._replicas.find_by_key(key)
         if partition is not None:
             return ask, partition
-        if self._replicas.image.partition_by_id(topic, index) is None:
+        image = self._replicas.image
+        if topic in image.topics and image.partition_by_id(topic, index) is None:
+            return ask, GlasslogError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no partition {index}")
+        if topic not in image.topics:
             return ask, GlasslogError(ErrorCode.UNKNOWN_TOPIC_ID, f"topic id {topic.hex()} is unknown")
         return ask, GlasslogError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition is not on this broker")
 

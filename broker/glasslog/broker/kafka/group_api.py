@@ -3,7 +3,7 @@
 Translates to and from the coordinator's values; refuses to know how groups work.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import GroupDescription
@@ -13,6 +13,7 @@ from glasslog.broker.kafka.operations import GROUP_OPERATIONS, NO_OPERATIONS
 from glasslog.broker.kafka.serving import Caller, at_once, in_a_task
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition
+from glasslog.metadata.image import MetadataImage
 
 _DEAD = "Dead"
 _CLASSIC = "classic"
@@ -20,10 +21,11 @@ _UNKNOWN_IS_AN_ERROR_FROM = 6
 
 
 class GroupApis:
-    """See the module."""
+    """See the module. ``image`` gives the newest metadata: offsets are kept for topics that exist."""
 
-    def __init__(self, coordinator: GroupCoordinator) -> None:
+    def __init__(self, coordinator: GroupCoordinator, image: Callable[[], MetadataImage]) -> None:
         self._coordinator = coordinator
+        self._image = image
 
     def apis(self) -> Sequence[Api]:
         """What the listener is given."""
@@ -41,10 +43,6 @@ class GroupApis:
         )
 
     def _described(self, group_id: str, caller: Caller, operations: int) -> wire.DescribedGroup:
-        if not group_id:
-            return wire.DescribedGroup(
-                group_id=group_id, error_code=ErrorCode.INVALID_GROUP_ID, group_state=_DEAD
-            )
         found = self._coordinator.describe(group_id)
         if isinstance(found, ErrorCode):
             return wire.DescribedGroup(group_id=group_id, error_code=found)
@@ -85,10 +83,12 @@ class GroupApis:
     async def delete_offsets(
         self, request: wire.OffsetDeleteRequest, caller: Caller
     ) -> wire.OffsetDeleteResponse:
+        image = self._image()
         partitions = tuple(
             TopicPartition(topic.name, each.partition_index)
             for topic in request.topics
             for each in topic.partitions
+            if image.partition(topic.name, each.partition_index) is not None
         )
         outcomes = await self._coordinator.delete_offsets(request.group_id, partitions)
         if isinstance(outcomes, ErrorCode):
@@ -101,7 +101,10 @@ class GroupApis:
                     partitions=tuple(
                         wire.OffsetDeleteResponsePartition(
                             partition_index=each.partition_index,
-                            error_code=errors[TopicPartition(topic.name, each.partition_index)],
+                            error_code=errors.get(
+                                TopicPartition(topic.name, each.partition_index),
+                                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                            ),
                         )
                         for each in topic.partitions
                     ),

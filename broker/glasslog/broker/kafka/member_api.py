@@ -19,6 +19,7 @@ from glasslog.common.errors import ErrorCode, GlasslogError
 _RETURNS_WITH_ITS_ID_FROM = 4
 _PROTOCOL_MAY_BE_NULL_FROM = 7
 _MEMBERS_FROM = 3
+_NAMES_ITS_PROTOCOL_FROM = 5
 _KEYS_FROM = 4
 
 
@@ -109,6 +110,9 @@ class MemberApis:
         )
 
     async def sync(self, request: wire.SyncGroupRequest, caller: Caller) -> wire.SyncGroupResponse:
+        is_named = request.protocol_type is not None and request.protocol_name is not None
+        if caller.version >= _NAMES_ITS_PROTOCOL_FROM and not is_named:
+            return wire.SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
         answer = await self._coordinator.sync(
             SyncRequest(
                 group_id=request.group_id,
@@ -137,6 +141,8 @@ class MemberApis:
         return wire.HeartbeatResponse(error_code=self._coordinator.heartbeat(identity))
 
     def leave(self, request: wire.LeaveGroupRequest, caller: Caller) -> wire.LeaveGroupResponse:
+        if not request.group_id:
+            return wire.LeaveGroupResponse(error_code=ErrorCode.INVALID_GROUP_ID)
         members = tuple(
             LeavingMember(member_id=each.member_id, group_instance_id=each.group_instance_id or "")
             for each in request.members

@@ -34,7 +34,8 @@ from glasslog.common.topic_names import is_internal
 from glasslog.metadata.image import EMPTY_IMAGE, MetadataImage, PartitionImage, TopicImage
 
 _BROKER_ENDPOINTS, _CONTROLLER_ENDPOINTS = 1, 2
-_NAMES_MAY_BE_NULL = 12
+_BY_ID_FROM = 12
+"""Older versions have a place for a topic's id and do not know how to look for one."""
 
 
 class _TopicBytes:
@@ -134,6 +135,11 @@ class MetadataApis:
         if asked is None or (not asked and caller.version == 0):
             image = self._metadata.image
             return self._metadata_answer(request, caller, image, list(image.topics.values()), [])
+        if caller.version < _BY_ID_FROM and any(map(_is_by_id, asked)):
+            return _refused(asked)
+        by_id = [each.topic_id for each in asked if each.topic_id != ZERO_TOPIC_ID]
+        if by_id:
+            return self._with_ids(request, caller, list(dict.fromkeys(by_id)))
         try:
             names = checked_names(each.name for each in asked if each.name is not None)
         except GlasslogError as error:
@@ -163,18 +169,32 @@ class MetadataApis:
             topic = image.topic(name)
             if topic is None:
                 error = errors.get(name) or unknown_topic(name)
+                with_operations = request.include_topic_authorized_operations
                 failed.append(
-                    wire.MetadataResponseTopic(error_code=error, name=name, is_internal=is_internal(name))
+                    wire.MetadataResponseTopic(
+                        error_code=error,
+                        name=name,
+                        is_internal=is_internal(name),
+                        topic_authorized_operations=TOPIC_OPERATIONS if with_operations else NO_OPERATIONS,
+                    )
                 )
             else:
                 found[topic.topic_id] = topic
-        for topic_id in dict.fromkeys(each.topic_id for each in request.topics or () if each.name is None):
-            topic = image.topics.get(TopicId(topic_id))
-            if topic is None:
-                failed.append(_unknown_id(topic_id, caller.version))
-            else:
-                found[topic.topic_id] = topic
         return self._metadata_answer(request, caller, image, list(found.values()), failed)
+
+    def _with_ids(
+        self, request: wire.MetadataRequest, caller: Caller, topic_ids: Sequence[bytes]
+    ) -> wire.MetadataResponse:
+        """As soon as one topic is named by its id the names are not looked at."""
+        image = self._metadata.image
+        topics = {topic_id: image.topics.get(TopicId(topic_id)) for topic_id in topic_ids}
+        failed = [
+            wire.MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=None, topic_id=topic_id)
+            for topic_id, topic in topics.items()
+            if topic is None
+        ]
+        found = [topic for topic in topics.values() if topic is not None]
+        return self._metadata_answer(request, caller, image, found, failed)
 
     def _metadata_answer(
         self,
@@ -258,6 +278,8 @@ class MetadataApis:
         """Topics in the order of their names, at most as many partitions as asked for; then a cursor."""
         image = self._metadata.image
         cursor = request.cursor
+        if cursor is not None and not _is_among(cursor, request):
+            return _unplaced(request)
         names = sorted({each.name for each in request.topics} or image.topic_ids)
         first = 0
         if cursor is not None:
@@ -319,15 +341,41 @@ def _described(
     return wire.DescribeTopicPartitionsResponse(topics=tuple(topics), next_cursor=cursor)
 
 
+def _is_among(cursor: wire.Cursor, request: wire.DescribeTopicPartitionsRequest) -> bool:
+    """Whether a cursor is one that an answer to such a request has given."""
+    names = {each.name for each in request.topics}
+    return cursor.partition_index >= 0 and (not names or cursor.topic_name in names)
+
+
+def _unplaced(request: wire.DescribeTopicPartitionsRequest) -> wire.DescribeTopicPartitionsResponse:
+    refused = (
+        wire.DescribeTopicPartitionsResponseTopic(
+            error_code=ErrorCode.INVALID_REQUEST, name=each.name, topic_id=ZERO_TOPIC_ID
+        )
+        for each in request.topics[:_MAX_DESCRIBED_PARTITIONS]
+    )
+    return wire.DescribeTopicPartitionsResponse(topics=tuple(refused), next_cursor=None)
+
+
 def _undescribed(name: str) -> wire.DescribeTopicPartitionsResponseTopic:
     return wire.DescribeTopicPartitionsResponseTopic(
         error_code=unknown_topic(name), name=name, topic_id=ZERO_TOPIC_ID, is_internal=is_internal(name)
     )
 
 
-def _unknown_id(topic_id: bytes, version: int) -> wire.MetadataResponseTopic:
-    return wire.MetadataResponseTopic(
-        error_code=ErrorCode.UNKNOWN_TOPIC_ID,
-        name=None if version >= _NAMES_MAY_BE_NULL else "",
-        topic_id=topic_id,
+def _is_by_id(asked: wire.MetadataRequestTopic) -> bool:
+    return asked.name is None or asked.topic_id != ZERO_TOPIC_ID
+
+
+def _refused(asked: Sequence[wire.MetadataRequestTopic]) -> wire.MetadataResponse:
+    """As Kafka refuses a request as a whole: each topic says why, and nothing is told of brokers."""
+    return wire.MetadataResponse(
+        brokers=(),
+        controller_id=NO_NODE,
+        topics=tuple(
+            wire.MetadataResponseTopic(
+                error_code=ErrorCode.INVALID_REQUEST, name=each.name or "", topic_id=each.topic_id
+            )
+            for each in asked[:MAX_ITEMS_PER_REQUEST]
+        ),
     )

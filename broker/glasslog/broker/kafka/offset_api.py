@@ -9,10 +9,16 @@ from typing import Protocol
 from glasslog.broker.group.coordinator import GroupCoordinator
 from glasslog.broker.group.types import CommitRequest, CommittedOffset, MemberIdentity
 from glasslog.broker.kafka.connection import Api
+from glasslog.broker.kafka.layout import NEWEST
 from glasslog.broker.kafka.messages import offsets as wire
 from glasslog.broker.kafka.messages import topics
 from glasslog.broker.kafka.serving import Caller, at_once, in_a_task
 from glasslog.broker.requests import (
+    EARLIEST_LOCAL_TIMESTAMP,
+    EARLIEST_TIMESTAMP,
+    LATEST_TIERED_TIMESTAMP,
+    LATEST_TIMESTAMP,
+    MAX_TIMESTAMP,
     DeleteRecordsPartition,
     DeleteRecordsResult,
     EpochEnd,
@@ -27,6 +33,14 @@ from glasslog.metadata.image import MetadataImage
 
 _ERROR_OF_THE_GROUP_FROM = 2
 _GROUPS_FROM = 8
+_MEANT_FROM = {
+    LATEST_TIMESTAMP: 1,
+    EARLIEST_TIMESTAMP: 1,
+    MAX_TIMESTAMP: 7,
+    EARLIEST_LOCAL_TIMESTAMP: 8,
+    LATEST_TIERED_TIMESTAMP: 9,
+}
+"""From which version on a negative timestamp of ListOffsets means something."""
 _Committed = Sequence[tuple[TopicPartition, CommittedOffset]]
 
 
@@ -77,12 +91,20 @@ class OffsetApis:
             )
             for topic in request.topics
             for each in topic.partitions
+            if _has_meaning(each.timestamp, caller.version)
         )
         results = iter(self._lookup.list_offsets(asked, IsolationLevel(request.isolation_level)))
         return wire.ListOffsetsResponse(
             topics=tuple(
                 wire.ListOffsetsTopicResponse(
-                    name=topic.name, partitions=tuple(_listed(next(results)) for _ in topic.partitions)
+                    name=topic.name,
+                    partitions=tuple(
+                        _listed(next(results))
+                        if _has_meaning(each.timestamp, caller.version)
+                        # A client that asks so takes the broker for a newer one.
+                        else _refused(each, ErrorCode.UNSUPPORTED_VERSION)
+                        for each in topic.partitions
+                    ),
                 )
                 for topic in request.topics
             )
@@ -205,14 +227,20 @@ def _all_refused(request: wire.ListOffsetsRequest, error: ErrorCode) -> wire.Lis
         topics=tuple(
             wire.ListOffsetsTopicResponse(
                 name=topic.name,
-                partitions=tuple(
-                    wire.ListOffsetsPartitionResponse(partition_index=each.partition_index, error_code=error)
-                    for each in topic.partitions
-                ),
+                partitions=tuple(_refused(each, error) for each in topic.partitions),
             )
             for topic in request.topics
         )
     )
+
+
+def _refused(asked: wire.ListOffsetsPartition, error: ErrorCode) -> wire.ListOffsetsPartitionResponse:
+    return wire.ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=error)
+
+
+def _has_meaning(timestamp: int, version: int) -> bool:
+    """Whether this version of the request knows that time, or what a negative one stands for."""
+    return timestamp >= 0 or version >= _MEANT_FROM.get(timestamp, NEWEST)
 
 
 def _listed(result: ListOffsetsResult) -> wire.ListOffsetsPartitionResponse:

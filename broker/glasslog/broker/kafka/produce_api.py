@@ -7,7 +7,8 @@ Source: Kafka's ``KafkaApis.handleProduceRequest``.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from glasslog.broker.client_quotas import ClientQuotas
 from glasslog.broker.kafka.codec import INT32
@@ -28,6 +29,7 @@ from glasslog.broker.requests import ACKS_NONE, ProducePartition, ProducePartiti
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_NODE
 from glasslog.common.runtime.protocols import Buffer
+from glasslog.log.batch import Compression
 from glasslog.metadata.image import MetadataImage
 
 _LOGGER = logging.getLogger(__name__)
@@ -35,6 +37,11 @@ _MAGIC_POSITION = 16
 _MAGIC = 2
 _LENGTH_POSITION, _ATTRIBUTES_POSITION = 8, 22
 _TRANSACTIONAL_BIT = 0x10
+_COMPRESSION_BITS = 0x07
+_ZSTD_FROM = 7
+"""Clients that ask in an older version can not read it (KIP-110)."""
+_NO_TRANSACTIONS = (ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
+_Refused = Mapping[int, ProducePartitionResult]
 
 
 class ProduceApi:
@@ -67,14 +74,17 @@ class ProduceApi:
             results = [_refused(each, error, message) for each in produced.request.partitions]
             self._respond(call, produced, tuple(results))
             return
-        answer = self._path.produce(produced.request)
+        request, refused = produced.request, _unsound(produced.request.partitions, version)
+        if refused:
+            request = replace(request, partitions=_without(request.partitions, refused))
+        answer = self._path.produce(request)
         if answer.done():
-            self._respond(call, produced, answer.result())
+            self._respond(call, produced, _merged(answer.result(), refused))
             return
 
         def on_done(future: "asyncio.Future[ProduceResults]") -> None:
             if not future.cancelled():
-                self._respond(call, produced, future.result())
+                self._respond(call, produced, _merged(future.result(), refused))
 
         answer.add_done_callback(on_done)
 
@@ -110,35 +120,51 @@ def _refusal(produced: ProduceCall, version: int) -> tuple[ErrorCode, str] | Non
             f"version {version} carries record formats before magic 2; versions from {SERVED_FROM} on are "
             "served, which every client since Kafka 0.11 speaks",
         )
-    partitions = produced.request.partitions
-    if produced.transactional_id is not None or any(_is_transactional(each.records) for each in partitions):
-        # Nobody would ever decide the transaction: readers of committed records would wait for ever.
-        return ErrorCode.INVALID_TXN_STATE, "transactions are not served here"
-    magics = {magic for each in partitions if (magic := _magic(each.records)) != _MAGIC}
-    if magics:
-        return (
-            ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT,
-            f"records of format {max(magics)}; only format {_MAGIC} is stored here",
-        )
+    if produced.transactional_id is not None:
+        return _NO_TRANSACTIONS
     return None
 
 
-def _magic(records: Buffer) -> int:
-    """What the first batch says of its format; what is too short for one is left to the log to judge."""
-    return records[_MAGIC_POSITION] if len(records) > _MAGIC_POSITION else _MAGIC
+def _unsound(partitions: Sequence[ProducePartition], version: int) -> _Refused:
+    """Those whose records the listener does not pass on, by their place, and what they are answered."""
+    return {
+        number: _refused(each, *problem)
+        for number, each in enumerate(partitions)
+        if (problem := _problem(each.records, version)) is not None
+    }
 
 
-def _is_transactional(records: Buffer) -> bool:
-    """Whether any batch says that it belongs to a transaction; batches that are not whole are left alone."""
-    position, end = 0, len(records)
-    while position + _ATTRIBUTES_POSITION < end:
-        if records[position + _ATTRIBUTES_POSITION] & _TRANSACTIONAL_BIT:
-            return True
-        length = INT32.unpack_from(records, position + _LENGTH_POSITION)[0]
-        if length <= 0:
-            return False
-        position += _LENGTH_POSITION + INT32.size + length
-    return False
+def _problem(records: Buffer, version: int) -> tuple[ErrorCode, str] | None:
+    """What a partition brings has to be one whole batch: ``ProduceRequest.validateRecords``."""
+    if len(records) <= _ATTRIBUTES_POSITION:
+        return ErrorCode.INVALID_RECORD, "there is no record batch"
+    if (magic := records[_MAGIC_POSITION]) != _MAGIC:
+        text = f"records of format {magic}; only format {_MAGIC} is stored here"
+        return ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, text
+    attributes = records[_ATTRIBUTES_POSITION]
+    if attributes & _TRANSACTIONAL_BIT:
+        # Nobody would ever decide the transaction: readers of committed records would wait for ever.
+        return _NO_TRANSACTIONS
+    size_bytes = INT32.unpack_from(records, _LENGTH_POSITION)[0] + _LENGTH_POSITION + INT32.size
+    if size_bytes < len(records):
+        return ErrorCode.INVALID_RECORD, f"{len(records)} bytes are more than one batch of {size_bytes}"
+    if attributes & _COMPRESSION_BITS == Compression.ZSTD and version < _ZSTD_FROM:
+        text = f"zstd in version {version} of Produce; versions from {_ZSTD_FROM} on may have it"
+        return ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, text
+    return None
+
+
+def _without(partitions: tuple[ProducePartition, ...], refused: _Refused) -> tuple[ProducePartition, ...]:
+    return tuple(each for number, each in enumerate(partitions) if number not in refused)
+
+
+def _merged(results: ProduceResults, refused: _Refused) -> ProduceResults:
+    """One result for each partition that was asked for, in their order."""
+    if not refused:
+        return results
+    others = iter(results)
+    count = len(results) + len(refused)
+    return tuple(refused[number] if number in refused else next(others) for number in range(count))
 
 
 def _refused(each: ProducePartition, error: ErrorCode, message: str) -> ProducePartitionResult:

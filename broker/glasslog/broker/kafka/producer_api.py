@@ -6,10 +6,13 @@ from glasslog.broker.kafka.connection import Api
 from glasslog.broker.kafka.messages import producers as wire
 from glasslog.broker.kafka.serving import Caller, at_once, in_a_task
 from glasslog.broker.producer_ids import ProducerIds
+from glasslog.broker.topic_lookup import unknown_topic
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.log.producer_state import ProducerEntry
 
+_NONE = -1
+"""The id or epoch of a producer that has none yet."""
 FindProducers = Callable[[TopicPartition], Sequence[tuple[int, ProducerEntry]]]
 
 
@@ -29,6 +32,8 @@ class ProducerApis:
 
     async def init(self, request: wire.InitProducerIdRequest, caller: Caller) -> wire.InitProducerIdResponse:
         if request.transactional_id == "":
+            return wire.InitProducerIdResponse(error_code=ErrorCode.INVALID_REQUEST, producer_epoch=-1)
+        if (request.producer_id == _NONE) != (request.producer_epoch == _NONE):
             return wire.InitProducerIdResponse(error_code=ErrorCode.INVALID_REQUEST, producer_epoch=-1)
         try:
             given = await self._producer_ids.init(transactional_id=request.transactional_id or "")
@@ -56,8 +61,11 @@ class ProducerApis:
         try:
             producers = self._producers_of(name)
         except GlasslogError as error:
+            is_missing = error.code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             return wire.PartitionResponse(
-                partition_index=name.partition, error_code=error.code, error_message=str(error)
+                partition_index=name.partition,
+                error_code=unknown_topic(name.topic) if is_missing else error.code,
+                error_message=str(error),
             )
         return wire.PartitionResponse(
             partition_index=name.partition,

@@ -38,10 +38,11 @@ class QuorumApis:
     async def describe(
         self, request: wire.DescribeQuorumRequest, caller: Caller
     ) -> wire.DescribeQuorumResponse:
-        if [(each.topic_name, len(each.partitions)) for each in request.topics] != [(METADATA_TOPIC, 1)]:
-            return _refused_description(
-                ErrorCode.INVALID_REQUEST, f"only partition 0 of {METADATA_TOPIC} has a quorum"
-            )
+        asked = [
+            (topic.topic_name, each.partition_index) for topic in request.topics for each in topic.partitions
+        ]
+        if asked != [(METADATA_TOPIC, 0)]:
+            return _no_quorum(request)
         try:
             found = await self._quorum.describe(pb.DescribeQuorumRequest(), caller.peer)
         except GlasslogError as error:
@@ -110,6 +111,26 @@ class QuorumApis:
 
 def _refused_description(code: ErrorCode, reason: str) -> wire.DescribeQuorumResponse:
     return wire.DescribeQuorumResponse(error_code=code, error_message=reason, topics=())
+
+
+def _no_quorum(request: wire.DescribeQuorumRequest) -> wire.DescribeQuorumResponse:
+    """Only one partition has a quorum, and it is asked for alone."""
+    return wire.DescribeQuorumResponse(
+        topics=tuple(
+            wire.TopicResponse(
+                topic_name=topic.topic_name,
+                partitions=tuple(
+                    wire.PartitionResponse(
+                        partition_index=each.partition_index,
+                        error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                        error_message=f"partition 0 of {METADATA_TOPIC} alone has a quorum",
+                    )
+                    for each in topic.partitions
+                ),
+            )
+            for topic in request.topics
+        )
+    )
 
 
 def _nodes(voters: Iterable[pb.DescribeQuorumResponse.Replica]) -> tuple[wire.QuorumNode, ...]:

@@ -32,8 +32,11 @@ class TopicApis:
         return (in_a_task(wire.CREATE_TOPICS, self.create), in_a_task(wire.DELETE_TOPICS, self.delete))
 
     async def create(self, request: wire.CreateTopicsRequest, caller: Caller) -> wire.CreateTopicsResponse:
+        without_value = {
+            topic.name for topic in request.topics if any(each.value is None for each in topic.configs)
+        }
         asked = pb.CreateTopicsRequest(
-            topics=[_new_topic(topic) for topic in request.topics],
+            topics=[_new_topic(topic) for topic in request.topics if topic.name not in without_value],
             timeout_ms=request.timeout_ms,
             validate_only=request.validate_only,
         )
@@ -43,6 +46,9 @@ class TopicApis:
             answer = pb.CreateTopicsResponse()
             for name in dict.fromkeys(topic.name for topic in asked.topics):
                 answer.topics.add(name=name, error_code=error.code, error_message=str(error))
+        for name in sorted(without_value):
+            text = "a setting has no value; one that is left out has its default"
+            answer.topics.add(name=name, error_code=ErrorCode.INVALID_CONFIG, error_message=text)
         return wire.CreateTopicsResponse(topics=tuple(self._created(each) for each in answer.topics))
 
     def _created(self, outcome: pb.CreateTopicsResponse.Topic) -> wire.CreatableTopicResult:
@@ -69,11 +75,13 @@ class TopicApis:
             return wire.DeleteTopicsResponse(
                 responses=await self._delete(request.topic_names, request.timeout_ms)
             )
+        if any(each.name is not None and each.topic_id != ZERO_TOPIC_ID for each in request.topics):
+            return _ambiguous(request)
         image = self._metadata.image
         by_id = {
             each.topic_id: image.topics.get(TopicId(each.topic_id))
             for each in request.topics
-            if not each.name
+            if each.name is None
         }
         unknown = tuple(
             wire.DeletableTopicResult(
@@ -85,7 +93,7 @@ class TopicApis:
             for topic_id, topic in by_id.items()
             if topic is None
         )
-        names = [each.name for each in request.topics if each.name]
+        names = [each.name for each in request.topics if each.name is not None]
         names += [topic.name for topic in by_id.values() if topic is not None]
         return wire.DeleteTopicsResponse(responses=(*await self._delete(names, request.timeout_ms), *unknown))
 
@@ -110,12 +118,27 @@ class TopicApis:
         )
 
 
+def _ambiguous(request: wire.DeleteTopicsRequest) -> wire.DeleteTopicsResponse:
+    """A topic is named by its name or by its id: with both it is not certain which is meant."""
+    return wire.DeleteTopicsResponse(
+        responses=tuple(
+            wire.DeletableTopicResult(
+                name=each.name,
+                topic_id=each.topic_id,
+                error_code=ErrorCode.INVALID_REQUEST,
+                error_message="a topic is named by its name or by its id, not by both",
+            )
+            for each in request.topics
+        )
+    )
+
+
 def _new_topic(topic: wire.CreatableTopic) -> pb.CreateTopicsRequest.Topic:
     return pb.CreateTopicsRequest.Topic(
         name=topic.name,
         partitions=topic.num_partitions,
         replication_factor=topic.replication_factor,
-        configs={each.name: each.value for each in topic.configs if each.value is not None},
+        configs={each.name: each.value or "" for each in topic.configs},
         assignments=[
             pb.CreateTopicsRequest.Assignment(partition=each.partition_index, replicas=each.broker_ids)
             for each in topic.assignments
