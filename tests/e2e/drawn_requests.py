@@ -43,6 +43,11 @@ NOT_DRAWN: Mapping[str, str] = {
 }
 
 _POOLS: Mapping[str, Sequence[object]] = {
+    "entity_type": ("user", "client-id", "client-id", "planet"),
+    "entity_name": ("one", "two"),
+    "match_type": (0, 1, 2, 9),
+    "match": ("one", None),
+    "remove": (False, False, True),
     "acks": (1, -1, 1, -1, 7),
     "broker_ids": (1, 1, 5),
     "cluster_id": (None,),
@@ -122,6 +127,8 @@ _POOLS_OF: Mapping[tuple[str, str], Sequence[object]] = {
     ("JoinGroup", "member_id"): ("nobody",),
     ("InitProducerId", "transactional_id"): (None, None, ""),
     ("Produce", "transactional_id"): (None,),
+    ("AlterClientQuotas", "key"): ("producer_byte_rate", "request_percentage", "no.such.key"),
+    ("AlterClientQuotas", "value"): (1024.0, 50.0, -1.0, 0.0),
     ("JoinGroup", "name"): ("range", "sticky"),
     ("DescribeQuorum", "topic_name"): ("__cluster_metadata", "orders"),
     ("ElectLeaders", "topic"): (*TOPICS, "missing", ""),
@@ -131,7 +138,18 @@ _SETTINGS = ("retention.ms", "cleanup.policy", "no.such.key", "min.insync.replic
 
 def _identity(item: object) -> object:
     """What no two items of an array share."""
-    for name in ("name", "topic", "topic_name", "group_id", "resource_name", "member_id", *_NUMBERS):
+    if hasattr(item, "entity"):
+        return str(item.entity)
+    for name in (
+        "name",
+        "topic",
+        "topic_name",
+        "group_id",
+        "resource_name",
+        "member_id",
+        "entity_type",
+        *_NUMBERS,
+    ):
         if hasattr(item, name):
             return getattr(item, name) or getattr(item, "topic_id", "")
     return item

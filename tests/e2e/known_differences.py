@@ -63,6 +63,13 @@ ANSWERS: tuple[Known, ...] = (
         ours=r"invalid_.*",
     ),
     Known("*", r".*error_code", "Kafka fails where we name the mistake", kafka=r"unknown_server_error.*"),
+    Known(
+        "DescribeClientQuotas",
+        r"error_code",
+        "a kind of entity that no version has is a mistake of the request, not of its version",
+        kafka=r"unsupported_version.*",
+        ours=r"invalid_request.*",
+    ),
     Known("DescribeConfigs", r".*configs.*", "each has settings of its own, and its own words for them"),
     Known(
         "ElectLeaders",

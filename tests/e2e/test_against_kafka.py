@@ -46,6 +46,7 @@ CHANGING = frozenset(
         *("Produce", "Fetch", "OffsetCommit", "JoinGroup", "Heartbeat", "LeaveGroup", "SyncGroup"),
         *("DeleteGroups", "OffsetDelete", "CreateTopics", "DeleteTopics", "CreatePartitions"),
         *("DeleteRecords", "InitProducerId", "AlterConfigs", "IncrementalAlterConfigs", "ElectLeaders"),
+        "AlterClientQuotas",
     }
 )
 """They may answer otherwise when asked twice; others are asked again until both have come to the same."""

@@ -24,6 +24,7 @@ from glasslog.broker.kafka.messages import (
     partitions,
     producers,
     quorum,
+    quotas,
     reassignments,
     topics,
 )
@@ -40,6 +41,7 @@ MODULES = (
     partitions,
     producers,
     quorum,
+    quotas,
     reassignments,
     topics,
 )

@@ -359,7 +359,11 @@ def _unplaced(request: wire.DescribeTopicPartitionsRequest) -> wire.DescribeTopi
 
 def _undescribed(name: str) -> wire.DescribeTopicPartitionsResponseTopic:
     return wire.DescribeTopicPartitionsResponseTopic(
-        error_code=unknown_topic(name), name=name, topic_id=ZERO_TOPIC_ID, is_internal=is_internal(name)
+        error_code=unknown_topic(name),
+        name=name,
+        topic_id=ZERO_TOPIC_ID,
+        is_internal=is_internal(name),
+        topic_authorized_operations=TOPIC_OPERATIONS,
     )
 
 

@@ -76,6 +76,8 @@ class ProduceApi:
             return
         request, refused = produced.request, _unsound(produced.request.partitions, version)
         if refused:
+            message = next(iter(refused.values())).error_message
+            _LOGGER.warning("produce request of %s (%s): %s", call.peer.address, call.client_id, message)
             request = replace(request, partitions=_without(request.partitions, refused))
         answer = self._path.produce(request)
         if answer.done():
