@@ -147,6 +147,14 @@ class BrokerServer:
             return "catching up with the metadata"
         return "" if is_running and not fenced else "fenced"
 
+    def out_of_sync(self) -> int:
+        """How many replicas of this broker are not in their ISR, as the newest metadata says."""
+        return sum(
+            self._node_id in placed.replicas and self._node_id not in placed.isr
+            for topic in self._observer.image.topics.values()
+            for placed in topic.partitions
+        )
+
     def stop(self) -> None:
         """Begin an orderly end: leaderships move away, logs are closed, then ``run`` returns."""
         self._stopping.set()

@@ -5,7 +5,7 @@ Refuses to know what roles do, and where settings come from.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from glasslog.common.addresses import parse_listeners
 from glasslog.common.errors import ConfigError, GlasslogError, InvariantViolation
@@ -86,22 +86,29 @@ class Node:
         return await self._runtime.transport.listen_http(address, self.answer) if address else None
 
     async def answer(self, path: str) -> HttpAnswer:
-        """``/livez``: the process works; ``/readyz``: every role does; ``/metrics``."""
+        """``/livez``: the process works; ``/readyz``: every role does; ``/insyncz``: none is behind.
+
+        Who renews nodes one by one waits for ``/insyncz`` before the next: a broker is ready long before its
+        replicas are in sync again.
+        """
         match path:
             case "/livez":
                 return _text(200, "alive")
             case "/readyz":
-                return self._readiness()
+                return self._answer((role.name, role.missing()) for role in self._roles)
+            case "/insyncz":
+                return self._answer((role.name, role.behind()) for role in self._roles)
             case "/metrics":
                 metrics = (metric for role in self._roles for metric in role.metrics())
                 return HttpAnswer(status=200, body=render(metrics), content_type=CONTENT_TYPE)
             case _:
-                return _text(404, "nothing here; try /livez, /readyz or /metrics")
+                return _text(404, "nothing here; try /livez, /readyz, /insyncz or /metrics")
 
-    def _readiness(self) -> HttpAnswer:
+    def _answer(self, said: Iterable[tuple[str, str]]) -> HttpAnswer:
+        """What roles lack, by their names."""
         if self._stopping:
             return _text(503, "stopping")
-        missing = [f"{role.name}: {lack}" for role in self._roles if (lack := role.missing())]
+        missing = [f"{name}: {lack}" for name, lack in said if lack]
         return _text(503, "\n".join(missing)) if missing else _text(200, "ready")
 
 

@@ -38,6 +38,10 @@ class Role(Protocol):
         """What it still lacks to be ready; empty when it is."""
         ...
 
+    def behind(self) -> str:
+        """What others would miss if they relied on it now; empty when it has all that it should."""
+        ...
+
     def metrics(self) -> Iterable[Metric]: ...
 
 
@@ -61,6 +65,9 @@ class ControllerRole:
         return (
             "no leader of the quorum is known" if self._server.raft.leader_id == NO_NODE else "not caught up"
         )
+
+    def behind(self) -> str:
+        return self.missing()
 
     def metrics(self) -> Iterable[Metric]:
         status, raft = self._server.controller_status(), self._server.raft
@@ -97,6 +104,12 @@ class BrokerRole:
 
     def missing(self) -> str:
         return self._server.status().missing
+
+    def behind(self) -> str:
+        if missing := self.missing():
+            return missing
+        count = self._server.out_of_sync()
+        return f"{count} of its replicas not in sync" if count else ""
 
     def metrics(self) -> Iterable[Metric]:
         replicas = self._server.replicas

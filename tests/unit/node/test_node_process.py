@@ -36,6 +36,7 @@ class FakeRole:
         self._events = events
         self._stopping = asyncio.Event()
         self.lack = "starting"
+        self.lag = ""
         self.failure: Exception | None = None
 
     @property
@@ -63,6 +64,9 @@ class FakeRole:
 
     def missing(self) -> str:
         return self.lack
+
+    def behind(self) -> str:
+        return self.lack or self.lag
 
     def metrics(self) -> Iterable[Metric]:
         yield gauge(f"{self._name}_lives", "test", 1)
@@ -112,6 +116,12 @@ def test_ready_only_when_every_role_is() -> None:
         assert await stage.get("/readyz") == (200, "ready")
         stage.broker.lack = "fenced"
         assert await stage.get("/readyz") == (503, "broker: fenced")
+        assert await stage.get("/insyncz") == (503, "broker: fenced")
+        stage.broker.lack, stage.broker.lag = "", "3 of its replicas not in sync"
+        assert await stage.get("/readyz") == (200, "ready")
+        assert await stage.get("/insyncz") == (503, "broker: 3 of its replicas not in sync")
+        stage.broker.lag = ""
+        assert await stage.get("/insyncz") == (200, "ready")
         status, text = await stage.get("/metrics")
         assert status == 200
         assert text.endswith("\nbroker_lives 1")
