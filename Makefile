@@ -66,6 +66,13 @@ matrix: .venv/.dev .venv/.codec ## Kafka's failure matrix on real processes, RUN
 up: ## start the docker-compose cluster, and say when it is healthy; PROFILES="chaos monitoring" for more
 	@deploy/up.sh $(PROFILES)
 
+# As pytest's -k takes it: ONLY="kill_the_leader or network_partition"
+ONLY ?=
+
+.PHONY: test-containers
+test-containers: .venv/.dev .venv/.codec ## break containers in every way; needs a Docker engine, says so without one
+	@$(BIN)/python -m pytest tests/containers -rs -o faulthandler_timeout=900 $(if $(ONLY),-k "$(ONLY)")
+
 VOLUMES ?=
 
 .PHONY: down

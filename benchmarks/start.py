@@ -1,7 +1,12 @@
-"""From ``local up`` to a healthy cluster, and the memory of its nodes at rest. Knows no topics."""
+"""From ``local up``, and from ``make up``, to a healthy cluster; memory of nodes at rest. Knows no topics."""
 
+import os
+import re
+import shutil
+import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from glasslog.client.cli.local.cluster import LocalCluster
 
@@ -10,6 +15,9 @@ from benchmarks.report import Figure, Line, Skipped
 
 _REST_S, _QUICK_REST_S = 5.0, 1.0
 _AIMS_MB = {"broker": "< 60", "controller": "< 50"}
+_ROOT = Path(__file__).resolve().parent.parent
+_IMAGE = "glasslog"
+_HEALTHY = re.compile(r"All healthy after (\d+) s")
 
 
 def run(*, quick: bool) -> Sequence[Line]:
@@ -27,6 +35,7 @@ def run(*, quick: bool) -> Sequence[Line]:
         Figure(what="local up, again", value=again_s, unit="s", aim="< 3"),
         Figure(what="local down", value=down_s, unit="s"),
         *memory,
+        *_containers(),
     ]
 
 
@@ -48,4 +57,26 @@ def _memory(cluster: LocalCluster) -> list[Line]:
             note="resident, at rest",
         )
         for node in cluster.nodes()
+    ]
+
+
+def _containers() -> list[Line]:
+    """The image, and the compose cluster once it is built; its ports must be free."""
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True).returncode:
+        return [Skipped(what="make up", reason="no Docker engine answers")]
+    project = {**os.environ, "COMPOSE_PROJECT_NAME": "glasslog-bench", "GLASSLOG_IMAGE": _IMAGE}
+    try:
+        up = subprocess.run(["make", "up"], cwd=_ROOT, env=project, capture_output=True, text=True)
+    finally:
+        down = ["make", "down", "VOLUMES=1"]
+        subprocess.run(down, cwd=_ROOT, env=project, capture_output=True)
+    healthy = _HEALTHY.search(up.stdout)
+    if healthy is None:
+        return [Skipped(what="make up", reason=up.stderr.strip().splitlines()[-1])]
+    size = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Size}}", _IMAGE], capture_output=True, text=True
+    )
+    return [
+        Figure(what="make up", value=int(healthy[1]), unit="s", aim="< 20", note="the image is there"),
+        Figure(what="image", value=int(size.stdout) / 1e6, unit="MB", aim="< 250"),
     ]
