@@ -385,8 +385,6 @@ class Fetcher:
                 # No record is that young: whatever comes next is.
                 self._subscription.move_to(partition, AwaitingReset(timestamp=LATEST))
                 continue
-            # With the epoch, so that what is cut before the first fetch is noticed (KIP-320).
-            place = Positioned(offset=max(0, position.offset), leader_epoch=position.leader_epoch)
-            self._subscription.move_to(partition, place)
+            self._subscription.move_to(partition, Positioned(offset=max(0, position.offset)))
         self.arrived.set()
         return not failed

@@ -88,9 +88,6 @@ class FakeBroker:
 
         self.appeared = asyncio.Event()
         self.next_id = 0
-        self.fetched_epochs: list[int] = []
-        """What each fetch says was the epoch of the record before; -1: nothing."""
-
         self.leads = True
         self._listener: Listener | None = None
 
@@ -196,8 +193,6 @@ class FakeBroker:
         answer = pb.FetchResponse(correlation_id=request.correlation_id)
         for item in request.partitions:
             log = self.logs[item.topic][item.partition]
-            has_epoch = item.HasField("last_fetched_epoch")
-            self.fetched_epochs.append(item.last_fetched_epoch if has_epoch else -1)
             code = self._fault("Fetch")
             if not code and not log.start_offset <= item.fetch_offset <= log.end_offset:
                 code = int(ErrorCode.OFFSET_OUT_OF_RANGE)
@@ -248,7 +243,6 @@ class FakeBroker:
                 topic=item.topic,
                 partition=item.partition,
                 offset=offset,
-                leader_epoch=_LEADER_EPOCH,
                 error_code=self._fault("ListOffsets"),
             )
         return answer

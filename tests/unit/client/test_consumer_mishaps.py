@@ -106,23 +106,6 @@ def test_an_answer_for_a_partition_that_was_given_up_is_nobodys(error: ErrorCode
     play(scene)
 
 
-def test_a_consumer_that_begins_at_the_end_tells_from_the_first_fetch_which_history_it_means() -> None:
-    """It told the epoch only once it had read a record. An unclean election before that cut the log, which
-    then grew again, and the consumer read on behind the cut: it missed what was written instead (KIP-320).
-    """
-
-    async def scene(broker: SlowBroker, make: Make) -> None:
-        put(broker, 0, range(5))
-        async with make(auto_offset_reset="latest") as consumer:
-            consumer.assign([T0])
-            await consumer.poll(timeout_ms=1_000)
-            put(broker, 0, [5])
-            assert await read(consumer, 1) == [5]
-        assert set(broker.fetched_epochs) == {3}
-
-    play(scene)
-
-
 def test_unsubscribing_ends_a_join_in_the_background() -> None:
     """A poll without patience began to join, then the user unsubscribed. The join went on in the background
     and brought partitions to a consumer that had given everything up.
