@@ -151,6 +151,19 @@ def test_a_follower_that_is_behind_does_not_call_it_a_truncation() -> None:
     play(story)
 
 
+def test_a_follower_knows_no_epochs_of_what_was_before_its_log() -> None:
+    """A new replica's log begins without any: a consumer at its start was sent back to the leader."""
+
+    async def story(cluster: ReplicaCluster) -> None:
+        cluster.create(replicas=(1, 2, 3))
+        cluster.elect(1, (1, 2, 3))
+        await until(lambda: cluster.partition(2).leader_epoch == 1)
+        found = await cluster.fetched(2, 0, rack="r2", leader_epoch=1, last_fetched_epoch=0)
+        assert (found.error, found.diverging_epoch) == (ErrorCode.NONE, None)
+
+    play(story)
+
+
 def test_who_waits_at_a_follower_hears_of_the_high_watermark_at_once() -> None:
     """A follower learns what is committed with the leader's next answer, which used to wait until there was
     something to copy: half a second later for a consumer that reads from a follower."""

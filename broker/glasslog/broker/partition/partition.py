@@ -344,8 +344,9 @@ class Partition:
         log = self.log
         if not log.log_start_offset <= ask.fetch_offset <= log.log_end_offset:
             raise self._out_of_range(ask)
-        is_known = ask.last_fetched_epoch != NO_LEADER_EPOCH and ask.fetch_offset <= self._high_watermark
-        if is_known and self._divergence(ask) is not None:
+        # Of what was before its log begins it knows no epochs.
+        is_known = log.log_start_offset < ask.fetch_offset <= self._high_watermark
+        if is_known and ask.last_fetched_epoch != NO_LEADER_EPOCH and self._divergence(ask) is not None:
             raise self._out_of_range(ask)
         return None
 

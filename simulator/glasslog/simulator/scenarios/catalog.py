@@ -10,6 +10,7 @@ from glasslog.simulator.scenarios.clients import (
     POWER_LOSS,
     RETRIED_BATCHES,
 )
+from glasslog.simulator.scenarios.closest_replica import CLOSEST_REPLICA
 from glasslog.simulator.scenarios.elections import DIVERGED_EPOCHS, FOLLOWER_AHEAD
 from glasslog.simulator.scenarios.failures import FAILURES
 from glasslog.simulator.scenarios.in_sync import EMPTY_DISK, FENCED_REPLICA, LAST_REPLICA
@@ -43,6 +44,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         FLUSHED_POWER_LOSS,
         CALM,
         MOVED_BACK,
+        CLOSEST_REPLICA,
         *FAILURES,
     )
 }
