@@ -60,6 +60,9 @@ class BrokerImage:
         )
 
 
+Nodes = tuple[NodeId, ...]
+
+
 class PartitionImage(NamedTuple):
     """Who holds a partition. ``replicas[0]`` is the preferred leader.
 
@@ -88,6 +91,21 @@ class PartitionImage(NamedTuple):
     elr: tuple[NodeId, ...] = ()
     last_known_leader: NodeId = NO_NODE
     recovering: bool = False
+
+    @property
+    def placement(self) -> "Placement":
+        """All that elections go by: two partitions of a topic that are alike in it fare alike."""
+        return (
+            self.replicas,
+            self.isr,
+            self.leader,
+            self.directories,
+            self.adding_replicas,
+            self.removing_replicas,
+            self.elr,
+            self.last_known_leader,
+            self.recovering,
+        )
 
     @property
     def has_leader(self) -> bool:
@@ -120,6 +138,10 @@ class PartitionImage(NamedTuple):
         return tuple(
             directory_id if replica == broker_id else self.directory_of(replica) for replica in self.replicas
         )
+
+
+Placement = tuple[Nodes, Nodes, NodeId, tuple[bytes, ...], Nodes, Nodes, Nodes, NodeId, bool]
+"""See ``PartitionImage.placement``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from typing import TypeVar
 from glasslog.common.ids import NO_NODE, NodeId
 from glasslog.controller.decision import ControllerSettings
 from glasslog.metadata.features import ELIGIBLE_LEADER_REPLICAS
-from glasslog.metadata.image import MetadataImage, PartitionImage
+from glasslog.metadata.image import MetadataImage, PartitionImage, Placement
 from glasslog.metadata.records import PartitionChange
 
 UNCLEAN_KEY = "unclean.leader.election.enable"
@@ -94,9 +94,7 @@ def without_brokers(
             or any(member in lost for member in partition.elr)
         )
 
-    return _elections(
-        image, settings, concerned, is_gone=lambda partition, broker_id: broker_id in gone, lost=lost
-    )
+    return _elections(image, settings, concerned, is_gone=gone.__contains__, lost=lost)
 
 
 def without_directories(
@@ -115,7 +113,7 @@ def without_directories(
         image,
         settings,
         concerned,
-        is_gone=lambda partition, member: member == broker_id,
+        is_gone=lambda member: member == broker_id,
         lost=frozenset((broker_id,)),
     )
 
@@ -125,24 +123,29 @@ def _elections(
     settings: ControllerSettings,
     concerned: Callable[[PartitionImage], bool],
     *,
-    is_gone: Callable[[PartitionImage, NodeId], bool],
+    is_gone: Callable[[NodeId], bool],
     lost: frozenset[NodeId] = _NOBODY,
 ) -> tuple[PartitionChange, ...]:
-    found, terms = [], cache(partial(terms_of, image, settings))
-    for partition in filter(concerned, _partitions(image)):
-
-        def is_active(broker_id: NodeId, partition: PartitionImage = partition) -> bool:
-            return not is_gone(partition, broker_id) and is_online(image, partition, broker_id)
-
-        change = changed(
+    def elect(partition: PartitionImage) -> PartitionChange | None:
+        return changed(
             partition,
-            isr=tuple(member for member in partition.isr if not is_gone(partition, member)),
-            is_active=is_active,
-            terms=terms(partition.topic),
+            isr=tuple(member for member in partition.isr if not is_gone(member)),
+            is_active=lambda member: not is_gone(member) and is_online(image, partition, member),
+            terms=terms_of(image, settings, partition.topic),
             lost=lost,
         )
-        if change is not None:
-            found.append(change)
+
+    found: list[PartitionChange] = []
+    for topic in image.topics.values():
+        alike: dict[Placement, PartitionChange | None] = {}
+        for partition in filter(concerned, topic.partitions):
+            placement = partition.placement
+            if placement not in alike:
+                # A topic's thousand partitions are placed in a few ways, and what is so once is so for all.
+                alike[placement] = elect(partition)
+            change = alike[placement]
+            if change is not None:
+                found.append(change._replace(partition=partition.partition))
     return tuple(found)
 
 

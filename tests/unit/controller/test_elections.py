@@ -110,6 +110,26 @@ def test_a_partition_recovers_from_an_unclean_election_by_its_leaders_first_isr_
     assert not bench.partition("t").recovering
 
 
+def test_each_partition_of_a_topic_fares_as_it_is_placed(bench: Bench) -> None:
+    """What is decided for one goes for all that are placed alike, and only for these."""
+    bench.create_on("t", (1, 2), (2, 1), (1, 2), (1, 3), (2, 3), (1, 2))
+    bench.create_on("unsafe", (1, 2), configs=UNCLEAN)
+    bench.alter("t", (1,), 2)
+    bench.alter("unsafe", (1,))
+    bench.fence(1)
+    placed = [bench.partition("t", number) for number in range(6)]
+    assert [each.partition for each in placed] == [*range(6)]
+    assert [(each.leader, each.isr) for each in placed] == [
+        (2, (2,)),
+        (2, (2,)),
+        (NO_NODE, ()),
+        (3, (3,)),
+        (2, (2, 3)),
+        (2, (2,)),
+    ]
+    assert bench.partition("unsafe").leader == 2
+
+
 def test_a_clean_election_needs_no_recovery(bench: Bench) -> None:
     bench.create_on("t", (1, 2, 3), configs=UNCLEAN)
     bench.fence(1)
