@@ -101,7 +101,7 @@ class LogCleaner:
         log, clock = claim.log, self._runtime.clock
         # What supersedes a record must not be lost after that record was dropped, and where leader epochs
         # begin is not to be learned from what is left.
-        await self._logs.settle(claim.partition.name)
+        await self._logs.settle(claim.partition.name, up_to=cleanable.end_offset)
         claim.check()
         started_ms = clock.now_ms()
         task = CleaningTask(

@@ -169,7 +169,7 @@ class LogRepair:
 
     async def _copy_log(self, claim: LogClaim, damage: DamagedLog) -> None:
         """All closed segments from one replica; the damaged one is replaced last: a crash begins it anew."""
-        await self._logs.settle(claim.partition.name)
+        await self._logs.settle(claim.partition.name, up_to=claim.log.segments[-1].base_offset)
         claim.check()
         problems = list[str]()
         for source in self._sources(claim.partition):

@@ -33,6 +33,7 @@ OnFailedDirectory = Callable[[str, Sequence[TopicPartition]], None]
 """Told of the reason and of the partitions that are lost with a directory."""
 
 _Write = Callable[[Mapping[TopicPartition, int]], None]
+_RECOVERY_POINTS = "recovery points"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -544,15 +545,19 @@ class PartitionLogs:
             if self._stored.get(name) is stored:
                 self.fail_directory(stored.directory, str(error))
 
-    async def settle(self, name: TopicPartition) -> None:
-        """Make all of a log durable, and that it is: what is rewritten after this, no recovery reads again.
+    async def settle(self, name: TopicPartition, *, up_to: int) -> None:
+        """Make a log durable below ``up_to``, and that it is: no recovery learns from that part again.
 
-        A disk that refuses fails as in any flush: the caller finds the partition offline.
+        Most often both have been done long before.  A disk that refuses fails as in any flush: the caller
+        finds the partition offline.
         """
-        await self.flush(name)
         stored = self._stored.get(name)
-        if isinstance(stored, StoredLog):
-            await self._checkpoint_recovery_points(stored.directory)
+        if isinstance(stored, StoredLog) and stored.log.recovery_point < up_to:
+            await self._flush(name, stored)
+        if stored is not None and isinstance(stored.directory, LogDirectory):
+            written = self._written.get(f"{stored.directory.path} {_RECOVERY_POINTS}", {})
+            if written.get(name, 0) < up_to:
+                await self._checkpoint_recovery_points(stored.directory)
 
     async def _checkpoint_recovery_points(self, directory: LogDirectory) -> None:
         async with self._recovery_points:
@@ -561,7 +566,7 @@ class PartitionLogs:
                 for name, stored in self._stored.items()
                 if stored.directory is directory
             ]
-            await self._checkpoint(directory, "recovery points", values, directory.write_recovery_points)
+            await self._checkpoint(directory, _RECOVERY_POINTS, values, directory.write_recovery_points)
 
     # --- the end ---
 

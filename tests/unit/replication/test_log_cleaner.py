@@ -9,7 +9,7 @@ from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
-from glasslog.log.checkpoint import CLEANER_OFFSET_FILE, read_offsets
+from glasslog.log.checkpoint import CLEANER_OFFSET_FILE, RECOVERY_POINT_FILE, read_offsets
 from glasslog.log.records import BatchBuilder, decode_records
 from glasslog.metadata.records import ConfigChange, ResourceType
 
@@ -89,6 +89,30 @@ def test_every_replica_is_compacted_and_a_restart_knows_how_far() -> None:
         await write(cluster, 20, 1)
         assert cluster.partition(1).log.cleaner_offset == active
         assert cluster.nodes[1].manager.cleaner_status.cleanings == 0
+
+    on_a_cluster(scenario)
+
+
+def test_what_is_compacted_lies_below_the_recovery_point_on_disk() -> None:
+    """Compaction put segments in place of others while the checkpoint still said that nothing was synced.
+    After a crash leader epochs were learned from what it had left, and began too late.
+    """
+
+    async def scenario(cluster: ReplicaCluster) -> None:
+        await cluster.start(1)
+        disk = cluster.world.disk("b1")
+        synced = list[int]()
+
+        def look(operation: str, path: str) -> None:
+            if operation == "rename" and path.endswith(".log.cleaned"):
+                synced.append(read_offsets(disk, f"/data/{RECOVERY_POINT_FILE}").get(PARTITION, 0))
+
+        disk.on_operation = look
+        cluster.create(replicas=(1,), segment_bytes="1024", cleanup_policy="compact")
+        await write(cluster, 0, 20)
+        await until(has_checkpoint(cluster, 1))
+        assert synced
+        assert min(synced) >= checkpointed(cluster, 1) > 0
 
     on_a_cluster(scenario)
 
