@@ -177,6 +177,7 @@ class FakeQuorum:
         serve("ElectLeaders", pb.ElectLeadersRequest, self._elect_leaders)
         serve("UpdateFeatures", pb.UpdateFeaturesRequest, self._update_features)
         serve("AlterConfigs", pb.AlterConfigsRequest, self._alter_configs)
+        serve("AlterClientQuotas", pb.AlterClientQuotasRequest, self._alter_client_quotas)
         serve("UnregisterBroker", pb.UnregisterBrokerRequest, self._unregister)
         serve("AlterPartitionReassignments", pb.AlterPartitionReassignmentsRequest, self._reassign)
 
@@ -341,6 +342,15 @@ class FakeQuorum:
         answer = pb.AlterConfigsResponse(metadata_offset=self.end_offset - 1)
         for resource in message.resources:
             answer.resources.add(type=resource.type, name=resource.name)
+        return answer
+
+    async def _alter_client_quotas(
+        self, message: pb.AlterClientQuotasRequest
+    ) -> pb.AlterClientQuotasResponse:
+        """Accepts all and changes nothing."""
+        answer = pb.AlterClientQuotasResponse(metadata_offset=self.end_offset - 1)
+        for _ in message.entries:
+            answer.entries.add()
         return answer
 
     async def _unregister(self, message: pb.UnregisterBrokerRequest) -> pb.UnregisterBrokerResponse:
