@@ -60,7 +60,9 @@ def test_a_plan_is_shown_and_done_and_verified(cluster: LocalCluster, tmp_path: 
     assert Counter(each["replicas"][0] for each in described[0]["partitions"]) == {3: 3, 4: 3}
     assert glasslog(cluster, *plan) == "Everything is where it should be.\n"
 
-    glasslog(cluster, "partition", "reassign", "--plan-file", str(back), "--execute", "--watch")
+    glasslog(cluster, "partition", "reassign", "--plan-file", str(back), "--execute")
+    verified = glasslog(cluster, "partition", "verify", "--plan-file", str(back), "--watch")
+    assert {line.split()[-1] for line in verified.splitlines()[1:]} == {"there"}
     read = glasslog(cluster, "consume", "moved", "--from-beginning", "--max-records", "600", "--values-only")
     assert sorted(read.splitlines()) == sorted(lines.splitlines())
 
