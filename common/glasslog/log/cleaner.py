@@ -24,7 +24,8 @@ from glasslog.log.markers import decode_marker, is_marker_batch
 from glasslog.log.offset_map import OffsetMap
 from glasslog.log.opened_batch import OpenedBatch
 from glasslog.log.producer_state import ProducerEntry
-from glasslog.log.segment import CLEANED_SUFFIX, MAX_SEGMENT_BYTES, Segment
+from glasslog.log.segment import MAX_SEGMENT_BYTES, Segment
+from glasslog.log.segment_file import CLEANED_SUFFIX
 from glasslog.log.transaction_index import AbortedTransaction
 from glasslog.log.walk_types import Stop
 

@@ -18,7 +18,8 @@ from glasslog.log.epoch_cache import LeaderEpochCache
 from glasslog.log.folders import make_durable_folder
 from glasslog.log.producer_snapshot import CorruptSnapshot, decode_snapshot, encode_snapshot
 from glasslog.log.producer_state import ProducerStates
-from glasslog.log.segment import DELETED_SUFFIX, LOG_SUFFIX, SWAP_SUFFIX, Segment, file_name
+from glasslog.log.segment import Segment
+from glasslog.log.segment_file import DELETED_SUFFIX, LOG_SUFFIX, SWAP_SUFFIX, file_name
 from glasslog.log.segment_indexes import INDEX_SUFFIXES
 from glasslog.log.segment_recovery import notable_batches, recover_segment
 

@@ -31,7 +31,8 @@ from glasslog.log.config import LogConfig
 from glasslog.log.markers import decode_marker, is_marker_batch
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.records import seal_batch
-from glasslog.log.segment import CLEANED_SUFFIX, MAX_SEGMENT_BYTES, Segment
+from glasslog.log.segment import MAX_SEGMENT_BYTES, Segment
+from glasslog.log.segment_file import CLEANED_SUFFIX
 from glasslog.log.transaction_index import AbortedTransaction
 
 _CHUNK_BYTES = 1024 * 1024

@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from glasslog.common.errors import StorageError
 from glasslog.log.loading import Folder
-from glasslog.log.segment import DELETED_SUFFIX, SWAP_SUFFIX, Segment
+from glasslog.log.segment import Segment
+from glasslog.log.segment_file import DELETED_SUFFIX, SWAP_SUFFIX
 from glasslog.log.segments import Segments
 
 

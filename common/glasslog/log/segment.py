@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from glasslog.common.errors import StorageError
-from glasslog.common.runtime.protocols import Buffer, File, FileSystem
+from glasslog.common.runtime.protocols import Buffer, FileSystem
 from glasslog.log.batch import (
     HEADER_BYTES,
     LENGTH_PREFIX_BYTES,
@@ -27,18 +27,11 @@ from glasslog.log.codec import CODEC
 from glasslog.log.damage import DamagedLog
 from glasslog.log.index import IndexEntry, OffsetIndex, UnsoundEntry
 from glasslog.log.markers import EndTransactionMarker, decode_marker
-from glasslog.log.segment_indexes import INDEX_SUFFIX, INDEX_SUFFIXES, SegmentIndexes
+from glasslog.log.segment_file import SegmentFile, file_name
+from glasslog.log.segment_indexes import SegmentIndexes
 from glasslog.log.time_index import TimeIndex, TimestampOffset
 from glasslog.log.transaction_index import AbortedTransaction, TransactionIndex
 from glasslog.log.walk_types import SoundPart, Stop
-
-LOG_SUFFIX = ".log"
-CLEANED_SUFFIX = ".cleaned"
-"""Of a segment that the cleaner writes; an opening log removes such files."""
-SWAP_SUFFIX = ".swap"
-"""Of a rewritten segment that takes the place of others; an opening log completes that."""
-DELETED_SUFFIX = ".deleted"
-"""Of a segment that has left its log; an opening log removes such files."""
 
 MAX_RELATIVE_OFFSET = (1 << 31) - 1
 MAX_SEGMENT_BYTES = (1 << 31) - 1
@@ -53,11 +46,6 @@ REBUILD = -1
 """The length of a ``ColdRead`` that waits for an index to be built anew."""
 
 _NEVER = 1 << 62
-
-
-def file_name(offset: int, suffix: str) -> str:
-    """A segment file's name: twenty digits and a suffix."""
-    return f"{offset:020d}{suffix}"
 
 
 class ColdRead(Exception):  # noqa: N818 - nothing is wrong: the disk has to be waited for
@@ -79,24 +67,18 @@ class _Wanted(NamedTuple):
     cached_only: bool
 
 
-class Segment:
+class Segment(SegmentFile):
     """Batches from ``base_offset`` up to ``next_offset``, of which only the last segment's grows."""
 
     __slots__ = (
         "_cursors",
-        "_file",
-        "_files",
         "_index_is_rebuilt",
         "_index_is_warm",
-        "_pins",
-        "_release_when_unpinned",
         "_written_from",
         "base_offset",
         "created_ms",
-        "indexes",
         "next_offset",
         "rolling_timestamp",
-        "size_bytes",
     )
 
     def __init__(
@@ -108,86 +90,26 @@ class Segment:
         index_interval_bytes: int,
         suffix: str = "",
     ) -> None:
-        self._files = files
-        self.indexes = SegmentIndexes(
+        indexes = SegmentIndexes(
             files,
             f"{directory}/{file_name(base_offset, '')}",
             base_offset=base_offset,
             interval_bytes=index_interval_bytes,
         )
-        self.indexes.name_suffix = suffix
-        self._file: File | None = None
+        indexes.name_suffix = suffix
+        super().__init__(files, indexes)
         self._cursors: dict[int, int] = {}
-        self._pins = 0
-        self._release_when_unpinned = False
         self._written_from = _NEVER
         self._index_is_warm = False
         self._index_is_rebuilt = False
         self.base_offset = base_offset
         self.next_offset = base_offset
-        self.size_bytes = 0
         self.rolling_timestamp: int | None = None
         """The first batch's largest timestamp, against which ``segment.ms`` is measured; None: not known."""
         self.created_ms: int | None = None
         """Wall-clock time of the first append, to measure by where records have no timestamps."""
 
     # --- files ------------------------------------------------------------------------------------------
-
-    @property
-    def path(self) -> str:
-        return self.indexes.path(LOG_SUFFIX)
-
-    @property
-    def index_path(self) -> str:
-        return self.indexes.path(INDEX_SUFFIX)
-
-    @property
-    def is_open(self) -> bool:
-        return self._file is not None
-
-    def create(self) -> None:
-        """Make the file, empty, without indexes. The caller syncs the folder."""
-        try:
-            for suffix in INDEX_SUFFIXES:
-                if self._files.exists(self.indexes.path(suffix)):
-                    self._files.remove(self.indexes.path(suffix))
-            self._file = self._files.open(self.path, create=True)
-            self._file.truncate(0)
-        except OSError as error:
-            raise self._refused("created", error) from error
-        self.indexes.begin()
-
-    def measure(self) -> None:
-        """Learn the file's size from the OS."""
-        try:
-            self.size_bytes = self._handle().size()
-        except OSError as error:
-            raise self._refused("read", error) from error
-
-    def sync(self) -> None:
-        """Make all appended bytes durable; may block, may run in another thread while pinned."""
-        try:
-            (self._file or self._handle()).sync()
-        except OSError as error:
-            raise self._refused("synced", error) from error
-
-    def pin(self) -> None:
-        """Keep the handle open until ``unpin``, whatever happens to the segment.
-
-        A handle that only this opened goes again then, unless somebody used it meanwhile.
-        """
-        was_closed = self._file is None
-        try:
-            self._handle()
-        except OSError as error:
-            raise self._refused("opened", error) from error
-        self._release_when_unpinned = was_closed
-        self._pins += 1
-
-    def unpin(self) -> None:
-        self._pins -= 1
-        if self._release_when_unpinned and not self._pins:
-            self._close_file()
 
     def release(self) -> None:
         """Save the indexes and give the memory and the handle back; the next use takes them again."""
@@ -206,30 +128,6 @@ class Segment:
             self._release_when_unpinned = True
             return
         self._close_file()
-
-    def change_suffix(self, suffix: str) -> None:
-        """Let the files' names end with ``suffix``; whoever reads here may go on.
-
-        The log's file is the last of them, so that its name tells of all.  The caller syncs the folder.
-        Raises ``StorageError``; then the names are as they were, as far as the OS lets them.
-        """
-        before = self.indexes.name_suffix
-        renamed: list[tuple[str, str]] = []
-        try:
-            for path in filter(self._files.exists, self._paths()):
-                target = path.removesuffix(before) + suffix
-                self._files.rename(path, target)
-                renamed.append((path, target))
-        except OSError as error:
-            with suppress(OSError):
-                for path, target in reversed(renamed):
-                    self._files.rename(target, path)
-            raise self._refused("renamed", error) from error
-        self.indexes.name_suffix = suffix
-
-    def _paths(self) -> list[str]:
-        """The log's own is the last one."""
-        return [*map(self.indexes.path, INDEX_SUFFIXES), self.path]
 
     def remove_files(self) -> None:
         """Delete the segment's files; the caller syncs the folder.
@@ -258,21 +156,6 @@ class Segment:
     def sync_index(self) -> None:
         """Make the saved indexes durable; may run in another thread, beside a removal."""
         self.indexes.sync()
-
-    def _handle(self) -> File:
-        if self._file is None:
-            self._file = self._files.open(self.path)
-        self._release_when_unpinned = False
-        return self._file
-
-    def _close_file(self) -> None:
-        self._release_when_unpinned = False
-        if self._file is not None:
-            file, self._file = self._file, None
-            file.close()
-
-    def _refused(self, what: str, error: OSError) -> StorageError:
-        return StorageError(f"{self.path}: can not be {what}: {_reason(error)}")
 
     def _pread(self, length: int, position: int, *, cached_only: bool = False) -> Buffer:
         try:
@@ -327,13 +210,6 @@ class Segment:
             indexes.note(header, position)
             position += header.batch_length + LENGTH_PREFIX_BYTES
         self.next_offset = header.base_offset + header.last_offset_delta + 1
-
-    def _drop_partial_write(self) -> None:
-        """After a failed write; if even this fails, recovery or the next write overwrites the rest."""
-        try:
-            self._handle().truncate(self.size_bytes)
-        except OSError:
-            return
 
     def boundary_at(self, offset: int) -> int:
         """Where the last batch that lies wholly below ``offset`` ends: a cut there drops nothing else.
@@ -640,7 +516,3 @@ class Segment:
             cursors[next_offset] = position
             if len(cursors) > _MAX_CURSORS:
                 del cursors[next(iter(cursors))]
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -10,7 +10,8 @@ from contextlib import suppress
 
 from glasslog.common.errors import StorageError, require
 from glasslog.log.loading import Folder
-from glasslog.log.segment import DELETED_SUFFIX, Segment
+from glasslog.log.segment import Segment
+from glasslog.log.segment_file import DELETED_SUFFIX
 
 _WARM_SEGMENTS = 4
 """Closed segments that keep their handle and index in memory for readers."""

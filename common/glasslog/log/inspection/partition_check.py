@@ -20,7 +20,7 @@ from glasslog.log.inspection.segment_check import Epochs, SegmentChecks, Segment
 from glasslog.log.inspection.small_files import read_rows, reason_of
 from glasslog.log.inspection.source import Source
 from glasslog.log.recovery_limit import FILE_NAME as RECOVERY_LIMIT_FILE
-from glasslog.log.segment import LOG_SUFFIX, file_name
+from glasslog.log.segment_file import LOG_SUFFIX, file_name
 from glasslog.log.segment_indexes import INDEX_SUFFIXES
 
 

@@ -25,7 +25,7 @@ from glasslog.log.inspection.index_walk import (
 from glasslog.log.inspection.items import Finding, SeenBatch
 from glasslog.log.inspection.segment_walk import SegmentWalk
 from glasslog.log.inspection.source import Source
-from glasslog.log.segment import file_name
+from glasslog.log.segment_file import file_name
 
 Epochs = Sequence[tuple[int, int]]
 """Leader epochs and where they begin, oldest first."""
