@@ -34,9 +34,9 @@ def engine() -> None:
         pytest.skip(f"no image {BASE_IMAGE}, and no registry that has it: deploy/base-image.sh makes it")
 
 
-def build(tag: str, *arguments: str) -> None:
+def build() -> None:
     """The image of this tree."""
-    command = ["docker", "build", "--quiet", "--file", "deploy/Dockerfile", "--tag", tag, *arguments, "."]
+    command = ["docker", "build", "--quiet", "--file", "deploy/Dockerfile", "--tag", IMAGE, "."]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
     )
@@ -48,7 +48,7 @@ def image(engine: None) -> str:
     """``GLASSLOG_TEST_IMAGE`` names one that is there already."""
     if named := os.environ.get("GLASSLOG_TEST_IMAGE"):
         return named
-    build(IMAGE)
+    build()
     return IMAGE
 
 

@@ -60,7 +60,7 @@ class ContainerNodes:
     """
 
     def __init__(self, image: str, *, tmpfs_bytes: Mapping[str, int] | None = None) -> None:
-        self._image = image
+        self.image = image
         self._tmpfs_bytes = dict(tmpfs_bytes or {})
         self._run = f"glasslog-test-{uuid4().hex[:8]}"
         found = services(variables(CHAOS_ENVIRONMENT))
@@ -79,7 +79,7 @@ class ContainerNodes:
             self._network.create()
             self._containers["toxiproxy"] = self._proxy_container().start()
             for name in self._services:
-                self._containers[name] = self._node_container(name, self._image).start()
+                self._containers[name] = self._node_container(name, self.image).start()
             self._wait_ready()
         except BaseException:
             self._remove()
@@ -99,8 +99,10 @@ class ContainerNodes:
             time.sleep(_LOOK_S)
 
     def _remove(self) -> None:
-        for container in self._containers.values():
-            container.stop(force=True, delete_volume=True)
+        # Also what was made and never started.
+        made = docker("ps", "--all", "--quiet", "--filter", f"name={self._run}").split()
+        if made:
+            docker("rm", "--force", "--volumes", *made)
         self._network.remove()
         volumes = [self._volume(name) for name in self._services]
         docker("volume", "rm", "--force", *volumes)
@@ -123,14 +125,14 @@ class ContainerNodes:
         )
         container.with_bind_ports(_GRPC, self._grpc[name]).with_bind_ports(_HTTP, self._http[name])
         if size_bytes := self._tmpfs_bytes.get(name):
-            return container.with_tmpfs_mount(DATA, f"{size_bytes},uid=9092,gid=9092,mode=0755")
+            return container.with_tmpfs_mount(DATA, f"size={size_bytes},uid=9092,gid=9092,mode=0755")
         return container.with_volume_mapping(self._volume(name), DATA, "rw")
 
     def _proxy_container(self) -> DockerContainer:
         entrypoint = ["/toxiproxy"] if PROXY_IMAGE else ["glasslog", "toxiproxy"]
-        container = DockerContainer(PROXY_IMAGE or self._image, entrypoint=entrypoint)
+        container = DockerContainer(PROXY_IMAGE or self.image, entrypoint=entrypoint, healthcheck=_NO_CHECK)
         container.with_command(["--host=0.0.0.0", "--config=/config/toxiproxy.json"])
-        container.with_name(f"{self._run}-toxiproxy").with_kwargs(healthcheck=_NO_CHECK)
+        container.with_name(f"{self._run}-toxiproxy")
         container.with_network(self._network).with_network_aliases("toxiproxy")
         container.with_volume_mapping(ROOT / "deploy" / "toxiproxy.json", "/config/toxiproxy.json", "ro")
         return container.with_bind_ports(_PROXY_API, self._proxy_port)
@@ -277,7 +279,9 @@ def _is_node(service: Service) -> bool:
     return "GLASSLOG_NODE_ID" in service.environment
 
 
-def docker(*arguments: str) -> str:
-    """What the engine says. Raises ``CalledProcessError``."""
-    done = subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True, timeout=120)
+def docker(*arguments: str, given: str = "") -> str:
+    """What the engine says, ``given`` being its input. Raises ``CalledProcessError``."""
+    done = subprocess.run(
+        ["docker", *arguments], input=given, check=True, capture_output=True, text=True, timeout=120
+    )
     return done.stdout.strip()

@@ -17,7 +17,6 @@ from glasslog.common.runtime.protocols import Runtime
 from glasslog.pytest.real import RealCluster, tell
 from glasslog.simulator.clients import RecordingProducer
 
-from tests.containers.conftest import IMAGE, build
 from tests.containers.container_nodes import ContainerNodes, docker
 
 PAUSE_MS = 5
@@ -94,7 +93,7 @@ async def loss_and_return_of_the_majority(cluster: ContainerCluster, partition: 
 
 async def rolling_upgrade(cluster: ContainerCluster, partition: TopicPartition) -> None:
     """Every node, one after the other, each in another image on the same disk."""
-    image = upgraded_image()
+    image = upgraded(cluster.containers.image)
     for name in (*cluster.controllers, *cluster.brokers):
         await cluster.do(lambda node: cluster.containers.upgrade(node, image), name)
         await cluster.recover()
@@ -104,12 +103,12 @@ async def rolling_upgrade(cluster: ContainerCluster, partition: TopicPartition) 
     } == {image}
 
 
-def upgraded_image() -> str:
-    """The same tree in an image of its own, unless ``GLASSLOG_UPGRADE_IMAGE`` names a later one."""
+def upgraded(image: str) -> str:
+    """The same in an image of its own, unless ``GLASSLOG_UPGRADE_IMAGE`` names a later one."""
     if named := os.environ.get("GLASSLOG_UPGRADE_IMAGE"):
         return named
-    build(f"{IMAGE}-upgraded", "--label", "upgraded=yes")
-    return f"{IMAGE}-upgraded"
+    docker("build", "--tag", f"{image}-upgraded", "-", given=f"FROM {image}\nLABEL upgraded=yes\n")
+    return f"{image}-upgraded"
 
 
 # --- the network --------------------------------------------------------------------------------------------
