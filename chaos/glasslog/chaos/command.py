@@ -14,6 +14,7 @@ from random import Random
 import click
 from glasslog.chaos.audience import Audience
 from glasslog.chaos.backends.backend import Backend
+from glasslog.chaos.backends.compose import ComposeBackend
 from glasslog.chaos.backends.local import LocalBackend
 from glasslog.chaos.report.page import page
 from glasslog.chaos.run.recorder import Recorder
@@ -50,11 +51,7 @@ def chaos() -> None:
 @chaos.command("list")
 @format_option
 def list_scenarios(output_format: Format) -> None:
-    """Show the scenarios that come with glasslog.
-
-    \b
-    glasslog chaos list
-    """
+    """Show the scenarios that come with glasslog."""
     found = [find_scenario(name) for name in shipped_names()]
     if output_format == "json":
         print_json([{"name": each.name, "description": each.description} for each in found])
@@ -65,11 +62,7 @@ def list_scenarios(output_format: Format) -> None:
 @chaos.command("show")
 @click.argument("scenario_name", metavar="SCENARIO")
 def show(scenario_name: str) -> None:
-    """Print the file of SCENARIO, whose comments say what to watch and why it is safe.
-
-    \b
-    glasslog chaos show leader-kill > mine.yaml
-    """
+    """Print the file of SCENARIO, whose comments say what to watch and why it is safe."""
     try:
         text, _ = scenario_text(scenario_name)
     except ScenarioError as error:
@@ -114,6 +107,17 @@ class _Asked:
 )
 @click.option("--seed", type=click.IntRange(0, 2**53), help="Of everything that is drawn.")
 @click.option(
+    "--on",
+    "where",
+    type=click.Choice(["local", "compose"]),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or containers of docker-compose.",
+)
+@click.option(
+    "--project", metavar="NAME", help="Of compose: the project.  [default: the only one with nodes of ours]"
+)
+@click.option(
     "--dir",
     "directory",
     type=click.Path(path_type=Path),
@@ -142,6 +146,8 @@ def run(
     every_s: float | None,
     rate: int | None,
     seed: int | None,
+    where: str,
+    project: str | None,
     directory: Path | None,
     history_path: Path | None,
     report_path: Path | None,
@@ -159,7 +165,7 @@ def run(
     glasslog chaos run leader-kill
     glasslog chaos run --duration 60 --faults kill,pause
     """
-    backend = LocalBackend(directory or default_directory())
+    backend = _backend(where, directory, project)
     options = (("--duration", duration_s), ("--faults", faults), ("--every", every_s), ("--rate", rate))
     if scenario_name is None:
         asked = _mixed(backend, duration_s, faults, every_s, rate, seed)
@@ -180,6 +186,16 @@ def run(
     else:
         click.echo("\n" + as_text(result))
     return int(not result.passed)
+
+
+def _backend(where: str, directory: Path | None, project: str | None) -> Backend:
+    if where == "compose":
+        if directory is not None:
+            raise UsageError("--dir is of local clusters, not of compose")
+        return ComposeBackend(project or "")
+    if project is not None:
+        raise UsageError("--project is of --on compose")
+    return LocalBackend(directory or default_directory())
 
 
 def _scenario(name: str) -> Scenario:

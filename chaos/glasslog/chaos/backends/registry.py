@@ -1,9 +1,10 @@
 """Makes a backend again from what it left in its keepsake. Refuses to know what backends do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from glasslog.chaos.backends.backend import Backend
+from glasslog.chaos.backends.compose import ComposeBackend
 from glasslog.chaos.backends.local import LocalBackend
 from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.output import Json
@@ -14,5 +15,12 @@ def revived(keepsake: Mapping[str, Json]) -> Backend:
     match keepsake:
         case {"kind": "local", "directory": str(directory)}:
             return LocalBackend(Path(directory))
+        case {"kind": "compose", "project": str(project), "networks": Mapping() as networks}:
+            known = {
+                str(name): [str(each) for each in found]
+                for name, found in networks.items()
+                if isinstance(found, Sequence)
+            }
+            return ComposeBackend(project, networks=known)
         case _:
             raise CommandError(f"no backend left this keepsake: {keepsake}")

@@ -46,6 +46,9 @@ class Injector:
         self._recovery_ms = recovery_ms
         self._tell = tell
         self._busy: set[str] = set()
+        self.failures: list[str] = []
+        """Faults that could not be done, or not be undone: the run has not tested what it was meant to."""
+
         self._at_work: set[asyncio.Future[None]] = set()
 
     async def run(self, plan: Sequence[Due]) -> None:
@@ -90,6 +93,7 @@ class Injector:
         try:
             await self._carry_out(due, names, others)
         except GlasslogError as error:
+            self.failures.append(f"{label}: {error}")
             self._note(f"{label}: {error}")
         finally:
             self._busy.difference_update(names)

@@ -203,6 +203,7 @@ class _Running:
                 # Also when this is cancelled: undoing goes on, whatever else ends.
                 await asyncio.shield(asyncio.ensure_future(self._injector.heal()))
                 guard.is_well = True
+        self._troubles += self._injector.failures
         self._world.audience.event("all faults are over")
 
     async def _recover(self) -> None:
