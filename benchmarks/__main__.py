@@ -25,6 +25,7 @@ from benchmarks import (
     compaction,
     failover,
     kafka_clients,
+    kafka_listener,
     latency,
     recovery,
     rest,
@@ -53,6 +54,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "scale": scale.run,
     "snapshot": snapshot.run,
     "kafka": kafka_clients.run,
+    "kafka-listener": kafka_listener.run,
 }
 _INTERRUPTED_STATUS = 130
 _BREAKS = (GlasslogError, CommandError, OSError, TimeoutError, ExceptionGroup, subprocess.SubprocessError)
