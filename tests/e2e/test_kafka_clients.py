@@ -298,6 +298,8 @@ def test_leaders_are_elected_when_asked(servers: str) -> None:
 def test_administration(servers: str) -> None:
     topic = created(servers, "administered", partitions=2, min_insync_replicas="2")
     admin = AdminClient({"bootstrap.servers": servers})
+    # Brokers follow the metadata, each in its own time.
+    until(lambda: topic in admin.list_topics(timeout=DEADLINE_S).topics, "the topic is listed")
     metadata = admin.list_topics(timeout=DEADLINE_S).topics[topic]
     assert sorted(metadata.partitions[0].replicas) == [1, 2, 3]
     (described,) = admin.describe_configs([ADMIN.ConfigResource("topic", topic)]).values()
