@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, get_args, get_type_hints
 
-from glasslog.broker.kafka.layout import ApiLayout, Context, Wire
+from glasslog.broker.kafka.layout import UINT16_FIELD, ApiLayout, Context, Wire
 from glasslog.broker.kafka.messages import (
     brokers,
     configs,
@@ -107,7 +107,8 @@ def _number(name: str, about: Wire, chance: random.Random) -> int:
     if name.endswith("_ms") or name in ("timestamp", "last_timestamp"):
         return chance.randrange(1, 1 << 30)
     size = about.kind.codec(_CONTEXT).min_bytes
-    return chance.randrange(-1, 1 << (8 * size - 2))
+    least = 0 if about.kind is UINT16_FIELD else -1
+    return chance.randrange(least, 1 << (8 * size - 2))
 
 
 def _one(kind: Any, name: str, version: int, chance: random.Random) -> object:
