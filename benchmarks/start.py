@@ -70,12 +70,13 @@ def _containers() -> list[Line]:
     finally:
         down = ["make", "down", "VOLUMES=1"]
         subprocess.run(down, cwd=_ROOT, env=project, capture_output=True)
-    healthy = _HEALTHY.search(up.stdout)
-    if healthy is None:
-        return [Skipped(what="make up", reason=up.stderr.strip().splitlines()[-1])]
     size = subprocess.run(
         ["docker", "image", "inspect", "--format", "{{.Size}}", _IMAGE], capture_output=True, text=True
     )
+    healthy = _HEALTHY.search(up.stdout)
+    if healthy is None or size.returncode:
+        reason = (up.stderr + size.stderr).strip().splitlines()[-1]
+        return [Skipped(what="make up", reason=reason)]
     return [
         Figure(what="make up", value=int(healthy[1]), unit="s", aim="< 20", note="the image is there"),
         Figure(what="image", value=int(size.stdout) / 1e6, unit="MB", aim="< 250"),
