@@ -51,7 +51,11 @@ def chaos() -> None:
 @chaos.command("list")
 @format_option
 def list_scenarios(output_format: Format) -> None:
-    """Show the scenarios that come with glasslog."""
+    """Show the scenarios that come with glasslog.
+
+    \b
+    glasslog chaos list
+    """
     found = [find_scenario(name) for name in shipped_names()]
     if output_format == "json":
         print_json([{"name": each.name, "description": each.description} for each in found])
@@ -62,7 +66,12 @@ def list_scenarios(output_format: Format) -> None:
 @chaos.command("show")
 @click.argument("scenario_name", metavar="SCENARIO")
 def show(scenario_name: str) -> None:
-    """Print the file of SCENARIO, whose comments say what to watch and why it is safe."""
+    """Print the file of SCENARIO, whose comments say what to watch and why it is safe.
+
+    \b
+    glasslog chaos show leader-kill
+    glasslog chaos show leader-kill > mine.yaml
+    """
     try:
         text, _ = scenario_text(scenario_name)
     except ScenarioError as error:

@@ -178,6 +178,8 @@ def scan_batches(
             if not held.is_sound(position - data_position, batch_end - data_position):
                 stop = _CHECKSUM
                 break
+            if next_offset <= trusted_below:
+                epoch = _INT64_MIN
         next_offset = base_offset + delta + 1
         if _int64(at + 35) > largest_timestamp:
             largest_timestamp, largest_offset = _int64(at + 35), next_offset - 1

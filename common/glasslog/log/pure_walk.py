@@ -93,6 +93,8 @@ def scan_batches(
             if crc32c(view[start : batch_end - data_position]) != crc:
                 stop = Stop.CHECKSUM
                 break
+            if next_offset <= trusted_below:
+                epoch = None
         if max_timestamp > largest_timestamp:
             largest_timestamp, largest_offset = max_timestamp, batch_next - 1
         if position - indexed_at > interval_bytes:

@@ -144,7 +144,7 @@ class Recoverer:
 
     def _learn(self, segment: Segment, header: BatchHeader, position: int) -> None:
         epoch = header.partition_leader_epoch
-        if epoch > self._latest_epoch and header.base_offset >= self._learns_epochs_from:
+        if epoch > self._latest_epoch and header.next_offset > self._learns_epochs_from:
             self._epochs.assign(epoch, header.base_offset)
             self._latest_epoch = epoch
         if header.producer_id >= 0:

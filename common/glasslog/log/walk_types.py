@@ -54,9 +54,9 @@ class Indexed(NamedTuple):
 class Scan(NamedTuple):
     """What some of a file's bytes told; ``notable`` are positions of batches that recovery looks at closer.
 
-    Those are batches of another epoch than the one before, and of a producer's all that leave a trace in
-    ``ProducerStates`` once the bytes are read: control batches, the first of a transaction, the last ones
-    that are remembered.
+    Those are the first batch that is not trusted, batches of another epoch than the one before, and of a
+    producer's all that leave a trace in ``ProducerStates`` once the bytes are read: control batches, the
+    first of a transaction, the last ones that are remembered.
     """
 
     state: ScanState

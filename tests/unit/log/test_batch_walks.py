@@ -176,3 +176,14 @@ def test_what_was_synced_is_not_summed_again(codec: Codec) -> None:
     assert codec.scan_batches(data, 0, len(data), 0, 100, _START).stop == Stop.CHECKSUM
     trusted = codec.scan_batches(data, 0, len(data), 2, 100, _START)
     assert (trusted.stop, trusted.state.next_offset) == (Stop.END, 12)
+
+
+@pytest.mark.parametrize("codec", BOTH)
+def test_the_first_batch_that_is_not_trusted_is_notable_whatever_its_epoch(codec: Codec) -> None:
+    """Recovery forgot the epoch in which records were deleted: the log's start, and with it the recovery
+    point, lay within it, so that it was to be learned from the batches behind; and none of them was of
+    another epoch than the one before it. History 4293 of the log's model found it."""
+    data = _file([(1, 0, -1, 0)] * 5)
+    positions = [position for _, position in iterate_batches(data)]
+    found = [codec.scan_batches(data, 0, len(data), below, 100, _START).notable for below in range(5)]
+    assert found == [[0], *([0, positions[below]] for below in range(1, 5))]
