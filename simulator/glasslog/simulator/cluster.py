@@ -80,6 +80,9 @@ class MemoryCluster:
         self._racks = dict(racks or {})
         self._lives: dict[str, Life] = {}
         self._client = self.world.runtime(_CLIENT)
+        self.voters_touched = asyncio.Lock()
+        """Held by whoever changes the voters, and by whoever takes a voter's disk until it votes again: Raft
+        bears one of these, not both at once."""
         self.failures: list[BaseException] = []
         self.on_process: Callable[[str, str], None] = lambda name, state: None
         """Told of a node's name and what its process is now: started, killed, stopping, ended, paused..."""

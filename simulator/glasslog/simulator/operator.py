@@ -37,9 +37,18 @@ class Operator:
     """Does one thing after the other, at ``pause_ms`` in the mean, with an ``admin`` that is open."""
 
     def __init__(
-        self, admin: Admin, estate: Estate, random: Random, trace: Trace, *, name: str, pause_ms: int
+        self,
+        admin: Admin,
+        estate: Estate,
+        random: Random,
+        trace: Trace,
+        *,
+        name: str,
+        pause_ms: int,
+        voters_touched: asyncio.Lock,
     ) -> None:
         self._admin = admin
+        self._voters_touched = voters_touched
         self._estate = estate
         self._random = random
         self._trace = trace
@@ -112,6 +121,12 @@ class Operator:
 
     async def _change_voters(self) -> str:
         name = self._random.choice(self._estate.controllers)
+        if self._voters_touched.locked():
+            return "leave the voters alone, of which one has lost its disk"
+        async with self._voters_touched:
+            return await self._change_voter(name)
+
+    async def _change_voter(self, name: str) -> str:
         node = controller_id(name)
         if node in {voter.node_id for voter in (await self._admin.describe_quorum()).voters}:
             await self._admin.remove_voter(node)

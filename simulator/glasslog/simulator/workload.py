@@ -255,7 +255,13 @@ class Workload:
         random = Random(self._random.random())
         async with self._clients.admin("operator") as admin:
             operator = Operator(
-                admin, estate, random, self._trace, name="operator", pause_ms=self._load.operator_ms
+                admin,
+                estate,
+                random,
+                self._trace,
+                name="operator",
+                pause_ms=self._load.operator_ms,
+                voters_touched=cluster.voters_touched,
             )
             await operator.run(lambda: self.is_sending)
 
