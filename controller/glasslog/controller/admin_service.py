@@ -4,8 +4,8 @@ One handler per method: parse, submit, encode, together with where in the metada
 Refuses to know what is decided.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 
 from glasslog.common.ids import NodeId
 from glasslog.common.runtime.protocols import Peer, Random, UnaryHandler
@@ -22,10 +22,14 @@ from glasslog.controller.requests import (
     AlterPartitionReassignmentsResponse,
     CreateTopicsResponse,
     DeleteTopicsResponse,
+    Request,
+    Response,
     UnregisterBrokerRequest,
     UnregisterBrokerResponse,
 )
 from glasslog.v1 import controller_pb2 as pb
+
+R = TypeVar("R", bound=Response)
 
 _SEEDS = 2**31
 
@@ -62,69 +66,61 @@ class AdminService:
     async def _create_topics(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.CreateTopicsRequest, data)
         request = wire.create_topics(message, new_topic_id=self._random.uuid, new_seed=self._new_seed)
-        done = await self._controller.change(request, CreateTopicsResponse, timeout_ms=message.timeout_ms)
-        return _seen_at(done.offset, wire.created(done.response))
+        return await self._change(request, CreateTopicsResponse, wire.created, message.timeout_ms)
 
     async def _delete_topics(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.DeleteTopicsRequest, data)
         request = wire.delete_topics(message)
-        done = await self._controller.change(request, DeleteTopicsResponse, timeout_ms=message.timeout_ms)
-        return _seen_at(done.offset, wire.deleted(done.response))
+        return await self._change(request, DeleteTopicsResponse, wire.deleted, message.timeout_ms)
 
     async def _create_partitions(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.CreatePartitionsRequest, data)
         request = admin_wire.create_partitions(message, new_seed=self._new_seed)
-        done = await self._controller.change(request, CreatePartitionsResponse, timeout_ms=message.timeout_ms)
-        return _seen_at(done.offset, admin_wire.partitions_created(done.response))
+        encode = admin_wire.partitions_created
+        return await self._change(request, CreatePartitionsResponse, encode, message.timeout_ms)
 
     async def _alter_configs(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.AlterConfigsRequest, data)
         request = admin_wire.alter_configs(message)
-        done = await self._controller.change(request, AlterConfigsResponse, timeout_ms=message.timeout_ms)
-        return _seen_at(done.offset, admin_wire.configs_altered(done.response))
+        encode = admin_wire.configs_altered
+        return await self._change(request, AlterConfigsResponse, encode, message.timeout_ms)
 
     async def _alter_client_quotas(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.AlterClientQuotasRequest, data)
         request = admin_wire.alter_client_quotas(message)
-        done = await self._controller.change(
-            request, AlterClientQuotasResponse, timeout_ms=message.timeout_ms
-        )
-        return _seen_at(done.offset, admin_wire.client_quotas_altered(done.response))
+        encode = admin_wire.client_quotas_altered
+        return await self._change(request, AlterClientQuotasResponse, encode, message.timeout_ms)
 
     async def _elect_leaders(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.ElectLeadersRequest, data)
         request = admin_wire.elect_leaders(message)
-        done = await self._controller.change(request, ElectLeadersResponse, timeout_ms=message.timeout_ms)
-        return _seen_at(done.offset, admin_wire.leaders_elected(done.response))
+        encode = admin_wire.leaders_elected
+        return await self._change(request, ElectLeadersResponse, encode, message.timeout_ms)
 
     async def _alter_reassignments(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.AlterPartitionReassignmentsRequest, data)
-        request = wire.reassign(message)
-        done = await self._controller.change(
-            request, AlterPartitionReassignmentsResponse, timeout_ms=message.timeout_ms
-        )
-        return _seen_at(done.offset, wire.reassigned(done.response))
+        request, expected = wire.reassign(message), AlterPartitionReassignmentsResponse
+        return await self._change(request, expected, wire.reassigned, message.timeout_ms)
 
     async def _update_features(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.UpdateFeaturesRequest, data)
         request = admin_wire.update_features(message)
-        done = await self._controller.change(request, UpdateFeaturesResponse, timeout_ms=message.timeout_ms)
-        return _seen_at(done.offset, admin_wire.features_updated(done.response))
+        encode = admin_wire.features_updated
+        return await self._change(request, UpdateFeaturesResponse, encode, message.timeout_ms)
 
     async def _unregister_broker(self, data: bytes, peer: Peer) -> bytes:
         message = wire.parse(pb.UnregisterBrokerRequest, data)
         request = UnregisterBrokerRequest(broker_id=NodeId(message.broker_id), force=message.force)
-        done = await self._controller.change(request, UnregisterBrokerResponse, timeout_ms=message.timeout_ms)
-        response = done.response
-        return _seen_at(
-            done.offset,
-            pb.UnregisterBrokerResponse(error_code=response.error_code, error_message=response.error_message),
-        )
+        return await self._change(request, UnregisterBrokerResponse, wire.unregistered, message.timeout_ms)
+
+    async def _change(
+        self, request: Request, expected: type[R], encode: Callable[[R], _Answer], timeout_ms: int
+    ) -> bytes:
+        """Have it decided and committed; the answer says where it can be seen."""
+        done = await self._controller.change(request, expected, timeout_ms=timeout_ms)
+        answer = encode(done.response)
+        answer.metadata_offset = done.offset
+        return answer.SerializeToString()
 
     def _new_seed(self) -> int:
         return self._random.randrange(_SEEDS)
-
-
-def _seen_at(offset: int, answer: _Answer) -> bytes:
-    answer.metadata_offset = offset
-    return answer.SerializeToString()

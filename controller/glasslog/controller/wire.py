@@ -31,6 +31,7 @@ from glasslog.controller.requests import (
     Reassignment,
     RegisterBrokerRequest,
     RegisterBrokerResponse,
+    UnregisterBrokerResponse,
 )
 from glasslog.metadata.wire import endpoints_from_wire, features_from_wire
 from glasslog.v1 import controller_pb2 as pb
@@ -224,6 +225,11 @@ def allocated(response: AllocateProducerIdsResponse) -> pb.AllocateProducerIdsRe
         first_producer_id=response.first_producer_id,
         count=response.count,
     )
+
+
+def unregistered(response: UnregisterBrokerResponse) -> pb.UnregisterBrokerResponse:
+    """See ``UnregisterBrokerResponse``."""
+    return pb.UnregisterBrokerResponse(error_code=response.error_code, error_message=response.error_message)
 
 
 def created(response: CreateTopicsResponse) -> pb.CreateTopicsResponse:
