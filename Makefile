@@ -9,8 +9,8 @@ BIN := .venv/bin
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-# Tests run in this many processes; those that start a cluster share one of them (see tests/conftest.py).  One that
-# dies ends the run: pytest-xdist 3.8 can wait for ever after replacing it (its issues 1323 and 1378).
+# Tests run in this many processes; each test, in no group, goes to the next that is free, so none may rest on another.
+# A process that dies ends the run: pytest-xdist 3.8 can wait for ever after replacing it (its issues 1323 and 1378).
 WORKERS ?= auto
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
