@@ -21,6 +21,9 @@ _MAX_VARINT_SHIFT = 63
 _SHORT_DELTAS = 64
 """A delta that takes one byte is below this, whatever its sign."""
 
+_HIGH_PARTS = tuple((high << 7) - 128 for high in range(128))
+"""What the second and last byte of a varint adds to its first, whose mark of "more follows" it takes away."""
+
 _CACHED_VARINTS = 8192
 """Every length and delta of one or two encoded bytes is cached."""
 
@@ -190,7 +193,7 @@ def decode_body(data: bytes, header: BatchHeader) -> list[RecordTuple]:
     records: list[RecordTuple] = []
     key: bytes | None
     value: bytes | None
-    add, position = records.append, 0
+    add, high_parts, position = records.append, _HIGH_PARTS, 0
     for expected, offset in zip(range(0, 2 * count, 2), counting(header.base_offset), strict=False):
         byte = data[position]
         # Twice the end of the record, so that a negative length (an odd byte) never fits.
@@ -198,7 +201,7 @@ def decode_body(data: bytes, header: BatchHeader) -> list[RecordTuple]:
             position += 1
         elif (high := data[position + 1]) < 0x80:
             position += 2
-            byte += (high << 7) - 128
+            byte += high_parts[high]
         else:
             byte, position = decode_varint(data, position)
             byte <<= 1
@@ -216,7 +219,7 @@ def decode_body(data: bytes, header: BatchHeader) -> list[RecordTuple]:
             position += 1
         elif (high := data[position + 1]) < 0x80:
             position += 2
-            byte += (high << 7) - 128
+            byte += high_parts[high]
         else:
             byte, position = decode_varint(data, position)
             byte <<= 1
@@ -238,7 +241,7 @@ def decode_body(data: bytes, header: BatchHeader) -> list[RecordTuple]:
             value = data[start:position]
         elif not byte & 1 and (high := data[position + 1]) < 0x80:
             start = position + 2
-            position = start + (byte + (high << 7) - 128 >> 1)
+            position = start + (byte + high_parts[high] >> 1)
             value = data[start:position]
         else:
             value, position = _decode_bytes(data, position)
