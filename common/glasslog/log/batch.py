@@ -210,8 +210,7 @@ def compute_crc(buffer: Buffer, position: int, size_bytes: int) -> int:
 
 def validate_batch(buffer: Buffer, position: int = 0) -> BatchHeader:
     """The header of a batch that is whole and whose checksum holds; raises ``CorruptBatch`` otherwise."""
-    header = parse_header(buffer, position)
-    check_header(header, position=position, available_bytes=len(buffer) - position)
+    header = read_header(buffer, position)
     end = position + header.batch_length + LENGTH_PREFIX_BYTES
     computed = crc32c(memoryview(buffer)[position + ATTRIBUTES_POSITION : end])
     if computed != header.crc:

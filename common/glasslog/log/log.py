@@ -268,12 +268,9 @@ class Log:
         if plan.producers:
             for aborted in self._producers.commit(plan.producers, plan.transactions):
                 self._transactions_of(active).append(aborted)
+        last_offset = last.base_offset + last.last_offset_delta
         return AppendInfo(
-            first.base_offset,
-            last.last_offset,
-            plan.max_timestamp,
-            size_bytes=size_bytes,
-            batch_count=len(batches),
+            first.base_offset, last_offset, plan.max_timestamp, NO_TIMESTAMP, False, size_bytes, len(batches)
         )
 
     def _transactions_of(self, segment: Segment) -> TransactionIndex:

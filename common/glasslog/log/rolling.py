@@ -25,7 +25,10 @@ def must_roll(
     size_bytes = active.size_bytes
     if not size_bytes:
         return False
-    if size_bytes + added_bytes > config.segment_bytes or active.index_bytes > config.segment_index_bytes:
+    if (
+        size_bytes + added_bytes > config.segment_bytes
+        or active.indexes.next_bytes > config.segment_index_bytes
+    ):
         return True
     waited_ms = _waited_ms(active, max_timestamp, now_ms)
     if waited_ms <= config.segment_ms - config.segment_jitter_ms:

@@ -371,11 +371,6 @@ class Segment(SegmentFile):
         first = max(self._loaded_times().offset_before(timestamp), lowest_offset)
         return self.headers(self.position_before(first))
 
-    @property
-    def index_bytes(self) -> int:
-        """What the larger index file would have with one more entry, as far as they are loaded."""
-        return self.indexes.next_bytes
-
     def add_aborted(self, transaction: AbortedTransaction) -> None:
         """Index a transaction whose marker lies here; only of a segment that is being written."""
         index = self.transactions

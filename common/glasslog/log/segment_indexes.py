@@ -164,15 +164,17 @@ class SegmentIndexes:
 
     def note(self, header: BatchHeader, position: int) -> None:
         """Take in the next batch, which begins at ``position``."""
-        offsets, largest, timestamp = self._offsets, self.largest, header.max_timestamp
+        offsets, times, largest = self._offsets, self._times, self.largest
         assert offsets is not None
+        assert times is not None
         assert largest is not None
+        timestamp, last_offset = header.max_timestamp, header.base_offset + header.last_offset_delta
         if timestamp > largest.timestamp:
-            self.largest = largest = TimestampOffset(timestamp, header.last_offset)
+            self.largest = largest = TimestampOffset(timestamp, last_offset)
         if position - offsets.last_position > self.interval_bytes:
-            assert self._times is not None
-            offsets.append(header.last_offset, position)
-            self._times.maybe_append(largest)
+            offsets.append(last_offset, position)
+            if largest is not times.last:
+                times.maybe_append(largest)
 
     def extend(self, entries: Sequence[Indexed]) -> None:
         """Take in what a walk has found to be worth an entry, in order."""
