@@ -59,8 +59,8 @@ PROFILES ?=
 RUNS ?= 1
 
 .PHONY: matrix
-matrix: .venv/.dev .venv/.codec ## Kafka's failure matrix on real processes, RUNS times: what was acknowledged is there
-	@GLASSLOG_MATRIX_RUNS=$(RUNS) $(BIN)/python -m pytest tests/e2e/test_failure_matrix.py -v -k whole
+matrix: .venv/.dev .venv/.codec ## Kafka's failure matrix on real processes, RUNS times; goes on if broken off; see build/matrix
+	@$(BIN)/python -m tests.e2e.failure_matrix --runs $(RUNS)
 
 .PHONY: up
 up: ## start the docker-compose cluster, and say when it is healthy; PROFILES="chaos monitoring" for more

@@ -64,6 +64,40 @@ def _failure(how: How, whom: Whom, times: int) -> Scenario:
     )
 
 
+async def _hurry(stage: Stage) -> None:
+    """Whoever leads is killed each second, and comes back when the next ones are gone already.
+
+    In the end one replica after the other was the last in sync, and none of them may lead without what was
+    acknowledged: below ``min.insync.replicas`` nothing is, and nobody outside ISR and ELR is elected.
+    """
+    (partition,) = await stage.create_topic("kept", configs={"min.insync.replicas": "2"})
+    async with stage.clients.producer("producer") as producer, asyncio.TaskGroup() as returns:
+        writing = asyncio.create_task(_write(stage, producer, partition))
+        for _ in range(_HURRIED_KILLS):
+            await stage.wait(stage.random.uniform(800, 1_200))
+            is_left = any(map(stage.cluster.is_alive, stage.cluster.broker_names))
+            name = stage.leader(partition) if is_left else ""
+            if name and stage.cluster.is_alive(name):
+                await stage.kill(name)
+                returns.create_task(_return_late(stage, name))
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
+async def _return_late(stage: Stage, name: str) -> None:
+    await stage.wait(stage.random.uniform(*_LATE_MS))
+    stage.start(name)
+
+
+_HURRIED_KILLS, _LATE_MS = 5, (500, 4_000)
+
+HURRIED_KILLS = Scenario(
+    name="hurried-kills",
+    description="Five leaders are killed, a second from one to the next, and come back late.",
+    origin="Kafka's replication_test.py, without its waits",
+    script=_hurry,
+)
+
 _HOW: tuple[How, ...] = ("stop", "kill")
 _WHOM: tuple[Whom, ...] = ("leader", "follower", "controller")
 
