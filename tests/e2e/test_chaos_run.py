@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from glasslog.chaos.scenario.shipped import shipped_names
@@ -27,6 +28,29 @@ steps:
   - {at: 1s, pause: broker 2}
   - {at: 1s, kill: broker 3}
   - {at: 1s, pause: controller 1}
+  - {at: 1s, partition: broker 1}
+"""
+
+CUT_OFF = """\
+name: cut-off
+description: A leader and the active controller are cut off from the others, for longer than a session lasts.
+duration: 22s
+topics: [{name: orders, partitions: 2, configs: {min.insync.replicas: 2}}]
+steps:
+  - {at: 1s, partition: active controller, for: 5s}
+  - {at: 7s, partition: leader of orders-0, for: 14s}
+"""
+SLOW_AND_NARROW = """\
+name: ways
+description: Everything else that can happen to what goes between nodes.
+duration: 17s
+topics: [{name: orders, configs: {min.insync.replicas: 2}}]
+steps:
+  - {at: 1s, latency: leader of orders-0, by: 300ms, for: 2s}
+  - {at: 4s, one-way: follower of orders-0, for: 2s}
+  - {at: 7s, bandwidth: leader of orders-0, kb per s: 30, for: 2s}
+  - {at: 10s, reset: leader of orders-0, for: 2s}
+  - {at: 13s, disconnect: leader of orders-0, for: 3s}
 """
 
 
@@ -64,6 +88,14 @@ def watchdogs(cluster: LocalCluster) -> list[str]:
     ]
 
 
+def toxics(cluster: LocalCluster) -> int:
+    """How many there are now on the ways between nodes."""
+    proxies = cluster.proxies
+    assert proxies is not None
+    with urlopen(f"http://{proxies.api}/proxies", timeout=10) as answer:
+        return sum(len(proxy["toxics"]) for proxy in json.load(answer).values())
+
+
 def topics(cluster: LocalCluster) -> str:
     bootstrap = ",".join(cluster.bootstrap)
     command = [*GLASSLOG, "topic", "list", "--bootstrap", bootstrap]
@@ -88,6 +120,37 @@ def test_a_run_ends_with_a_verdict_and_leaves_nothing_behind(cluster: LocalClust
     until_ready(cluster)
 
 
+def test_a_partition_between_processes_is_one(cluster: LocalCluster, tmp_path: Path) -> None:
+    """The active controller and a leader are cut off, on open connections, for longer than others wait."""
+    path = tmp_path / "cut.yaml"
+    path.write_text(CUT_OFF)
+    done = chaos(cluster, str(path), "--format", "json", "--report", str(tmp_path / "report.html"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert [each.partition(" (")[2] for each in told["faults"]] == [
+        "active controller)",
+        "leader of orders-0)",
+    ]
+    assert told["given_up"] == 0
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "into: partition controller-" in text, "the active controller was not replaced"
+    assert "into: partition broker-" in text, "the leader was not replaced"
+    until_ready(cluster)
+
+
+def test_ways_between_processes_are_slow_narrow_one_way_and_broken(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    path = tmp_path / "ways.yaml"
+    path.write_text(SLOW_AND_NARROW)
+    done = chaos(cluster, str(path), "--format", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert len(told["faults"]) == 5
+    assert told["ack_max_ms"] > 300, "nothing was slowed down"
+    until_ready(cluster)
+
+
 @pytest.mark.parametrize("name", shipped_names())
 def test_every_shipped_scenario_passes_and_is_reported(
     cluster: LocalCluster, tmp_path: Path, name: str
@@ -104,7 +167,7 @@ def test_every_shipped_scenario_passes_and_is_reported(
 
 
 def begun(cluster: LocalCluster, tmp_path: Path) -> "subprocess.Popen[str]":
-    """A run whose three faults have been done."""
+    """A run whose four faults have been done."""
     scenario = tmp_path / "long-pause.yaml"
     scenario.write_text(PAUSED_FOR_LONG)
     process = subprocess.Popen(
@@ -118,7 +181,9 @@ def begun(cluster: LocalCluster, tmp_path: Path) -> "subprocess.Popen[str]":
     )
     deadline = time.monotonic() + 60
     wanted = {"broker-2": Condition.PAUSED, "broker-3": Condition.GONE, "controller-1": Condition.PAUSED}
-    while any(cluster.condition(name) is not condition for name, condition in wanted.items()):
+    while any(cluster.condition(name) is not condition for name, condition in wanted.items()) or not toxics(
+        cluster
+    ):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -138,6 +203,7 @@ def test_faults_are_undone_however_the_run_ends(
         process.kill()
     assert process.returncode == (-number if number is signal.SIGKILL else 130)
     until_ready(cluster)
+    assert toxics(cluster) == 0
     if number is not signal.SIGKILL:
         assert "orders" not in topics(cluster)
 
@@ -158,7 +224,6 @@ def test_a_cluster_that_is_unwell_is_left_alone(cluster: LocalCluster) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "why"),
     [
-        (("--faults", "latency"), 1, "latency needs something between the nodes"),
         (("--faults", "burn"), 2, "no such kind; there are kill, stop"),
         (("--duration", "3", "--every", "10"), 2, "no fault would come"),
         (("leader-kill", "--duration", "3"), 2, "a scenario says it itself"),
@@ -192,9 +257,11 @@ def test_a_cluster_that_is_not_marked_is_left_alone(cluster: LocalCluster) -> No
     cluster.up(settings={})
     try:
         done = chaos(cluster, "leader-kill")
+        unproxied = chaos(cluster, "--faults", "latency")
     finally:
         cluster.down()
         cluster.up(settings={"chaos.enabled": "true"})
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
+    assert "latency needs proxies between the nodes" in unproxied.stderr
     assert "this cluster is not marked for chaos: broker-1, broker-2, broker-3" in line

@@ -172,7 +172,7 @@ def run(
     \b
     glasslog local up --set chaos.enabled=true
     glasslog chaos run leader-kill
-    glasslog chaos run --duration 60 --faults kill,pause
+    glasslog chaos run --duration 60 --faults kill,pause,partition
     """
     backend = _backend(where, directory, project)
     options = (("--duration", duration_s), ("--faults", faults), ("--every", every_s), ("--rate", rate))

@@ -4,6 +4,7 @@ Refuses to know what is spoken on a listener, and whether anybody is there.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from glasslog.common.errors import ConfigError
@@ -76,8 +77,7 @@ def parse_voters(texts: tuple[str, ...]) -> tuple[Voter, ...]:
 def parse_bootstrap_servers(texts: tuple[str, ...]) -> tuple[str, ...]:
     """``host:port`` entries of ``controller.quorum.bootstrap.servers``; raises ``ConfigError``."""
     for text in texts:
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
+        if not _is_address(text):
             raise ConfigError(f"controller.quorum.bootstrap.servers: {text!r} is not host:port")
     return texts
 
@@ -90,3 +90,24 @@ def known_controllers(*, voters: tuple[str, ...], bootstrap_servers: tuple[str, 
     servers = parse_bootstrap_servers(bootstrap_servers)
     unnamed = [Voter(node_id=UNKNOWN_ID - index, address=each) for index, each in enumerate(servers)]
     return (*parse_voters(voters), *unnamed)
+
+
+def parse_detours(texts: tuple[str, ...]) -> Mapping[str, str]:
+    """``host:port=host:port`` entries of ``chaos.detours``: where to dial by where one is told to.
+
+    Raises ``ConfigError`` for a malformed or repeated one.
+    """
+    detours: dict[str, str] = {}
+    for text in texts:
+        told, _, instead = text.partition("=")
+        if not _is_address(told) or not _is_address(instead):
+            raise ConfigError(f"chaos.detours: {text!r} is not host:port=host:port")
+        if told in detours:
+            raise ConfigError(f"chaos.detours: {told} is named twice")
+        detours[told] = instead
+    return detours
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and int(port) <= 65535

@@ -612,6 +612,12 @@ class NodeConfig:
         "own key: whether `glasslog chaos run` may break this cluster on purpose; asked of every broker",
         default=False,
     )
+    chaos_detours: tuple[str, ...] = setting(
+        "chaos.detours",
+        "own key: only with chaos.enabled: where this node dials in place of the addresses that it is told, "
+        "as host:port=host:port; so there can be a proxy between it and each other node",
+        default=(),
+    )
     log_level: str = setting(
         "log.level",
         "own key: of the node's own log",

@@ -70,8 +70,10 @@ def _serve(config: "NodeConfig") -> int:
     import logging
     import signal
 
+    from glasslog.common.addresses import parse_detours
     from glasslog.common.runtime.production.start import run, settle_process, wait_for_termination
     from glasslog.common.runtime.protocols import Runtime
+    from glasslog.node.detours import with_detours
     from glasslog.node.logs import configure
     from glasslog.node.process import Node, explain, first_cause, is_expected
     from glasslog.node.roles import build
@@ -80,6 +82,7 @@ def _serve(config: "NodeConfig") -> int:
     configure(node_name=f"{'+'.join(config.process_roles)}-{config.node_id}", level=config.log_level)
 
     async def serve(runtime: Runtime) -> None:
+        runtime = with_detours(runtime, parse_detours(config.chaos_detours))
         roles = build(runtime, config)
         node = Node(
             runtime=runtime,

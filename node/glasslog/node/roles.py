@@ -6,7 +6,7 @@ Refuses to know how either works, and loads only the one that is asked for.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from glasslog.common.addresses import parse_listeners
+from glasslog.common.addresses import parse_detours, parse_listeners
 from glasslog.common.errors import ConfigError
 from glasslog.common.ids import NO_NODE
 from glasslog.common.node_config import NodeConfig
@@ -213,6 +213,10 @@ def _check(config: NodeConfig) -> None:
     parse_listeners(config.listeners)
     parse_listeners(config.advertised_listeners)
     _ = config.known_controllers
+    if parse_detours(config.chaos_detours) and not config.chaos_enabled:
+        raise ConfigError(
+            "chaos.detours is for clusters to be broken on purpose: it needs chaos.enabled=true"
+        )
 
 
 def _share_a_folder(config: NodeConfig) -> bool:

@@ -4,7 +4,6 @@ Used by the ``glasslog local`` commands, by the demo and by tests. All methods a
 wait say so, and an asyncio program runs them in a thread. Refuses to know anything of topics and records.
 """
 
-import base64
 import os
 import shutil
 import signal
@@ -16,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from glasslog.client.cli.errors import CommandError, Interrupted
-from glasslog.client.cli.local import layout, ports, probe, processes, state
+from glasslog.client.cli.local import layout, plan, probe, processes, proxies, state
 from glasslog.client.cli.local.lock import LOCK_FILE, directory_lock
 from glasslog.client.cli.local.logs import begin, last_words
 from glasslog.client.cli.local.processes import Condition
-from glasslog.client.cli.local.state import ClusterState, NodeState, Role
+from glasslog.client.cli.local.state import ClusterState, NodeState, Proxies
 
 DIRECTORY_VARIABLE = "GLASSLOG_DIR"
 DEFAULT_BROKERS = 3
@@ -111,6 +110,9 @@ class LocalCluster:
             before = state.load(self.directory)
             if before is not None and (alive := _alive(before.nodes)):
                 raise CommandError(self._already_running(alive))
+            if before is not None:
+                # Those of a cluster whose nodes are all dead would keep their ports.
+                processes.terminate(_marks_of_proxies(before), timeout_s=_ABANDON_TIMEOUT_S)
             planned = self._plan(before, brokers=brokers, controllers=controllers, settings=settings)
             return self._start_all(planned, timeout_s=timeout_s, cancelled=cancelled)
 
@@ -175,7 +177,7 @@ class LocalCluster:
                     f"no controller runs in {self.directory} that another could join; "
                     f"`glasslog local up` starts the cluster"
                 )
-            node = _new_controller(before)
+            node = plan.new_controller(before)
             planned = replace(before, nodes=(*before.controllers, node, *before.brokers))
             try:
                 started = self._start_one(planned, node).node(node.name)
@@ -210,6 +212,42 @@ class LocalCluster:
         """Wait until the nodes are ready. Raises ``CommandError`` when one dies or takes too long."""
         self._wait_ready([self._node(name) for name in names], timeout_s=timeout_s, cancelled=cancelled)
 
+    # --- what is between the nodes of a cluster that is broken on purpose ---
+
+    @property
+    def proxies(self) -> Proxies | None:
+        """The process that has a proxy for every link, if the cluster was started with chaos.enabled."""
+        return self.state().proxies
+
+    def trouble_of_proxies(self) -> str:
+        """Why nothing can be done between nodes, or nodes do not reach each other; empty if all is well."""
+        match self.state().proxies:
+            case None:
+                return ""
+            case found if proxies.condition(found) is not Condition.RUNNING:
+                return f"the process of the proxies between the nodes does not run ({proxies.NAME})"
+            case found if not (answer := proxies.readiness(found)).ready:
+                return f"the proxies between the nodes do not answer: {answer.reason}"
+        return ""
+
+    def restore_proxies(self) -> None:
+        """Start the proxies' process if there should be one and it is gone; resume it if it is paused."""
+        with self._locked():
+            found = self.state()
+            if found.proxies is None:
+                return
+            match proxies.condition(found.proxies):
+                case Condition.GONE:
+                    self._start_proxies(found)
+                case Condition.PAUSED:
+                    processes.send(_marks_of_proxies(found)[0], signal.SIGCONT)
+                case Condition.RUNNING:
+                    pass
+
+    def wait_proxies(self, *, timeout_s: float = _READY_TIMEOUT_S) -> None:
+        """Until they answer, if there are any. Raises ``CommandError`` when they do not."""
+        self._wait_proxies(self.state(), timeout_s=timeout_s, cancelled=lambda: False)
+
     # --- starting ---
 
     def _plan(
@@ -221,18 +259,17 @@ class LocalCluster:
         settings: Mapping[str, str] | None,
     ) -> ClusterState:
         if before is None:
-            before = ClusterState(cluster_id=_new_cluster_id(), settings={}, nodes=())
+            before = ClusterState(cluster_id=plan.new_cluster_id(), settings={}, nodes=())
         else:
             self._check_shape(before, brokers=brokers, controllers=controllers)
         wanted_brokers = brokers or len(before.brokers) or DEFAULT_BROKERS
         wanted_controllers = controllers or len(before.controllers) or DEFAULT_CONTROLLERS
         nodes = (
-            *_take(before.controllers, wanted_controllers, "controller"),
-            *_take(before.brokers, wanted_brokers, "broker"),
+            *plan.take(before.controllers, wanted_controllers, "controller"),
+            *plan.take(before.brokers, wanted_brokers, "broker"),
         )
-        return replace(
-            before, settings=before.settings if settings is None else dict(settings), nodes=_with_ports(nodes)
-        )
+        chosen = before.settings if settings is None else dict(settings)
+        return plan.with_ports(replace(before, settings=chosen, nodes=nodes))
 
     def _check_shape(self, before: ClusterState, *, brokers: int | None, controllers: int | None) -> None:
         way_out = "`glasslog local down --delete` removes it, --dir names another folder"
@@ -254,13 +291,28 @@ class LocalCluster:
         state.save(self.directory, planned)
         started = planned
         try:
+            started = self._start_proxies(started)
             for node in planned.nodes:
                 started = self._start_one(started, node)
+            self._wait_proxies(started, timeout_s=timeout_s, cancelled=cancelled)
             self._wait_ready(started.nodes, timeout_s=timeout_s, cancelled=cancelled)
         except BaseException:
             self._abandon(started)
             raise
         return started
+
+    def _start_proxies(self, current: ClusterState) -> ClusterState:
+        """If it has any."""
+        if current.proxies is None:
+            return current
+        started = proxies.start(self.directory, current, current.proxies)
+        current = replace(current, proxies=started)
+        try:
+            state.save(self.directory, current)
+        except BaseException:
+            processes.kill(_marks_of_proxies(current))
+            raise
+        return current
 
     def _start_one(self, current: ClusterState, node: NodeState) -> ClusterState:
         path = layout.write_properties(self.directory, current, node)
@@ -279,6 +331,20 @@ class LocalCluster:
             processes.kill([process])
             raise
         return started
+
+    def _wait_proxies(
+        self, started: ClusterState, *, timeout_s: float, cancelled: Callable[[], bool]
+    ) -> None:
+        deadline = time.monotonic() + timeout_s
+        while started.proxies is not None and not (answer := proxies.readiness(started.proxies)).ready:
+            if proxies.condition(started.proxies) is Condition.GONE:
+                said = proxies.last_words_of(self.directory)
+                raise CommandError(f"{proxies.NAME} did not start: {said}")
+            if cancelled():
+                raise Interrupted
+            if time.monotonic() >= deadline:
+                raise CommandError(f"not ready after {timeout_s:g} s: {proxies.NAME}: {answer.reason}")
+            time.sleep(_READY_POLL_S)
 
     def _wait_ready(
         self, nodes: Iterable[NodeState], *, timeout_s: float, cancelled: Callable[[], bool]
@@ -311,7 +377,7 @@ class LocalCluster:
     def _abandon(self, started: ClusterState) -> None:
         """Take down what a failed or cancelled start left, all at once, and remember that it is down."""
         marks = [node.process for node in started.nodes if node.process is not None]
-        processes.terminate(marks, timeout_s=_ABANDON_TIMEOUT_S)
+        processes.terminate([*marks, *_marks_of_proxies(started)], timeout_s=_ABANDON_TIMEOUT_S)
         state.save(self.directory, _without_processes(started))
 
     def _stop_all(self, found: ClusterState, *, timeout_s: float) -> tuple[str, ...]:
@@ -320,6 +386,8 @@ class LocalCluster:
             by_mark = {node.process: node.name for node in nodes if node.process is not None}
             killed = processes.terminate(by_mark, timeout_s=timeout_s)
             stubborn += [by_mark[mark] for mark in killed]
+        if processes.terminate(_marks_of_proxies(found), timeout_s=timeout_s):
+            stubborn.append(proxies.NAME)
         state.save(self.directory, _without_processes(found))
         return tuple(stubborn)
 
@@ -328,6 +396,7 @@ class LocalCluster:
             path = layout.folder(self.directory, node)
             if path.is_dir():
                 shutil.rmtree(path)
+        proxies.remove(self.directory)
         (self.directory / state.STATE_FILE).unlink(missing_ok=True)
         (self.directory / LOCK_FILE).unlink(missing_ok=True)
         with suppress(OSError):
@@ -381,47 +450,10 @@ def _alive(nodes: Iterable[NodeState]) -> tuple[NodeState, ...]:
 
 
 def _without_processes(found: ClusterState) -> ClusterState:
-    return replace(found, nodes=tuple(replace(node, process=None) for node in found.nodes))
+    without = None if found.proxies is None else replace(found.proxies, process=None)
+    return replace(found, nodes=tuple(replace(node, process=None) for node in found.nodes), proxies=without)
 
 
-def _take(known: Sequence[NodeState], count: int, role: Role) -> tuple[NodeState, ...]:
-    """The nodes that are known, and new ones up to ``count``; ports come later."""
-    make = layout.broker if role == "broker" else layout.controller
-    new = tuple(make(number, {}) for number in range(len(known) + 1, count + 1))
-    return (*known, *new)
-
-
-def _new_controller(known: ClusterState) -> NodeState:
-    """One more, with ports that no node has. Raises ``CommandError`` when there are too many."""
-    number = len(known.controllers) + 1
-    if number > layout.MAX_NODES_PER_ROLE:
-        raise CommandError(f"a local cluster has at most {layout.MAX_NODES_PER_ROLE} controllers")
-    used = [port for node in known.nodes for port in node.ports.values()]
-    listeners = layout.LISTENERS["controller"]
-    found = ports.free_ports(len(listeners), besides=used)
-    return replace(layout.controller(number, dict(zip(listeners, found, strict=True))), joins=True)
-
-
-def _with_ports(nodes: Sequence[NodeState]) -> tuple[NodeState, ...]:
-    """Each node with a port for each listener: the one it had, if that is still free."""
-    kept = {
-        (node.name, listener): port
-        for node in nodes
-        for listener, port in node.ports.items()
-        if ports.is_free(port)
-    }
-    wanted = [(node.name, listener) for node in nodes for listener in layout.LISTENERS[node.role]]
-    missing = [place for place in wanted if place not in kept]
-    kept |= zip(missing, ports.free_ports(len(missing), besides=kept.values()), strict=True)
-    return tuple(
-        replace(
-            node,
-            process=None,
-            ports={listener: kept[node.name, listener] for listener in layout.LISTENERS[node.role]},
-        )
-        for node in nodes
-    )
-
-
-def _new_cluster_id() -> str:
-    return base64.urlsafe_b64encode(os.urandom(16)).rstrip(b"=").decode("ascii")
+def _marks_of_proxies(found: ClusterState) -> list[processes.ProcessMark]:
+    mark = None if found.proxies is None else found.proxies.process
+    return [] if mark is None else [mark]

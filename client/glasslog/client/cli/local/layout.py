@@ -3,11 +3,11 @@
 Pure functions of the cluster's shape; refuses to know which processes run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from glasslog.client.cli.errors import UsageError
-from glasslog.client.cli.local.state import ClusterState, NodeState, Role
+from glasslog.client.cli.local.state import CLIENTS, ClusterState, Link, NodeState, Role
 from glasslog.common.config import parse
 from glasslog.common.config_sources import ENVIRONMENT_PREFIX, to_properties
 from glasslog.common.node_config import NodeConfig
@@ -25,12 +25,14 @@ LISTENERS: Mapping[Role, tuple[str, ...]] = {
     "broker": ("GRPC", "KAFKA", "HTTP"),
     "controller": ("CONTROLLER", "HTTP"),
 }
+BEHIND_PROXIES: Mapping[Role, tuple[str, ...]] = {"broker": ("GRPC", "KAFKA"), "controller": ()}
+"""Listeners that have clients: where there are proxies, the address that they know is a proxy's."""
 MANAGED = frozenset(
     {
         *("node.id", "process.roles", "cluster.id", "broker.rack"),
         *("listeners", "advertised.listeners", "http.listener"),
         *("log.dirs", "metadata.log.dir", "controller.quorum.voters"),
-        "controller.quorum.bootstrap.servers",
+        *("controller.quorum.bootstrap.servers", "chaos.detours"),
     }
 )
 """Settings that differ from node to node, or that the cluster's own working rests on."""
@@ -53,7 +55,35 @@ def check_settings(settings: Mapping[str, str]) -> None:
     for key in settings:
         if key in MANAGED:
             raise UsageError(f"--set {key}: a local cluster gives each node its own")
-    parse(NodeConfig, {"node.id": "1", "process.roles": "broker", **settings}, where="--set")
+    _parsed(settings)
+
+
+def is_for_chaos(settings: Mapping[str, str]) -> bool:
+    """Whether these settings of all nodes mark the cluster as one to be broken on purpose."""
+    return _parsed(settings).chaos_enabled
+
+
+def _parsed(settings: Mapping[str, str]) -> NodeConfig:
+    return parse(NodeConfig, {"node.id": "1", "process.roles": "broker", **settings}, where="--set")
+
+
+def links(nodes: Sequence[NodeState]) -> Iterator[Link]:
+    """Every way on which a node or a client connects to another node; ports come later.
+
+    Controllers connect to each other, brokers to controllers and, as followers, to each other; clients to
+    brokers.
+    """
+    for target in nodes:
+        if target.role == "controller":
+            for source in nodes:
+                if source.name != target.name:
+                    yield Link(source=source.name, target=target.name, listener="CONTROLLER")
+            continue
+        for source in nodes:
+            if source.role == "broker" and source.name != target.name:
+                yield Link(source=source.name, target=target.name, listener="KAFKA")
+        for listener in BEHIND_PROXIES[target.role]:
+            yield Link(source=CLIENTS, target=target.name, listener=listener)
 
 
 def folder(directory: Path, node: NodeState) -> Path:
@@ -108,11 +138,20 @@ def _identity(directory: Path, state: ClusterState, node: NodeState) -> dict[str
         "process.roles": node.role,
         "cluster.id": state.cluster_id,
         "broker.rack": node.rack,
-        "listeners": ",".join(f"{name}://{node.address(name)}" for name in listeners),
+        "listeners": ",".join(f"{name}://{node.own_address(name)}" for name in listeners),
+        "advertised.listeners": ",".join(f"{name}://{node.address(name)}" for name in node.behind),
         "http.listener": node.address("HTTP"),
         "log.dirs": str(data_folder(directory, node)),
+        "chaos.detours": ",".join(_detours(state, node)),
         **_quorum(state, node),
     }
+
+
+def _detours(state: ClusterState, node: NodeState) -> Iterator[str]:
+    """The proxies on this node's own way to each of the others."""
+    for link in () if state.proxies is None else state.proxies.links:
+        if link.source == node.name:
+            yield f"{state.node(link.target).address(link.listener)}={link.address}"
 
 
 def _quorum(state: ClusterState, node: NodeState) -> dict[str, str]:

@@ -14,10 +14,10 @@ class Readiness:
     reason: str
 
 
-def ask(address: str, *, timeout_s: float = 0.5) -> Readiness:
-    """One GET of ``/readyz`` at ``host:port``; no answer counts as not ready."""
+def ask(address: str, *, path: str = "/readyz", timeout_s: float = 0.5) -> Readiness:
+    """One GET at ``host:port``; no answer counts as not ready."""
     host, _, port = address.rpartition(":")
-    request = f"GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     try:
         with socket.create_connection((host, int(port)), timeout=timeout_s) as connection:
             connection.sendall(request.encode("ascii"))

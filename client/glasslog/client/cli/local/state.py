@@ -6,7 +6,7 @@ Refuses to know whether what it says is still true; ``processes`` does.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ class NodeState:
 
     ``process`` is ``None`` before its first start and after an orderly stop; otherwise it may be dead.
     ``joins``: a controller that is none of the first voters; it follows the quorum, and may be added to it.
+    ``behind``: where it really listens, of listeners whose ``ports`` are those of a proxy.
     """
 
     name: str
@@ -35,19 +36,64 @@ class NodeState:
     ports: Mapping[str, int]
     process: ProcessMark | None = None
     joins: bool = False
+    behind: Mapping[str, int] = field(default_factory=dict)
 
     def address(self, listener: str) -> str:
-        """``host:port`` of a listener; ``KeyError`` if the node has none of that name."""
+        """``host:port`` by which others know a listener; ``KeyError`` if the node has none of that name."""
         return f"{_HOST}:{self.ports[listener]}"
+
+    def own_address(self, listener: str) -> str:
+        """``host:port`` where it listens itself."""
+        return f"{_HOST}:{self.behind.get(listener, self.ports[listener])}"
+
+
+CLIENTS = "clients"
+"""In place of a node: everybody who is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """The way from ``source`` to a listener of ``target``, through the proxy that listens on ``port``."""
+
+    source: str
+    target: str
+    listener: str
+    port: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its proxy."""
+        return f"{self.source}-to-{self.target}-{self.listener.lower()}"
+
+    @property
+    def address(self) -> str:
+        return f"{_HOST}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxies:
+    """The process that has a proxy for every link; ``api_port`` is that of Toxiproxy's API."""
+
+    api_port: int
+    links: tuple[Link, ...]
+    process: ProcessMark | None = None
+
+    @property
+    def api(self) -> str:
+        return f"{_HOST}:{self.api_port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterState:
-    """A cluster. ``settings`` are those given to all nodes with ``--set``."""
+    """A cluster. ``settings`` are those given to all nodes with ``--set``.
+
+    ``proxies`` are between the nodes of one that was started with chaos.enabled.
+    """
 
     cluster_id: str
     settings: Mapping[str, str]
     nodes: tuple[NodeState, ...]
+    proxies: Proxies | None = None
 
     @property
     def brokers(self) -> tuple[NodeState, ...]:
@@ -117,7 +163,8 @@ class _Fields:
         return {name: str(value) for name, value in dict(self._fields[key]).items()}
 
     def numbers(self, key: str) -> dict[str, int]:
-        inner = _Fields(self._fields[key])
+        """None where it is missing, as ``flag``."""
+        inner = _Fields(self._fields.get(key, {}))
         return {name: inner.number(name) for name in inner._fields}
 
     def items(self, key: str) -> list["_Fields"]:
@@ -131,7 +178,8 @@ class _Fields:
         return value
 
     def maybe(self, key: str) -> "_Fields | None":
-        value = self._fields[key]
+        """``None`` where it is missing, as ``flag``."""
+        value = self._fields.get(key)
         return None if value is None else _Fields(value)
 
 
@@ -139,10 +187,12 @@ def _from_json(document: object) -> ClusterState:
     fields = _Fields(document)
     if fields.number("version") != _VERSION:
         raise ValueError(f"version {fields.number('version')}, this glasslog writes {_VERSION}")
+    proxies = fields.maybe("proxies")
     return ClusterState(
         cluster_id=fields.text("cluster_id"),
         settings=fields.texts("settings"),
         nodes=tuple(_node(item) for item in fields.items("nodes")),
+        proxies=None if proxies is None else _proxies(proxies),
     )
 
 
@@ -156,6 +206,24 @@ def _node(fields: _Fields) -> NodeState:
         ports=fields.numbers("ports"),
         process=_mark(process) if process else None,
         joins=fields.flag("joins"),
+        behind=fields.numbers("behind"),
+    )
+
+
+def _proxies(fields: _Fields) -> Proxies:
+    process = fields.maybe("process")
+    return Proxies(
+        api_port=fields.number("api_port"),
+        links=tuple(
+            Link(
+                source=item.text("source"),
+                target=item.text("target"),
+                listener=item.text("listener"),
+                port=item.number("port"),
+            )
+            for item in fields.items("links")
+        ),
+        process=_mark(process) if process else None,
     )
 
 

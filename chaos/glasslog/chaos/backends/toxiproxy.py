@@ -1,0 +1,115 @@
+"""Faults between nodes, by a Toxiproxy server whose proxies are on the ways between them.
+
+Speaks Toxiproxy's HTTP API; refuses to know who runs the server, and when a fault is due.
+"""
+
+import asyncio
+import json
+from collections.abc import Collection, Mapping, Sequence
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import quote
+
+from glasslog.chaos.backends.links import Link, Placement, parse_link, placements
+from glasslog.chaos.scenario.model import Fault
+from glasslog.client.cli.errors import CommandError
+from glasslog.client.cli.output import Json
+
+_TIMEOUT_S = 10.0
+_LARGEST_ANSWER_BYTES = 16 << 20
+
+
+class Toxiproxy:
+    """The server at ``host:port``. Methods raise ``CommandError`` when it can not do what it is asked for."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._host, _, self._port = address.rpartition(":")
+
+    def links(self) -> list[Link]:
+        """Its proxies that are called like links between nodes."""
+        with self._connection() as ask:
+            found = ask.json("GET", "/proxies")
+        names = sorted(found) if isinstance(found, Mapping) else []
+        return [link for name in names if (link := parse_link(str(name))) is not None]
+
+    def reset(self) -> None:
+        """No toxics, every proxy open."""
+        with self._connection() as ask:
+            ask.json("POST", "/reset", {})
+
+    def put(self, wanted: Sequence[Placement]) -> None:
+        with self._connection() as ask:
+            for each in wanted:
+                ask.json("POST", f"/proxies/{quote(each.proxy)}/toxics", each.body)
+
+    def take_away(self, placed: Sequence[Placement]) -> None:
+        """One that is gone already was taken away by a reset."""
+        with self._connection() as ask:
+            for each in placed:
+                ask.json("DELETE", f"/proxies/{quote(each.proxy)}/toxics/{quote(each.toxic)}", may_lack=True)
+
+    def _connection(self) -> "_Connection":
+        return _Connection(self.address, HTTPConnection(self._host, int(self._port), timeout=_TIMEOUT_S))
+
+
+class _Connection:
+    """Requests one after the other on one connection."""
+
+    def __init__(self, address: str, connection: HTTPConnection) -> None:
+        self._address = address
+        self._connection = connection
+
+    def __enter__(self) -> "_Connection":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+    def json(
+        self, method: str, path: str, body: Mapping[str, Json] | None = None, *, may_lack: bool = False
+    ) -> object:
+        """The answer's body, if any. ``may_lack``: that there is no such thing is well."""
+        try:
+            headers = {"Content-Type": "application/json"}
+            self._connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = self._connection.getresponse()
+            text = answer.read(_LARGEST_ANSWER_BYTES)
+            said: object = json.loads(text) if text else None
+        except (OSError, HTTPException, ValueError) as error:
+            raise CommandError(f"the proxies at {self._address} do not answer: {error}") from None
+        if answer.status >= 400 and not (may_lack and answer.status == 404):
+            reason = said.get("error") if isinstance(said, dict) else text.decode("utf-8", "replace")
+            raise CommandError(f"the proxies at {self._address} refuse {method} {path}: {reason}")
+        return said
+
+
+class ProxyFaults:
+    """Does and undoes faults between nodes."""
+
+    def __init__(self, server: Toxiproxy) -> None:
+        self._server = server
+
+    async def disturb(self, fault: Fault, names: Collection[str], others: Collection[str]) -> None:
+        """Raises ``CommandError`` also when no proxy is concerned; then nothing of it is left."""
+        await asyncio.to_thread(self._disturb, fault, sorted(names), others)
+
+    def _disturb(self, fault: Fault, names: Sequence[str], others: Collection[str]) -> None:
+        wanted = placements(fault, names, others, self._server.links())
+        if not wanted:
+            raise CommandError(f"no proxy at {self._server.address} is between {', '.join(names)} and others")
+        try:
+            self._server.put(wanted)
+        except CommandError:
+            self._server.take_away(wanted)
+            raise
+
+    async def calm(self, fault: Fault, names: Collection[str], others: Collection[str]) -> None:
+        """End a fault."""
+        await asyncio.to_thread(self._calm, fault, sorted(names), others)
+
+    def _calm(self, fault: Fault, names: Sequence[str], others: Collection[str]) -> None:
+        self._server.take_away(placements(fault, names, others, self._server.links()))
+
+    async def reset(self) -> None:
+        """End all."""
+        await asyncio.to_thread(self._server.reset)
