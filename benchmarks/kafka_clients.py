@@ -15,9 +15,9 @@ from glasslog.client.cli.local.cluster import LocalCluster
 from benchmarks.measuring import HAS_PROC, NO_PROC, percentile, processor_ms, resident_mb, running_cluster
 from benchmarks.report import Figure, Line, Skipped
 
-_RECORD_BYTES = 1024
+RECORD_BYTES = 1024
 _MEGABYTES, _QUICK_MEGABYTES = 300, 30
-_RATE, _SECONDS, _QUICK_SECONDS = 1_000, 10, 2
+PACED_RATE, _SECONDS, _QUICK_SECONDS = 1_000, 10, 2
 _FLUSH_S = 120.0
 _MISSING = "needs confluent-kafka, which is among the development tools"
 
@@ -38,18 +38,18 @@ def _measure(cluster: LocalCluster, megabytes: int, seconds: int) -> list[Line]:
     small = {"batch.size": 16_384, "linger.ms": 5}
     _create(servers, "large", "small", "paced")
     lines += _priced(
-        cluster, megabytes, "produce, 1 MB batches", lambda: _produce(servers, "large", megabytes, large)
+        cluster, megabytes, "produce, 1 MB batches", lambda: produce(servers, "large", megabytes, large)
     )
     lines += _priced(
         cluster,
         megabytes // 3,
         "produce, 16 KB batches",
-        lambda: _produce(servers, "small", megabytes // 3, small),
+        lambda: produce(servers, "small", megabytes // 3, small),
     )
     lines += _priced(cluster, megabytes, "consume", lambda: _consume(servers, "large", megabytes))
     for linger_ms in (5, 0):
-        latencies = _paced(servers, seconds, linger_ms)
-        how = f"{_RATE:,} records/s of 1 KB, linger {linger_ms} ms"
+        latencies = send_paced(servers, "paced", seconds, linger_ms)
+        how = f"{PACED_RATE:,} records/s of 1 KB, linger {linger_ms} ms"
         lines += [
             Figure(what=f"ack p{percent}", value=percentile(latencies, percent), unit="ms", note=how)
             for percent in (50, 99)
@@ -73,12 +73,13 @@ def _priced(cluster: LocalCluster, megabytes: int, what: str, work: Callable[[],
     return [speed, Figure(what="brokers' processor time", value=used_ms / megabytes, unit="ms/MB", note=what)]
 
 
-def _kafka(module: str = "confluent_kafka") -> Any:
+def kafka_module(module: str = "confluent_kafka") -> Any:
+    """Loaded when it is wanted: it need not be there."""
     return importlib.import_module(module)
 
 
 def _create(servers: str, *names: str) -> None:
-    kafka = _kafka("confluent_kafka.admin")
+    kafka = kafka_module("confluent_kafka.admin")
     admin = kafka.AdminClient({"bootstrap.servers": servers})
     config = {"min.insync.replicas": "2"}
     topics = [kafka.NewTopic(name, num_partitions=1, replication_factor=3, config=config) for name in names]
@@ -86,12 +87,13 @@ def _create(servers: str, *names: str) -> None:
         future.result(_FLUSH_S)
 
 
-def _produce(servers: str, topic: str, megabytes: int, options: Mapping[str, int]) -> float:
-    producer = _kafka().Producer(
+def produce(servers: str, topic: str, megabytes: int, options: Mapping[str, int]) -> float:
+    """Seconds from the first record to the last acknowledgement."""
+    producer = kafka_module().Producer(
         {"bootstrap.servers": servers, "acks": "all", "queue.buffering.max.kbytes": 65_536, **options}
     )
-    value = b"x" * _RECORD_BYTES
-    count = megabytes * 1_000_000 // _RECORD_BYTES
+    value = b"x" * RECORD_BYTES
+    count = megabytes * 1_000_000 // RECORD_BYTES
     started = time.perf_counter()
     for _ in range(count):
         while True:
@@ -106,7 +108,7 @@ def _produce(servers: str, topic: str, megabytes: int, options: Mapping[str, int
 
 
 def _consume(servers: str, topic: str, megabytes: int) -> float:
-    kafka = _kafka()
+    kafka = kafka_module()
     consumer = kafka.Consumer(
         {
             "bootstrap.servers": servers,
@@ -116,7 +118,7 @@ def _consume(servers: str, topic: str, megabytes: int) -> float:
         }
     )
     consumer.assign([kafka.TopicPartition(topic, 0, 0)])
-    wanted, seen = megabytes * 1_000_000 // _RECORD_BYTES, 0
+    wanted, seen = megabytes * 1_000_000 // RECORD_BYTES, 0
     started = time.perf_counter()
     while seen < wanted:
         seen += len(consumer.consume(100_000, 1.0))
@@ -125,14 +127,16 @@ def _consume(servers: str, topic: str, megabytes: int) -> float:
     return elapsed_s
 
 
-def _paced(servers: str, seconds: int, linger_ms: int) -> list[float]:
-    """Milliseconds from ``produce`` to the acknowledgement, each record at its own time."""
-    producer = _kafka().Producer({"bootstrap.servers": servers, "acks": "all", "linger.ms": linger_ms})
-    value = b"x" * _RECORD_BYTES
+def send_paced(servers: str, topic: str, seconds: int, linger_ms: int) -> list[float]:
+    """Milliseconds from ``produce`` to the acknowledgement, each record at its own time.
+
+    A value begins with when it was sent.
+    """
+    producer = kafka_module().Producer({"bootstrap.servers": servers, "acks": "all", "linger.ms": linger_ms})
     latencies: list[float] = []
     started = time.perf_counter()
-    for number in range(seconds * _RATE):
-        due = started + number / _RATE
+    for number in range(seconds * PACED_RATE):
+        due = started + number / PACED_RATE
         while (now := time.perf_counter()) < due:
             producer.poll(min(due - now, 0.001))
 
@@ -140,6 +144,11 @@ def _paced(servers: str, seconds: int, linger_ms: int) -> list[float]:
             assert error is None, error
             latencies.append((time.perf_counter() - sent) * 1000)
 
-        producer.produce("paced", value, on_delivery=on_delivery)
+        producer.produce(topic, paced_value(), on_delivery=on_delivery)
     producer.flush(_FLUSH_S)
-    return latencies[_RATE // 2 :]
+    return latencies[PACED_RATE // 2 :]
+
+
+def paced_value() -> bytes:
+    """Begins with 20 digits: the nanoseconds of this machine's clock that only goes forward."""
+    return b"%020d" % time.perf_counter_ns() + b"x" * (RECORD_BYTES - 20)

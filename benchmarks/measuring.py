@@ -28,10 +28,19 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 def resident_mb(node: NodeState) -> float:
     """Memory of a node that is in RAM, in MB of 10^6 bytes. Only where ``HAS_PROC``."""
+    return _status_mb(node, "VmRSS")
+
+
+def peak_resident_mb(node: NodeState) -> float:
+    """The most that ``resident_mb`` would have told since the node was started. Only where ``HAS_PROC``."""
+    return _status_mb(node, "VmHWM")
+
+
+def _status_mb(node: NodeState, key: str) -> float:
     for line in (_PROC / str(_pid(node)) / "status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024 / 1e6
-    raise ValueError(f"{node.name}: its /proc entry does not tell VmRSS")
+    raise ValueError(f"{node.name}: its /proc entry does not tell {key}")
 
 
 def processor_ms(nodes: Sequence[NodeState]) -> float:

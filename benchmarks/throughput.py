@@ -16,6 +16,7 @@ from glasslog.client.producer import Producer
 from glasslog.common.runtime.production.start import run as run_in_process
 from glasslog.common.runtime.protocols import Runtime
 
+from benchmarks import bursts
 from benchmarks.measuring import HAS_PROC, NO_PROC, processor_ms, running_cluster
 from benchmarks.report import Figure, Line, Skipped
 
@@ -39,11 +40,12 @@ class _Progress:
 
 
 def run(*, quick: bool) -> Sequence[Line]:
-    """Write a fixed number of records while they are read; then some one at a time, without reading."""
+    """Records written while they are read; some one at a time; then, on a new cluster, ``bursts``."""
     records = _QUICK_RECORDS if quick else _RECORDS
     singles = _QUICK_SINGLE_RECORDS if quick else _SINGLE_RECORDS
     with running_cluster() as cluster:
-        return run_in_process(lambda runtime: _measure(runtime, cluster, records, singles))
+        lines = run_in_process(lambda runtime: _measure(runtime, cluster, records, singles))
+    return [*lines, *bursts.run(quick=quick)]
 
 
 async def _measure(runtime: Runtime, cluster: LocalCluster, records: int, singles: int) -> list[Line]:
