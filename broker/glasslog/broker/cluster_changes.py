@@ -1,8 +1,9 @@
 """What clients want changed in the cluster's metadata: passed on to the active controller.
 
-A call returns when this broker's own metadata shows the change, so that who asks here next sees it. Requests
-and answers are the controller's own messages. Refuses to know which listener a request came through, and what
-may be changed: the controller checks all of it, but for how much one request may ask.
+A call returns when this broker's own metadata shows the change, so that who asks here next sees it; new
+leaders may need a moment until they serve. Requests and answers are the controller's own messages. Refuses
+to know which listener a request came through, and what may be changed: the controller checks all of it, but
+for how much one request may ask.
 """
 
 import asyncio

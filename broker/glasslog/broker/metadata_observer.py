@@ -1,10 +1,12 @@
 """The broker's eyes on the cluster's metadata: follows the controllers' log and publishes images.
 
-Fetches ``__cluster_metadata-0`` as an observer, replays what is committed into a ``MetadataDelta``, and hands
-delta and image to subscribers in order. It refuses to know what subscribers do with them. Nothing is kept on
-disk, and of the log nothing in memory once it is applied: a broker that starts, or that was away for long,
-gets a snapshot from the active controller, and what differs from its image is the delta. Source: Kafka's
-``MetadataLoader`` and ``BrokerMetadataPublisher``.
+Fetches ``__cluster_metadata-0`` as an observer, replays what is committed into a ``MetadataDelta``, shows
+the image to whoever asks, and hands delta and image to subscribers in order. It refuses to know what
+subscribers do with them: that may take seconds where thousands of logs are made, and as in Kafka nobody
+waits for it who only wants to know what was decided. Nothing is kept on disk, and of the log nothing in
+memory once it is applied: a broker that starts, or that was away for long, gets a snapshot from the active
+controller, and what differs from its image is the delta. Source: Kafka's ``MetadataLoader`` and
+``BrokerMetadataPublisher``.
 """
 
 import asyncio
@@ -66,7 +68,7 @@ class MetadataView(Protocol):
         ...
 
     async def wait_for_offset(self, offset: Offset) -> None:
-        """Return once everything up to and including ``offset`` has been applied."""
+        """Return once ``image`` shows everything up to and including ``offset``."""
         ...
 
 
@@ -92,19 +94,20 @@ class MetadataObserver:
         self._applier: MetadataApplier | None = None
         self._listeners: list[MetadataListener] = []
         self._images: Watched[MetadataImage] = Watched(EMPTY_IMAGE)
-        self._applied: Watched[Offset] = Watched(Offset(-1))
+        self._shown: Watched[Offset] = Watched(Offset(-1))
+        self._applied_offset = Offset(-1)
 
     # --- reading ---
 
     @property
     def image(self) -> MetadataImage:
-        """The newest committed metadata."""
+        """The newest committed metadata; whoever makes it true here may still be at it."""
         return self._images.value
 
     @property
     def applied_offset(self) -> Offset:
-        """The last offset of the log taken in, entries without metadata included; -1 before any."""
-        return self._applied.value
+        """The last offset that was made true here, entries without metadata included; -1 before any."""
+        return self._applied_offset
 
     @property
     def high_watermark(self) -> Offset:
@@ -124,8 +127,8 @@ class MetadataObserver:
         return await self._images.until(condition)
 
     async def wait_for_offset(self, offset: Offset) -> None:
-        """Return once everything up to and including ``offset`` has been applied."""
-        await self._applied.until(lambda applied: applied >= offset)
+        """Return once ``image`` shows everything up to and including ``offset``."""
+        await self._shown.until(lambda shown: shown >= offset)
 
     # --- following ---
 
@@ -285,14 +288,18 @@ class MetadataObserver:
         await self._publish(delta, delta.apply())
 
     async def _publish(self, delta: MetadataDelta, image: MetadataImage) -> None:
-        if image.offset > self.image.offset:
+        is_new = image.offset > self.image.offset
+        if is_new:
+            self._images.set(image)
+        # After the image: whoever waits for an offset finds what is at it.
+        end = Offset(self._log.applied_end - 1)
+        self._shown.set(end)
+        if is_new:
             if self._applier is not None:
                 await self._applier(delta, image)
             for listener in self._listeners:
                 listener(delta, image)
-            self._images.set(image)
-        # After the image: whoever waits for an offset finds what is at it.
-        self._applied.set(Offset(self._log.applied_end - 1))
+        self._applied_offset = end
 
     def _replay(self, delta: MetadataDelta, batch: ObservedBatch) -> None:
         epoch = batch.header.partition_leader_epoch

@@ -291,6 +291,11 @@ class ReplicaManager:
         return self._logs.offline_directory_ids
 
     @property
+    def image(self) -> MetadataImage:
+        """The metadata that was last taken in here; the cluster's may be newer."""
+        return self._replicas.image
+
+    @property
     def counters(self) -> ReplicationCounters:
         return self._replicas.counters
 

@@ -220,7 +220,7 @@ class BrokerServer:
 
         async def on_registered() -> None:
             await replicas.on_registered()
-            leadership.check(self._observer.image)
+            leadership.check(replicas.image)
 
         listeners = Listeners()
         grace_ms = 0
