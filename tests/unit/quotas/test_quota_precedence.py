@@ -16,7 +16,7 @@ from glasslog.metadata.quotas import (
     matching,
     quota_for,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 RATE = PRODUCER_BYTE_RATE
@@ -120,9 +120,11 @@ def test_filters_that_make_no_sense_are_refused() -> None:
     rate=st.integers(1, 100_000),
     burst_ms=st.integers(0, 10_000),
 )
+@example(uses=[(8390, 0), (1, 398)], rate=1, burst_ms=26)
 def test_who_waits_as_told_uses_the_rate_and_one_burst(
     uses: list[tuple[int, int]], rate: int, burst_ms: int
 ) -> None:
+    """Once what was left of a debt by rounding, a billionth of a byte, made it a millisecond more."""
     quota, now_ms, used = RateQuota(burst_ms=burst_ms), 1_000, 0
     for amount, idle_ms in uses:
         now_ms += idle_ms + quota.delay_ms(per_second=rate, now_ms=now_ms + idle_ms)

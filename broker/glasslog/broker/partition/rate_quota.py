@@ -6,6 +6,9 @@ as the rate allows, be it at once.
 
 from math import ceil
 
+_ROUNDING_MS = 1e-6
+"""What is left of a debt by adding up fractions: nobody waits another millisecond for that."""
+
 
 class RateQuota:
     """What was more than the rate allows is a debt that time pays off. Times in ms on a monotonic clock.
@@ -29,7 +32,7 @@ class RateQuota:
     def delay_ms(self, *, per_second: float, now_ms: int) -> int:
         """How long to wait before more is used; 0: not at all."""
         self._pay(per_second, now_ms)
-        return max(0, ceil(self._debt * 1_000 / per_second))
+        return max(0, ceil(self._debt * 1_000 / per_second - _ROUNDING_MS))
 
     def is_rested(self, *, per_second: float, now_ms: int) -> bool:
         """Whether there can not be more credit: nothing was used for as long as counts."""
