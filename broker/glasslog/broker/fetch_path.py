@@ -172,7 +172,7 @@ class FetchPath:
             return self._read_later(terms, targets, cold, on_done)
         is_enough = is_urgent or size_bytes >= terms.min_bytes
         if is_enough or terms.max_wait_ms <= 0 or source.is_empty or replicas.purgatory.is_full:
-            self._finish(terms, targets, outcomes, on_done)
+            self._finish(terms, targets, outcomes, size_bytes, on_done)
             return None
         operation = self._park(terms, source, terms.min_bytes - size_bytes, on_done)
         source.wait(operation, outcomes)
@@ -192,12 +192,12 @@ class FetchPath:
             if operation.is_done:
                 return
             still_cold: list[ColdRead] | None = [] if rounds_left else None
-            outcomes, _, _ = self._read(terms, targets, None, still_cold)
+            outcomes, size_bytes, _ = self._read(terms, targets, None, still_cold)
             if still_cold:
                 self._cold_reads.warm(still_cold, partial(read_again, rounds_left - 1))
             else:
                 operation.cancel()
-                self._finish(terms, targets, outcomes, on_done)
+                self._finish(terms, targets, outcomes, size_bytes, on_done)
 
         self._cold_reads.warm(cold, partial(read_again, _COLD_ROUNDS))
         return operation
@@ -213,8 +213,8 @@ class FetchPath:
 
         def answer() -> None:
             targets = source.targets()
-            outcomes, _, _ = self._read(terms, targets)
-            self._finish(terms, targets, outcomes, on_done)
+            outcomes, size_bytes, _ = self._read(terms, targets)
+            self._finish(terms, targets, outcomes, size_bytes, on_done)
 
         deadline_ms = replicas.runtime.clock.now_ms() + terms.max_wait_ms
         operation = DelayedFetch(missing_bytes, deadline_ms=deadline_ms, on_done=answer)
@@ -226,15 +226,16 @@ class FetchPath:
         terms: FetchTerms,
         targets: Targets,
         outcomes: Sequence[ReadOutcome],
+        size_bytes: int,
         on_done: Callable[[Sequence[ReadOutcome]], None],
     ) -> None:
         counters = self._replicas.counters
-        size_bytes = sum(len(outcome.records) for outcome in outcomes)
         if isinstance(terms.reader, Follower):
             counters.replication_bytes_out += size_bytes
-            for (_, partition), outcome in zip(targets, outcomes, strict=True):
-                if isinstance(partition, Partition):
-                    self._throttle.on_sent(partition, terms.reader.replica_id, len(outcome.records))
+            if self._throttle.limits_leaders:
+                for (_, partition), outcome in zip(targets, outcomes, strict=True):
+                    if isinstance(partition, Partition):
+                        self._throttle.on_sent(partition, terms.reader.replica_id, len(outcome.records))
         else:
             counters.bytes_out += size_bytes
         on_done(outcomes)
@@ -287,12 +288,13 @@ class FetchPath:
         reader = terms.reader
         is_follower = isinstance(reader, Follower)
         isolation = reader.isolation_level if isinstance(reader, Consumer) else _ALL
+        is_free = is_follower and not self._throttle.limits_leaders
         left_bytes = limit_bytes = min(terms.max_bytes, self._replicas.config.fetch_max_bytes)
         outcomes: list[ReadOutcome] = []
-        minimum_one, is_urgent = True, False
+        minimum_one, is_urgent, total_bytes = True, False, 0
         for number, (ask, partition) in enumerate(targets):
             outcome = self._check(ask, partition, reader) if found is None else found[number]
-            if outcome is None and isinstance(partition, Partition):
+            if outcome is None and not is_free and isinstance(partition, Partition):
                 outcome = self._instead_of_records(reader, ask, partition)
             if outcome is None:
                 limit = min(ask.max_bytes, left_bytes)
@@ -309,10 +311,10 @@ class FetchPath:
             size_bytes = len(outcome.records)
             if size_bytes:
                 minimum_one = False
+                total_bytes += size_bytes
                 left_bytes = max(left_bytes - size_bytes, 0)
             elif outcome.is_answer:
                 is_urgent = True
-        total_bytes = sum(len(outcome.records) for outcome in outcomes)
         return outcomes, total_bytes, is_urgent or total_bytes >= limit_bytes
 
     def _instead_of_records(

@@ -124,6 +124,7 @@ class LeaderFetcher:
         self._followed: dict[PartitionKey, _Followed] = {}
         self._line: _Line | None = None
         self._next_number = 0
+        self._client_id = f"broker-{replicas.config.node_id}"
         self._has_work = asyncio.Event()
         self._send_is_due = False
         self._paused_until_ms = 0
@@ -280,7 +281,7 @@ class LeaderFetcher:
             API_KEY,
             VERSION,
             correlation_id=number & _CORRELATION_MASK,
-            client_id=f"broker-{config.node_id}",
+            client_id=self._client_id,
         )
         line.in_flight.append((number, self._runtime.clock.now_ms()))
         connection.send((header, encode_request(call)))

@@ -1,12 +1,12 @@
 """The way of a produce request: append, wake followers, wait for the replicas, answer.
 
 This module knows ``acks`` and what is answered when; it refuses to know transports.  Nothing here is a
-task: an answer is a future, set by the event that completes it.
+task: the event that completes a request calls back.
 Source: Kafka's ``ReplicaManager.appendRecords``.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -28,6 +28,9 @@ from glasslog.common.topic_names import is_internal
 
 _WRITTEN_BY_BROKERS = GlasslogError(ErrorCode.INVALID_TOPIC_EXCEPTION, "the topic is written by brokers only")
 ProduceResults = tuple[ProducePartitionResult, ...]
+OnProduced = Callable[[ProduceResults], None]
+"""Called once, with one result per partition, in order; perhaps before ``start`` returns."""
+
 _FOR_SYNC = -1
 _Wait = tuple[int, Partition, int]
 """Which result waits, for which partition, to reach which offset or, with ``_FOR_SYNC``, to be durable."""
@@ -42,22 +45,32 @@ class ProducePath:
     def produce(
         self, request: ProduceRequest, *, origin_is_client: bool = True
     ) -> "asyncio.Future[ProduceResults]":
-        """One result per partition, in order; every refusal is in a result, never raised."""
+        """``start`` for whoever awaits the answer; it may be cancelled."""
         answer: asyncio.Future[ProduceResults] = asyncio.get_running_loop().create_future()
+
+        def on_done(results: ProduceResults) -> None:
+            # Whoever asked may have gone away.
+            if not answer.done():
+                answer.set_result(results)
+
+        self.start(request, on_done, origin_is_client=origin_is_client)
+        return answer
+
+    def start(self, request: ProduceRequest, on_done: OnProduced, *, origin_is_client: bool = True) -> None:
+        """Append at once, answer through ``on_done``; every refusal is in a result, never raised."""
         self._replicas.counters.produce_requests += 1
         refusal = self._refusal(request)
         if refusal is not None:
-            answer.set_result(tuple(_failed(each.partition, refusal) for each in request.partitions))
-            return answer
+            on_done(tuple(_failed(each.partition, refusal) for each in request.partitions))
+            return
         results: list[ProducePartitionResult] = []
         waits: list[_Wait] = []
         for number, each in enumerate(request.partitions):
             results.append(self._append(number, each, request.acks, waits, origin_is_client))
         if waits:
-            self._wait(request, results, waits, answer)
+            self._wait(request, results, waits, on_done)
         else:
-            answer.set_result(tuple(results))
-        return answer
+            on_done(tuple(results))
 
     def _refusal(self, request: ProduceRequest) -> GlasslogError | None:
         if request.acks not in (ACKS_ALL, ACKS_LEADER, ACKS_NONE):
@@ -116,22 +129,20 @@ class ProducePath:
         request: ProduceRequest,
         results: list[ProducePartitionResult],
         waits: list[_Wait],
-        answer: "asyncio.Future[ProduceResults]",
+        on_done: OnProduced,
     ) -> None:
         replicas = self._replicas
 
-        def on_done(errors: Sequence[ErrorCode]) -> None:
+        def on_decided(errors: Sequence[ErrorCode]) -> None:
             for (number, partition, required), error in zip(waits, errors, strict=True):
                 if error is not ErrorCode.NONE:
                     results[number] = _unconfirmed(results[number], error, partition, required)
                     replicas.counters.produce_timeouts += error is ErrorCode.REQUEST_TIMED_OUT
                     replicas.counters.failed_produces += 1
-            # Whoever asked may have gone away.
-            if not answer.done():
-                answer.set_result(tuple(results))
+            on_done(tuple(results))
 
         deadline_ms = replicas.runtime.clock.now_ms() + max(request.timeout_ms, 0)
-        operation = DelayedProduce(len(waits), deadline_ms=deadline_ms, on_done=on_done)
+        operation = DelayedProduce(len(waits), deadline_ms=deadline_ms, on_done=on_decided)
         for index, (_, partition, required_offset) in enumerate(waits):
             if isinstance(partition.role, Offline):
                 # A later partition of this very request met the end of the disk that both lie on.

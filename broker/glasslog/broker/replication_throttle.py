@@ -28,6 +28,11 @@ class ReplicationThrottle:
 
     # --- as a leader ---
 
+    @property
+    def limits_leaders(self) -> bool:
+        """Whether a follower of some partition may have to wait."""
+        return self._replicas.config.leader_replication_throttled_rate != LONG_MAX
+
     def holds_back(self, partition: Partition, follower: NodeId) -> bool:
         """Whether a follower gets nothing for now."""
         rate = self._replicas.config.leader_replication_throttled_rate

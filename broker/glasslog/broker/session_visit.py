@@ -40,7 +40,9 @@ class SessionVisit:
     def targets(self) -> Targets:
         """Of what was looked at when the request came, and not told since it waits, there may be news too."""
         partitions = self._session.partitions
-        wanted = dict.fromkeys((*self._session.news.pending, *self._unsaid))
+        wanted = self._session.news.pending
+        if self._unsaid:
+            wanted = {**wanted, **dict.fromkeys(self._unsaid)}
         self.keys = [key for key in wanted if key in partitions]
         self._targets = [self._find(key, partitions[key]) for key in self.keys]
         return self._targets

@@ -10,7 +10,7 @@ from glasslog.broker.kafka.headers import encode_request_header
 from glasslog.broker.kafka.listener import KafkaListener
 from glasslog.broker.kafka.produce import API_KEY, MAX_VERSION
 from glasslog.broker.kafka.produce_api import ProduceApi
-from glasslog.broker.produce_path import ProducePath, ProduceResults
+from glasslog.broker.produce_path import OnProduced, ProducePath
 from glasslog.broker.requests import ProducePartitionResult, ProduceRequest
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import Offset
@@ -36,18 +36,14 @@ class Path(ProducePath):
         self.appended: list[bytes] = []
         self._outcome = outcome
 
-    def produce(
-        self, request: ProduceRequest, *, origin_is_client: bool = True
-    ) -> "asyncio.Future[ProduceResults]":
+    def start(self, request: ProduceRequest, on_done: OnProduced, *, origin_is_client: bool = True) -> None:
         self.asked.append(request)
         self.appended += [bytes(each.records) for each in request.partitions]
-        answer: asyncio.Future[ProduceResults] = asyncio.get_running_loop().create_future()
         results = (
             ProducePartitionResult(partition=each.partition, error=self._outcome, base_offset=Offset(5))
             for each in request.partitions
         )
-        answer.set_result(tuple(results))
-        return answer
+        on_done(tuple(results))
 
 
 class Keeper(Client):

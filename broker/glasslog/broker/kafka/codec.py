@@ -75,6 +75,11 @@ class Reader:
         return values
 
     def unsigned_varint(self) -> int:
+        # Nearly all are of one byte: without a call for it.
+        position = self.position
+        if position < self._end and (first := self._frame[position]) < 0x80:
+            self.position = position + 1
+            return first
         value = shift = 0
         while True:
             byte = self.byte()
@@ -87,20 +92,19 @@ class Reader:
 
     def view(self, length: int) -> memoryview:
         """The next ``length`` bytes, valid as long as the frame is."""
-        if not 0 <= length <= self.left_bytes:
-            raise MalformedFrame(
-                f"{length} bytes announced at position {self.position}, {self.left_bytes} are left"
-            )
         start = self.position
-        self.position += length
-        return self._frame[start : self.position]
+        end = start + length
+        if not start <= end <= self._end:
+            raise MalformedFrame(f"{length} bytes announced at position {start}, {self.left_bytes} are left")
+        self.position = end
+        return self._frame[start:end]
 
     def uuid(self) -> bytes:
         return bytes(self.view(_UUID_BYTES))
 
     def nullable_string(self) -> str | None:
         """A string with a 16-bit length, as in request headers; -1 is null."""
-        length = self.int16()
+        (length,) = self.unpack(INT16)
         return None if length == -1 else self._text(length)
 
     def compact_nullable_string(self) -> str | None:
@@ -127,13 +131,15 @@ class Reader:
     def compact_nullable_bytes(self) -> memoryview:
         """Bytes, null read as empty."""
         length = self.unsigned_varint()
-        return self.view(max(length - 1, 0))
+        return self.view(length - 1 if length else 0)
 
     def compact_array_length(self, *, item_bytes: int) -> int:
         """The length of an array whose items take ``item_bytes`` at least; null read as empty."""
-        length = max(self.unsigned_varint() - 1, 0)
-        self.expect_items(length, item_bytes=item_bytes)
-        return length
+        announced = self.unsigned_varint()
+        if announced <= 1:
+            return 0
+        self.expect_items(announced - 1, item_bytes=item_bytes)
+        return announced - 1
 
     def array_length(self, *, item_bytes: int) -> int:
         """As ``compact_array_length``, with a 32-bit length."""
@@ -143,7 +149,7 @@ class Reader:
 
     def expect_items(self, length: int, *, item_bytes: int) -> None:
         """Refuse an array of ``length`` items that can not fit, or of more than one frame may have."""
-        if not 0 <= length * item_bytes <= self.left_bytes:
+        if not 0 <= length * item_bytes <= self._end - self.position:
             raise MalformedFrame(
                 f"an array of {length} at position {self.position} can not fit into {self.left_bytes} bytes"
             )
@@ -159,17 +165,22 @@ class Reader:
 
     def compact_tag_count(self) -> int:
         count = self.unsigned_varint()
-        if 2 * count > self.left_bytes:
+        if count and 2 * count > self.left_bytes:
             raise MalformedFrame(f"{count} tagged fields at position {self.position} can not fit")
         return count
 
+    def has_no_tagged_fields(self) -> bool:
+        """Whether there are none, which is passed over then; else they are still to be read."""
+        if self.position < self._end and not self._frame[self.position]:
+            self.position += 1
+            return True
+        return False
+
     def skip_tagged_fields(self) -> None:
         """Pass over fields of newer versions."""
-        if self.position < self._end and self._frame[self.position] == 0:
-            self.position += 1
-            return
-        for _ in self.tagged_fields():
-            pass
+        if not self.has_no_tagged_fields():
+            for _ in self.tagged_fields():
+                pass
 
 
 def unsigned_varint(value: int) -> bytes:

@@ -214,8 +214,9 @@ class KafkaConnection:
 
     def _dispatch(self, reader: Reader) -> None:
         header = decode_fixed_part(reader)
-        for waiting in list(self._calls):
-            waiting.hurry()
+        if self._calls:
+            for waiting in list(self._calls):
+                waiting.hurry()
         api = self._apis.get(header.api_key)
         if api is None:
             self.refuse(f"API key {header.api_key} (version {header.api_version}) is not served here")

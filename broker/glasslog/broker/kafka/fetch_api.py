@@ -6,7 +6,6 @@ incarnation (KIP-903).
 """
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 from glasslog.broker.client_quotas import NOT_THROTTLED, ClientQuotas, Throttled
 from glasslog.broker.fetch_path import FetchPath, FetchTerms, Target
@@ -85,17 +84,18 @@ class FetchApi:
             now_ms=self._replicas.runtime.clock.now_ms(),
         )
         match context:
+            case IncrementalFetch(session=session):
+                if _is_mixed(session, call):
+                    self.sessions.close(session.session_id)
+                    _respond(call, FetchAnswer(ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR, NO_SESSION, ()))
+                else:
+                    self._start(call, request, session, is_full=False)
             case RefusedFetch(error=refusal):
                 _respond(call, FetchAnswer(refusal, NO_SESSION, ()))
             case FullFetch(session=None):
                 self._start_listed(call, request)
             case FullFetch(session=FetchSession() as session):
                 self._start(call, request, session, is_full=True)
-            case IncrementalFetch(session=session) if _is_mixed(session, request, call):
-                self.sessions.close(session.session_id)
-                _respond(call, FetchAnswer(ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR, NO_SESSION, ()))
-            case IncrementalFetch(session=session):
-                self._start(call, request, session, is_full=False)
 
     def _check(self, request: FetchCall) -> ErrorCode:
         """Whether whoever asks may ask at all."""
@@ -174,7 +174,9 @@ class FetchApi:
 
     def _tell(self, call: RequestCall, answer: FetchAnswer, throttled: Throttled) -> None:
         nodes = self._leaders_of(answer, call.listener)
-        _respond(call, answer._replace(nodes=nodes, throttle_time_ms=throttled.delay_ms))
+        if nodes or throttled.delay_ms:
+            answer = answer._replace(nodes=nodes, throttle_time_ms=throttled.delay_ms)
+        _respond(call, answer)
 
     def _terms(self, request: FetchCall, client_id: str) -> FetchTerms:
         reader: Consumer | Follower
@@ -258,12 +260,14 @@ def _session_id(session: FetchSession | None) -> int:
     return NO_SESSION if session is None else session.session_id
 
 
-def _is_mixed(session: FetchSession, request: FetchCall, call: RequestCall) -> bool:
-    """Whether a session of topic names goes on with ids or the other way round."""
-    by_name = call.header.api_version < IDS_FROM
-    # What the session holds is of one kind, as far as it was let in here.
-    some = (*request.asks, *islice(session.partitions, 1))
-    return any(isinstance(topic, str) is not by_name for topic, _ in some)
+def _is_mixed(session: FetchSession, call: RequestCall) -> bool:
+    """Whether a session of topic names goes on with ids or the other way round.
+
+    What it held before this request, which comes first, is of one kind: it was let in here.
+    """
+    for topic, _ in session.partitions:
+        return isinstance(topic, str) is not (call.header.api_version < IDS_FROM)
+    return False
 
 
 def _respond(call: RequestCall, answer: FetchAnswer) -> None:

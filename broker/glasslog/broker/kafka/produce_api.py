@@ -5,7 +5,6 @@ nothing is answered with acks=0; it refuses to know partitions and logs.
 Source: Kafka's ``KafkaApis.handleProduceRequest``.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -79,16 +78,11 @@ class ProduceApi:
             message = next(iter(refused.values())).error_message
             _LOGGER.warning("produce request of %s (%s): %s", call.peer.address, call.client_id, message)
             request = replace(request, partitions=_without(request.partitions, refused))
-        answer = self._path.produce(request)
-        if answer.done():
-            self._respond(call, produced, _merged(answer.result(), refused))
-            return
 
-        def on_done(future: "asyncio.Future[ProduceResults]") -> None:
-            if not future.cancelled():
-                self._respond(call, produced, _merged(future.result(), refused))
+        def on_done(results: ProduceResults) -> None:
+            self._respond(call, produced, _merged(results, refused))
 
-        answer.add_done_callback(on_done)
+        self._path.start(request, on_done)
 
     def _respond(self, call: RequestCall, produced: ProduceCall, results: ProduceResults) -> None:
         failed = [each for each in results if each.error is not ErrorCode.NONE]

@@ -186,6 +186,10 @@ class Partition:
 
         KAFKA_STORAGE_ERROR, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH or NOT_LEADER_OR_FOLLOWER.
         """
+        role = self.role
+        # Nearly every request: who asks knows the epoch, or does not say.
+        if isinstance(role, LeaderState) and leader_epoch in (NO_LEADER_EPOCH, role.leader_epoch):
+            return role
         role = self._online_role(leader_epoch)
         if not isinstance(role, LeaderState):
             raise GlasslogError(
@@ -313,13 +317,14 @@ class Partition:
         Raises ``GlasslogError`` as ``leader`` does, and OFFSET_OUT_OF_RANGE.
         """
         self.leader(leader_epoch=ask.current_leader_epoch)
-        log = self.log
-        if ask.fetch_offset < log.log_start_offset:
+        log, offset = self.log, ask.fetch_offset
+        if offset < log.log_start_offset:
             raise self._out_of_range(ask)
-        if ask.fetch_offset <= log.log_end_offset and ask.last_fetched_epoch == log.latest_epoch:
+        end = log.log_end_offset
+        if offset <= end and ask.last_fetched_epoch == log.latest_epoch:
             return None
         if ask.last_fetched_epoch == NO_LEADER_EPOCH:
-            if ask.fetch_offset > log.log_end_offset:
+            if offset > end:
                 raise self._out_of_range(ask)
             return None
         return self._divergence(ask)
@@ -374,7 +379,7 @@ class Partition:
         STALE_BROKER_EPOCH for a request that an earlier incarnation has left behind.
         """
         state = self.leader()
-        known = self.check_replica(follower.replica_id)
+        known = state.followers.get(follower.replica_id) or self.check_replica(follower.replica_id)
         if NO_BROKER_EPOCH < follower.broker_epoch < known.broker_epoch:
             raise GlasslogError(
                 ErrorCode.STALE_BROKER_EPOCH,
@@ -386,7 +391,7 @@ class Partition:
             fetch_offset=Offset(ask.fetch_offset),
             log_start_offset=Offset(ask.log_start_offset),
             broker_epoch=follower.broker_epoch,
-            leader_end_offset=self.log_end_offset,
+            leader_end_offset=Offset(self.log.log_end_offset),
             counted_end_offset=self._counted_end_offset,
             now_ms=now_ms,
         )
