@@ -168,10 +168,19 @@ def test_every_shipped_scenario_passes_and_is_reported(
 
 def begun(cluster: LocalCluster, tmp_path: Path) -> "subprocess.Popen[str]":
     """A run whose four faults have been done."""
-    scenario = tmp_path / "long-pause.yaml"
+    scenario, history = tmp_path / "long-pause.yaml", tmp_path / "history.jsonl"
     scenario.write_text(PAUSED_FOR_LONG)
     process = subprocess.Popen(
-        [*GLASSLOG, "chaos", "run", str(scenario), "--dir", str(cluster.directory)],
+        [
+            *GLASSLOG,
+            "chaos",
+            "run",
+            str(scenario),
+            "--dir",
+            str(cluster.directory),
+            "--history",
+            str(history),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -204,6 +213,8 @@ def test_faults_are_undone_however_the_run_ends(
     assert process.returncode == (-number if number is signal.SIGKILL else 130)
     until_ready(cluster)
     assert toxics(cluster) == 0
+    with (tmp_path / "history.jsonl").open("rb") as file:
+        assert len(read_history(iter(file)).operations) > 0
     if number is not signal.SIGKILL:
         assert "orders" not in topics(cluster)
 

@@ -4,7 +4,6 @@ Refuses to know what a scenario means and how a cluster is broken.
 """
 
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,16 +15,16 @@ from glasslog.chaos.audience import Audience
 from glasslog.chaos.backends.backend import Backend
 from glasslog.chaos.backends.compose import ComposeBackend
 from glasslog.chaos.backends.local import LocalBackend
+from glasslog.chaos.history_file import HistoryFile
 from glasslog.chaos.report.page import page
 from glasslog.chaos.run.recorder import Recorder
-from glasslog.chaos.run.result import Result, Run, as_json, as_text, command_line
-from glasslog.chaos.run.run import World, check_abilities, forget, run_scenario
+from glasslog.chaos.run.result import Result, as_json, as_text, command_line
+from glasslog.chaos.run.run import World, check_abilities, forget, history_name, run_scenario
 from glasslog.chaos.scenario.mix import mix
 from glasslog.chaos.scenario.model import FaultKind, Scenario
 from glasslog.chaos.scenario.shipped import find_scenario, scenario_text, shipped_names
 from glasslog.chaos.scenario.yaml_fields import ScenarioError
 from glasslog.checker.verdict import check
-from glasslog.checker.writing import write_history
 from glasslog.client.cli.connect import run as run_asyncio
 from glasslog.client.cli.demo.screen import PlainScreen, make_screen
 from glasslog.client.cli.ending import Ending, orderly_ending
@@ -267,11 +266,7 @@ def _carried_out(backend: Backend, asked: _Asked, history_path: Path | None, out
         world_of = _worlds(backend, Audience(screen, asked.scenario.duration_ms), suffix, ending)
         screen.event(f"{asked.scenario.name}, seed {asked.seed}, on {backend.description}")
         try:
-            made = run_asyncio(
-                lambda runtime: run_scenario(world_of(runtime), asked.scenario, asked.seed, Recorder())
-            )
-            result = Result(run=made, verdict=check(made.history), command=_command(backend, asked))
-            _write_history(made, history_path, keep=not result.passed)
+            result = _recorded(backend, world_of, asked, history_path)
             if result.passed:
                 _forget(world_of, asked)
         except Interrupted:
@@ -279,6 +274,28 @@ def _carried_out(backend: Backend, asked: _Asked, history_path: Path | None, out
             raise
         finally:
             screen.close()
+    return result
+
+
+def _recorded(
+    backend: Backend, world_of: Callable[[Runtime], World], asked: _Asked, history_path: Path | None
+) -> Result:
+    """Run it and have it judged. What clients did and saw is in the file, however this ends."""
+    file, keep = HistoryFile(history_path, history_name(asked.scenario, asked.seed)), True
+    recorder = Recorder(file.operation, file.fault)
+    try:
+        made = run_asyncio(
+            lambda runtime: run_scenario(world_of(runtime), asked.scenario, asked.seed, recorder)
+        )
+        file.end(made.history)
+        result = Result(run=made, verdict=check(made.history), command=_command(backend, asked))
+        keep = not result.passed
+    except Interrupted:
+        keep = False
+        raise
+    finally:
+        if (kept := file.close(keep=keep)) is not None:
+            note(f"What clients did and saw is kept in {kept}, for `glasslog check`.")
     return result
 
 
@@ -316,12 +333,3 @@ def _writable(option: str, path: Path | None) -> Iterator[None]:
         except OSError as error:
             raise CommandError(f"{option} {path}: {error.strerror}") from None
     yield
-
-
-def _write_history(made: Run, path: Path | None, *, keep: bool) -> None:
-    if path is None and keep:
-        path = Path(tempfile.mkdtemp(prefix="glasslog-chaos-")) / "history.jsonl"
-        note(f"What clients did and saw is kept in {path}, for `glasslog check`.")
-    if path is not None:
-        with path.open("w", encoding="utf-8") as file:
-            write_history(made.history, file.write)

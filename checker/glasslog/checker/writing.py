@@ -24,8 +24,8 @@ from glasslog.checker.reading import VERSION, Fields, Json
 class HistoryWriter:
     """Turns what happens into lines, each ended by a newline, handed to ``write`` as they come.
 
-    The caller numbers operations with ``begin`` when they start and hands them in when they have ended, at
-    the latest before ``end``; one that never ended is handed in as ``info``.
+    Operations are numbered in the order in which they start, by ``begin`` or by the caller, and handed in
+    when they have ended, at the latest before ``end``; one that never ended is handed in as ``info``.
     """
 
     def __init__(self, write: Callable[[str], object], *, name: str = "") -> None:
@@ -39,6 +39,7 @@ class HistoryWriter:
         return self._count - 1
 
     def operation(self, operation: Operation) -> None:
+        self._count = max(self._count, operation.index + 1)
         match operation:
             case Transfer():
                 self._put(_transfer_fields(operation))
@@ -68,7 +69,6 @@ def write_history(history: History, write: Callable[[str], object]) -> None:
     for key, nodes in sorted(history.replicas.items()):
         writer.replicas(key, nodes)
     for operation in history.operations:
-        writer.begin()
         writer.operation(operation)
     for fault in history.faults:
         writer.fault(fault)

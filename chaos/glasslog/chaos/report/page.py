@@ -13,6 +13,11 @@ from glasslog.checker.anomalies import Anomaly
 
 MAX_EVENTS = 1_500
 MAX_ANOMALIES = 200
+MAX_REASONS = 50
+MAX_CHARACTERS = 600
+"""Of one text that a cluster or a client said."""
+
+_MAX_NAMED = 30
 _HIDDEN_ROWS = ("anomaly", "verdict", "again")
 _KINDS = {"fault": "fault", "healed": "healed", "leader": "leader", "isr": "ISR", "controller": "controller"}
 
@@ -52,7 +57,7 @@ def _head(result: Result) -> Iterator[str]:
     scenario, state = result.run.scenario, "passed" if result.passed else "failed"
     yield f"<h1>{escape(scenario.name)}</h1>"
     yield f'<p class="description">{escape(scenario.description)}</p>'
-    yield f'<p class="verdict {state}">{escape(result.headline)}</p>'
+    yield f'<p class="verdict {state}">{_short(result.headline)}</p>'
     yield '<dl class="figures">'
     for name, value in rows(result):
         if name not in _HIDDEN_ROWS:
@@ -66,8 +71,11 @@ def _head(result: Result) -> Iterator[str]:
 def _anomalies(result: Result) -> Iterator[str]:
     verdict = result.verdict
     yield f"<h2>{'What was checked' if result.passed else 'What is wrong'}</h2>"
-    for reason in (*result.run.troubles, *verdict.missing):
-        yield f'<p class="trouble">{escape(reason)}</p>'
+    reasons = (*result.run.troubles, *verdict.missing)
+    for reason in reasons[:MAX_REASONS]:
+        yield f'<p class="trouble">{_short(reason)}</p>'
+    if len(reasons) > MAX_REASONS:
+        yield f"<p>And {len(reasons) - MAX_REASONS:,} more.</p>"
     if not verdict.anomalies:
         yield f"<p>The checker looked at {verdict.operations:,} operations and found nothing wrong.</p>"
     for anomaly in verdict.anomalies[:MAX_ANOMALIES]:
@@ -84,13 +92,13 @@ def _anomalies(result: Result) -> Iterator[str]:
 
 def _anomaly(anomaly: Anomaly) -> Iterator[str]:
     yield '<section class="anomaly">'
-    yield f"<h3>{escape(str(anomaly))}</h3><p>{escape(EXPLANATIONS[anomaly.kind])}</p><ul>"
+    yield f"<h3>{_short(str(anomaly))}</h3><p>{escape(EXPLANATIONS[anomaly.kind])}</p><ul>"
     if anomaly.faults:
-        yield f"<li>meanwhile, or last before: {escape('; '.join(anomaly.faults))}</li>"
+        yield f"<li>meanwhile, or last before: {_short('; '.join(anomaly.faults))}</li>"
     if anomaly.replicas:
         yield f"<li>replicas: {escape(', '.join(anomaly.replicas))}</li>"
     if anomaly.operations:
-        yield f"<li>operations of the history: {', '.join(map(str, anomaly.operations))}</li>"
+        yield f"<li>operations of the history: {', '.join(map(str, anomaly.operations[:_MAX_NAMED]))}</li>"
     yield "</ul></section>"
 
 
@@ -112,5 +120,10 @@ def _event(event: Event) -> str:
     kind = _KINDS.get(event.kind, "")
     return (
         f'<tr class="{event.kind}"><td class="at">{event.at_ms / 1000:.2f}</td>'
-        f"<td>{kind}</td><td>{escape(event.text)}</td></tr>"
+        f"<td>{kind}</td><td>{_short(event.text)}</td></tr>"
     )
+
+
+def _short(text: str) -> str:
+    """As HTML, cut off where it is too long."""
+    return escape(text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + "...")

@@ -20,7 +20,8 @@ _BAR = 15.0
 _MOST_POINTS = 400
 _MOST_PARTITIONS = 12
 _MOST_FAULT_ROWS = 12
-_MOST_STATES = 1_500
+_MOST_STRETCHES = 4_500
+"""Of all replicas together; of the controllers, and as shades, a share of it."""
 
 
 def timeline(run: Run) -> str:
@@ -41,10 +42,7 @@ def timeline(run: Run) -> str:
         y += height + _GAP
     height = y + 6
     # Behind everything else, so that a change can be seen to fall into a fault.
-    behind = [
-        rect(scale.x(span.start_ms), 0, scale.x(_end(span, scale)) - scale.x(span.start_ms), y - 10, "shade")
-        for span in run.chronicle.spans
-    ]
+    behind = [rect(x, 0, end - x, y - 10, "shade") for x, end in _shades(run.chronicle.spans, scale)]
     behind += _axis(scale, y - 10)
     label = f"{len(run.chronicle.spans)} faults, and what clients and replicas did meanwhile"
     return svg(WIDTH, height, label, [*behind, *parts])
@@ -55,6 +53,21 @@ Lane = tuple[list[str], float]
 
 def _end(span: Span, scale: Scale) -> float:
     return scale.length_ms if span.end_ms is None else span.end_ms
+
+
+def _shades(spans: Sequence[Span], scale: Scale) -> Iterator[tuple[float, float]]:
+    """From where to where faults lasted; those that touch are one where there are very many."""
+    places = sorted((scale.x(span.start_ms), scale.x(_end(span, scale))) for span in spans)
+    if len(places) <= _MOST_STRETCHES // 10:
+        yield from places
+        return
+    begun, reached = places[0]
+    for x, end in places:
+        if x > reached + 1:
+            yield begun, reached
+            begun = x
+        reached = max(reached, end)
+    yield begun, reached
 
 
 def _axis(scale: Scale, bottom: float) -> list[str]:
@@ -173,7 +186,13 @@ def _round_up(value: float) -> float:
 def _partitions(chronicle: Chronicle, scale: Scale) -> Iterator[tuple[str, Lane]]:
     shown = sorted(chronicle.states.items())[:_MOST_PARTITIONS]
     for partition, states in shown:
-        yield partition, _replicas(_fewer(states, _MOST_STATES // len(shown), scale), chronicle.names, scale)
+        most = _MOST_STRETCHES // (len(shown) * max(1, len(_rows(states))))
+        yield partition, _replicas(_fewer(states, most, scale), _rows(states), chronicle.names, scale)
+
+
+def _rows(states: Sequence[State]) -> list[int]:
+    """The brokers that were ever in its ISR, or led it."""
+    return sorted({node for state in states for node in (*state.isr, state.leader) if node >= 0})
 
 
 def _fewer(states: Sequence[State], most: int, scale: Scale) -> Sequence[State]:
@@ -188,9 +207,10 @@ def _fewer(states: Sequence[State], most: int, scale: Scale) -> Sequence[State]:
     return list(kept.values())
 
 
-def _replicas(states: Sequence[State], names: Mapping[int, str], scale: Scale) -> Lane:
+def _replicas(
+    states: Sequence[State], brokers: Sequence[int], names: Mapping[int, str], scale: Scale
+) -> Lane:
     """A row for each replica: strong while it leads, light while it is in the ISR, marked while it is not."""
-    brokers = sorted({node for state in states for node in (*state.isr, state.leader) if node >= 0})
     parts = [
         text(scale.left - 5, row * _ROW + 9, names.get(node, str(node)), "value")
         for row, node in enumerate(brokers)
@@ -218,7 +238,9 @@ def _with_ends(states: Sequence[State], scale: Scale) -> Iterator[tuple[State, f
 
 
 def _controllers(chronicle: Chronicle, scale: Scale) -> Lane:
-    moments = [*chronicle.controllers, (scale.length_ms, -1)]
+    # Of changes at the same place the last is seen.
+    seen = {int(scale.x(at_ms)): (at_ms, node) for at_ms, node in chronicle.controllers}
+    moments = [*seen.values(), (scale.length_ms, -1)]
     nodes = sorted({node for _, node in chronicle.controllers})
     parts = [
         text(scale.left - 5, row * _ROW + 9, chronicle.names.get(node, str(node)), "value")

@@ -4,7 +4,7 @@ Pure: views and faults go in with their times, events come out.  A change is tol
 the node that lost something; it refuses to guess further.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -53,7 +53,12 @@ class Chronicle:
     states: dict[str, list[State]] = field(default_factory=dict)
     controllers: list[tuple[float, int]] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
+    on_ended: Callable[[Span], object] = lambda span: None
+    """Told of each fault when it is over."""
+
     _last: ClusterView | None = None
+    _last_of: dict[str, int] = field(default_factory=dict)
+    """The number of the last fault that hit a node."""
 
     # --- faults -----------------------------------------------------------------------------------------
 
@@ -61,12 +66,14 @@ class Chronicle:
         """A fault begins; returns its number, for ``ended``."""
         number = len(self.spans)
         self.spans.append(Span(number=number, label=label, nodes=tuple(nodes), start_ms=now_ms))
+        self._last_of |= dict.fromkeys(nodes, number)
         self._tell(now_ms, "fault", label)
         return number
 
     def ended(self, number: int, text: str, now_ms: float) -> None:
         self.spans[number] = replace(self.spans[number], end_ms=now_ms)
         self._tell(now_ms, "healed", text)
+        self.on_ended(self.spans[number])
 
     def note(self, text: str, now_ms: float) -> None:
         self._tell(now_ms, "note", text)
@@ -77,10 +84,10 @@ class Chronicle:
     def _because(self, node_ids: Sequence[int], now_ms: float) -> str:
         """What is being done to these nodes, or was done last."""
         names = {self._name(node_id) for node_id in node_ids}
-        hit = [span for span in self.spans if names & set(span.nodes)]
+        hit = [self._last_of[name] for name in sorted(names) if name in self._last_of]
         if not hit:
             return ""
-        last = hit[-1]
+        last = self.spans[max(hit)]
         if last.end_ms is None:
             return f"; {(now_ms - last.start_ms) / 1000:.2f} s into: {last.label}"
         return f"; {(now_ms - last.end_ms) / 1000:.2f} s after the end of: {last.label}"

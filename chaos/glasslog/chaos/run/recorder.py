@@ -59,15 +59,20 @@ class Figures:
 
 
 class Recorder:
-    """``on_operation`` is given each operation when it has ended, to be written down at once."""
+    """``on_operation`` and ``on_fault`` are given each when it has ended, to be written down at once."""
 
-    def __init__(self, on_operation: Callable[[Operation], object] = lambda operation: None) -> None:
+    def __init__(
+        self,
+        on_operation: Callable[[Operation], object] = lambda operation: None,
+        on_fault: Callable[[Fault], object] = lambda fault: None,
+    ) -> None:
         self._on_operation = on_operation
+        self._on_fault = on_fault
         self._operations: list[Operation] = []
         self._under_way: dict[int, Batch] = {}
         self._begun = 0
         self.figures = Figures()
-        self.faults: list[Fault] = []
+        self._faults: list[Fault] = []
         self.replicas: dict[str, tuple[str, ...]] = {}
         self.drained: tuple[str, ...] | None = None
         """The partitions, once a fresh consumer has read them to the end."""
@@ -157,6 +162,13 @@ class Recorder:
             self.figures.read += count
             self.figures.at(now_ms).read += count
 
+    # --- faults -----------------------------------------------------------------------------------------
+
+    def fault(self, fault: Fault) -> None:
+        """One is over."""
+        self._faults.append(fault)
+        self._on_fault(fault)
+
     # --- the end ----------------------------------------------------------------------------------------
 
     def give_up_the_rest(self, now_ms: float) -> None:
@@ -172,7 +184,7 @@ class Recorder:
         return History(
             name=name,
             operations=sorted(self._operations, key=lambda each: each.index),
-            faults=list(self.faults),
+            faults=sorted(self._faults, key=lambda each: each.start_ms),
             replicas=dict(self.replicas),
             end=end,
         )

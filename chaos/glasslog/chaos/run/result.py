@@ -13,6 +13,7 @@ from glasslog.checker.verdict import Verdict
 from glasslog.client.cli.output import Json
 
 _SHOWN_ANOMALIES = 10
+_SHOWN_REASONS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,9 @@ class Result:
         if self.passed:
             return "PASSED: nothing lost, doubled or reordered, and the cluster is well again"
         wrong = [f"{count} {kind}" for kind, count in self.verdict.counts().items()]
-        return "FAILED: " + "; ".join([*self.run.troubles, *wrong, *self.verdict.missing])
+        reasons = [*self.run.troubles, *wrong, *self.verdict.missing]
+        more = [f"and {len(reasons) - _SHOWN_REASONS} more"] if len(reasons) > _SHOWN_REASONS else []
+        return "FAILED: " + "; ".join([*reasons[:_SHOWN_REASONS], *more])
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from glasslog.chaos.backends.backend import Backend
-from glasslog.chaos.run.chronicle import Chronicle
+from glasslog.chaos.run.chronicle import Chronicle, Span
 from glasslog.chaos.run.clients import Clients
 from glasslog.chaos.run.injector import Injector
 from glasslog.chaos.run.recorder import Recorder
@@ -112,7 +112,7 @@ class _Running:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._names = {topic.name: topic.name + world.suffix for topic in scenario.topics}
-        self._chronicle = Chronicle()
+        self._chronicle = Chronicle(on_ended=self._note_fault)
         self._troubles: list[str] = []
         self._recovery_ms = 0.0
         self._watcher = Watcher(admin, world.backend, self._chronicle, self._names.values(), self._now_ms)
@@ -228,18 +228,17 @@ class _Running:
 
     # --- in the end -------------------------------------------------------------------------------------
 
+    def _note_fault(self, span: Span) -> None:
+        end_ms = self._now_ms() if span.end_ms is None else span.end_ms
+        self._recorder.fault(Fault(name=span.label, start_ms=span.start_ms, end_ms=end_ms))
+
     def _outcome(self) -> Run:
         now_ms = self._now_ms()
         recorder, chronicle = self._recorder, self._chronicle
         recorder.give_up_the_rest(now_ms)
-        recorder.faults = [
-            Fault(
-                name=span.label,
-                start_ms=span.start_ms,
-                end_ms=now_ms if span.end_ms is None else span.end_ms,
-            )
-            for span in chronicle.spans
-        ]
+        for span in chronicle.spans:
+            if span.end_ms is None:
+                self._note_fault(span)
         if chronicle.view is not None:
             recorder.replicas = {
                 str(name): tuple(chronicle.names.get(node, str(node)) for node in placed.replicas)
@@ -249,13 +248,18 @@ class _Running:
             scenario=self._scenario,
             seed=self._seed,
             cluster=self._world.backend.description,
-            history=recorder.recorded(f"{self._scenario.name} seed {self._seed}"),
+            history=recorder.recorded(history_name(self._scenario, self._seed)),
             figures=recorder.figures,
             chronicle=chronicle,
             troubles=tuple(self._troubles),
             recovery_ms=self._recovery_ms,
             length_ms=now_ms,
         )
+
+
+def history_name(scenario: Scenario, seed: int) -> str:
+    """What the history of a run is called."""
+    return f"{scenario.name} seed {seed}"
 
 
 def _first(errors: BaseExceptionGroup[GlasslogError]) -> GlasslogError:
