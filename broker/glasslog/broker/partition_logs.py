@@ -34,6 +34,7 @@ OnFailedDirectory = Callable[[str, Sequence[TopicPartition]], None]
 
 _Write = Callable[[Mapping[TopicPartition, int]], None]
 _RECOVERY_POINTS = "recovery points"
+_LOG_STARTS = "log start offsets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +170,8 @@ class PartitionLogs:
     def _store(self, name: TopicPartition, stored: StoredLog | BrokenLog) -> None:
         self._forget(name)
         self._stored[name] = stored
+        if isinstance(stored, StoredLog):
+            stored.log.lower_log_start = partial(self._lower_log_start, name, stored.directory)
         if stored.directory.path in self._counts:
             self._counts[stored.directory.path] += 1
 
@@ -441,15 +444,31 @@ class PartitionLogs:
 
         False when that failed: then no segment below may go.
         """
-        known = [_Reached(name, stored, stored.log_start_offset) for name, stored in self._stored.items()]
         wanted = None if only is None else self._stored.get(only)
         is_written = True
         for directory in list(self._directories):
             if wanted is None or wanted.directory is directory:
-                values = [each for each in known if each.stored.directory is directory]
-                write = directory.write_log_start_offsets
-                is_written &= await self._checkpoint(directory, "log start offsets", values, write)
+                is_written &= await self._checkpoint_log_starts(directory)
         return is_written
+
+    async def _checkpoint_log_starts(self, directory: LogDirectory) -> bool:
+        """A truncation may take a start back while it is written; then it is written again."""
+        while True:
+            values = [
+                _Reached(name, stored, stored.log_start_offset)
+                for name, stored in self._stored.items()
+                if stored.directory is directory
+            ]
+            write = directory.write_log_start_offsets
+            if not await self._checkpoint(directory, _LOG_STARTS, values, write):
+                return False
+            if all(each.stored.log_start_offset >= each.offset for each in values):
+                return True
+
+    def _lower_log_start(self, name: TopicPartition, directory: LogDirectory, offset: int) -> None:
+        """Of a log that is about to be cut below its start."""
+        self._written.pop(f"{directory.path} {_LOG_STARTS}", None)
+        directory.lower_log_start_offset(name, offset)
 
     async def checkpoint_cleaner_offsets(self, of: TopicPartition) -> None:
         """Write how far the cleaner has been in the logs of the directory that holds ``of``.

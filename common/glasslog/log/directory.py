@@ -215,6 +215,12 @@ class LogDirectory:
     def write_log_start_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         write_offsets(self._files, f"{self.path}/{LOG_START_OFFSET_FILE}", offsets)
 
+    def lower_log_start_offset(self, partition: TopicPartition, offset: int) -> None:
+        """Before a log is cut below its start: it may begin at ``offset``, durably."""
+        offsets = self.read_log_start_offsets()
+        if offsets.get(partition, 0) > offset:
+            self.write_log_start_offsets({**offsets, partition: offset})
+
     def read_cleaner_offsets(self) -> dict[TopicPartition, int]:
         return read_offsets(self._files, f"{self.path}/{CLEANER_OFFSET_FILE}")
 

@@ -20,7 +20,7 @@ from glasslog.log.producer_snapshot import CorruptSnapshot, decode_snapshot, enc
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.segment import Segment
 from glasslog.log.segment_file import DELETED_SUFFIX, LOG_SUFFIX, SWAP_SUFFIX, file_name
-from glasslog.log.segment_indexes import INDEX_SUFFIXES
+from glasslog.log.segment_indexes import INDEX_SUFFIX, INDEX_SUFFIXES, TRANSACTION_INDEX_SUFFIX
 from glasslog.log.segment_recovery import notable_batches, recover_segment
 
 SNAPSHOT_SUFFIX = ".snapshot"
@@ -37,6 +37,8 @@ class Folder:
     config: LogConfig
     segment_offsets: list[int] = field(default_factory=list)
     snapshot_offsets: list[int] = field(default_factory=list)
+    bare_offsets: set[int] = field(default_factory=set)
+    """Of segments beside which no index was found: that of aborted transactions may be gone as well."""
     may_have_gaps: bool = False
     """Whether offsets may be missing between segments: Kafka's compaction leaves it so, ours does not."""
 
@@ -51,6 +53,23 @@ class Folder:
 
     def path_of(self, name: str) -> str:
         return f"{self.path}/{name}"
+
+    def put_down(self, segment: Segment) -> None:
+        """Give a segment's handle and memory back, for now.
+
+        The index of one that had none gets no file before the aborted transactions have theirs.
+        """
+        if segment.base_offset in self.bare_offsets:
+            segment.abandon()
+        else:
+            segment.release()
+
+    def names(self) -> Sequence[str]:
+        """What is in it."""
+        try:
+            return self.files.list(self.path)
+        except OSError as error:
+            raise StorageError(f"{self.path}: can not be listed: {error.strerror or error}") from error
 
     def sync(self) -> None:
         """Make creations and removals durable."""
@@ -128,9 +147,9 @@ def scan_folder(files: FileSystem, path: str, config: LogConfig) -> Folder:
     folder = Folder(files=files, path=path, config=config)
     try:
         make_durable_folder(files, path)
-        names = files.list(path)
     except OSError as error:
         raise StorageError(f"{path}: can not be used: {error.strerror or error}") from error
+    names = folder.names()
     if any(name.endswith(SWAP_SUFFIX) for name in names):
         names = _complete_swaps(folder, names)
     for name in names:
@@ -143,6 +162,9 @@ def scan_folder(files: FileSystem, path: str, config: LogConfig) -> Folder:
     for name in names:
         if name.endswith(INDEX_SUFFIXES) and _parse_offset(path, name) not in folder.segment_offsets:
             folder.remove(name)
+    suffixes = (INDEX_SUFFIX, TRANSACTION_INDEX_SUFFIX)
+    indexed = {_parse_offset(path, name) for name in names if name.endswith(suffixes)}
+    folder.bare_offsets = set(folder.segment_offsets) - indexed
     return folder
 
 
@@ -169,7 +191,7 @@ def _complete_swaps(folder: Folder, names: Sequence[str]) -> Sequence[str]:
         folder.sync()
         segment.change_suffix("")
     folder.sync()
-    return folder.files.list(folder.path)
+    return folder.names()
 
 
 def _ignore(header: BatchHeader, position: int) -> None:
@@ -206,12 +228,13 @@ def _parse_offset(path: str, name: str) -> int:
 
 
 def open_clean(folder: Folder, *, recovery_point: int) -> list[Segment] | None:
-    """The segments after an orderly stop; None when nobody can tell where the last one ends.
+    """The segments after an orderly stop; None when recovery has to look where they end.
 
-    All up to ``recovery_point`` was synced then: damage before it is left for readers to meet.
+    All up to ``recovery_point`` was synced then: damage before it is left for readers to meet, but the end
+    must be there.
     """
     segments = [folder.segment(offset) for offset in folder.segment_offsets]
-    measure_closed(segments, may_have_gaps=folder.may_have_gaps)
+    measure_closed(folder, segments)
     last = segments[-1]
     try:
         last.measure()
@@ -220,10 +243,10 @@ def open_clean(folder: Folder, *, recovery_point: int) -> list[Segment] | None:
         if recovery_point <= last.base_offset:
             return None
         last.next_offset = recovery_point
-    return segments
+    return segments if last.next_offset >= recovery_point else None
 
 
-def measure_closed(segments: list[Segment], *, may_have_gaps: bool) -> None:
+def measure_closed(folder: Folder, segments: list[Segment]) -> None:
     """Learn the sizes of all but the last, and that each begins where the one before ends.
 
     ``StorageError`` says which offsets are missing.  Damage inside is left for readers to meet.
@@ -232,8 +255,8 @@ def measure_closed(segments: list[Segment], *, may_have_gaps: bool) -> None:
         segment.measure()
         with suppress(CorruptBatch):
             segment.find_end()
-            if segment.next_offset < following.base_offset and may_have_gaps:
-                segment.release()
+            if segment.next_offset < following.base_offset and folder.may_have_gaps:
+                folder.put_down(segment)
                 continue
             if segment.next_offset != following.base_offset:
                 raise StorageError(
@@ -241,7 +264,7 @@ def measure_closed(segments: list[Segment], *, may_have_gaps: bool) -> None:
                     f"at {segment.next_offset}: synced offsets are missing"
                 )
         segment.next_offset = following.base_offset
-        segment.release()
+        folder.put_down(segment)
 
 
 def load_epochs(folder: Folder) -> LeaderEpochCache | None:

@@ -40,8 +40,8 @@ _EXPIRY_INTERVAL_MS = 60_000
 _BEYOND_ALL_OFFSETS = 1 << 63
 
 
-def _forget_cleaner_offset(offset: int) -> None:
-    """Of a log that is never compacted."""
+def _nowhere(offset: int) -> None:
+    """Of a log without that checkpoint."""
 
 
 class OffsetOutOfRange(GlasslogError):  # noqa: N818 - Kafka's name
@@ -61,7 +61,7 @@ class Log:
         self._producers = opened.producers
         self._limit = limit
         self._truncations = 0
-        self._changes_synced = self._segments.changes if opened.is_folder_durable else -1
+        self._changes_synced = self._segments.changes
         self._failure: str | None = None
         self._last_expiry_ms = now_ms
         self.config = folder.config
@@ -69,8 +69,10 @@ class Log:
         self.log_start_offset = opened.segments[0].base_offset
         self.cleaner_offset = 0
         """Below it the cleaner has been: each key is there at most once. The log's owner checkpoints it."""
-        self.lower_cleaner_offset: Callable[[int], None] = _forget_cleaner_offset
+        self.lower_cleaner_offset: Callable[[int], None] = _nowhere
         """Makes durable that the cleaner has been no further than an offset, before the log is cut there."""
+        self.lower_log_start: Callable[[int], None] = _nowhere
+        """Makes durable that the log may begin at an offset, before it is cut below its start."""
         self.recovery_point = opened.recovery_point
         self.recovery = opened.recovery
 
@@ -93,7 +95,8 @@ class Log:
         After an unclean stop every batch from ``recovery_point`` on is checked, and the log is cut at the
         first bad one.  With a ``cleaner_offset`` offsets may be missing between segments: Kafka's compaction
         leaves it so.  ``now_ms`` is wall-clock time, used to forget expired producers.  Raises
-        ``LostRecords`` when that batch was synced, unless ``may_cut_synced`` (see ``recovery``), and
+        ``LostRecords`` when that batch was synced or the log ends below ``recovery_point``, unless
+        ``may_cut_synced`` (see ``recovery``), and
         ``StorageError`` when the folder holds what it must not, when segments are missing, or when the OS
         refuses.
         """
@@ -105,7 +108,7 @@ class Log:
                 folder, limit, clean_shutdown=clean_shutdown, may_cut_synced=may_cut_synced, now_ms=now_ms
             )
         else:
-            opened = create_log(folder, limit, log_start_offset)
+            opened = create_log(folder, limit, log_start_offset, may_cut_synced=may_cut_synced)
         log = cls(folder=folder, opened=opened, limit=limit, now_ms=now_ms)
         log._start_at(log_start_offset)
         log._producers.expire(now_ms=now_ms, expiration_ms=config.producer_id_expiration_ms)
@@ -476,6 +479,9 @@ class Log:
     def truncate_fully_and_start_at(self, offset: int) -> None:
         """Drop everything, durably, and begin again at ``offset``."""
         self._check_usable()
+        if offset < self.log_start_offset:
+            # With a start above its end the next opening would drop what is appended from now on.
+            self.lower_log_start(offset)
         self._begin_truncation(min(offset, self._segments.base_offsets[0]))
         self._folder.remove_snapshots(above=-1)
         # Without the file, opening after a crash half-way asks the batches that are left.

@@ -8,33 +8,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glasslog.log.checkpoint import LEADER_EPOCH_FILE
+from glasslog.log.damage import LostRecords
 from glasslog.log.epoch_cache import LeaderEpochCache
 from glasslog.log.loading import Folder, load_epochs, open_clean, rebuild_epochs
 from glasslog.log.producer_state import ProducerStates
 from glasslog.log.recovery import Recoverer, RecoveryReport
 from glasslog.log.recovery_limit import RecoveryLimit
-from glasslog.log.replaying import replay_producers
+from glasslog.log.replaying import aborted_by_batches, replay_producers
 from glasslog.log.segment import Segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedLog:
-    """The parts of a log. ``is_folder_durable``: every file's name was synced by whoever made it."""
+    """The parts of a log; the names of all its files are durable."""
 
     segments: list[Segment]
     epochs: LeaderEpochCache
     producers: ProducerStates
     recovery: RecoveryReport
     recovery_point: int
-    is_folder_durable: bool
 
 
-def create_log(folder: Folder, limit: RecoveryLimit, log_start_offset: int) -> OpenedLog:
-    """An empty log that begins at ``log_start_offset``, durably."""
-    folder.remove_snapshots(above=-1)
+def create_log(
+    folder: Folder, limit: RecoveryLimit, log_start_offset: int, *, may_cut_synced: bool
+) -> OpenedLog:
+    """An empty log that begins at ``log_start_offset``, durably.
+
+    Raises ``LostRecords`` where there was one, unless ``may_cut_synced``: whoever drops all segments first
+    removes what is known of epochs.
+    """
     epochs = LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
     if folder.files.exists(folder.path_of(LEADER_EPOCH_FILE)):
+        if limit.recovery_point > log_start_offset and not may_cut_synced:
+            raise LostRecords(
+                f"{folder.path}: no segment is there, the recovery point is {limit.recovery_point}: "
+                "synced offsets are missing"
+            )
         folder.remove(LEADER_EPOCH_FILE)
+    folder.remove_snapshots(above=-1)
     limit.lower(log_start_offset)
     segment = folder.segment(log_start_offset)
     segment.create()
@@ -47,7 +58,6 @@ def create_log(folder: Folder, limit: RecoveryLimit, log_start_offset: int) -> O
         producers=ProducerStates(),
         recovery=RecoveryReport(),
         recovery_point=log_start_offset,
-        is_folder_durable=True,
     )
 
 
@@ -58,7 +68,6 @@ def load_log(
     segments = open_clean(folder, recovery_point=limit.recovery_point) if clean_shutdown else None
     epochs = load_epochs(folder)
     report = RecoveryReport()
-    is_clean = segments is not None
     if segments is None:
         known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
         before: Sequence[tuple[int, int]] | None = known.entries
@@ -76,9 +85,10 @@ def load_log(
         if recoverer.has_markers:
             checked = [each for each in segments if each.base_offset >= recoverer.first_checked_offset]
             _keep_transactions(folder, checked)
-        if limit.is_set:
-            # A truncation may have been under way: what it removed must not come back beside what is new.
-            folder.sync()
+        # A killed process may have made segments whose names nobody has synced, or died within a truncation:
+        # what that removed must not come back beside what is new.
+        folder.sync()
+        _restore_transactions(folder, segments, below=recoverer.first_checked_offset)
         if epochs is None and recoverer.first_checked_offset == segments[0].base_offset:
             # Every batch was met on the way: none has to be asked again.
             epochs, before = known, None
@@ -89,6 +99,7 @@ def load_log(
         recovery_point = segments[-1].next_offset
         folder.remove_snapshots(above=recovery_point)
         producers = replay_producers(folder, segments, now_ms=now_ms)
+        _restore_transactions(folder, segments, below=recovery_point)
     epochs = epochs or rebuild_epochs(folder, segments)
     epochs.truncate_from_end(segments[-1].next_offset)
     limit.reached(recovery_point)
@@ -98,9 +109,21 @@ def load_log(
         producers=producers,
         recovery=report,
         recovery_point=recovery_point,
-        # A killed process may have left segments whose names nobody has synced yet.
-        is_folder_durable=is_clean,
     )
+
+
+def _restore_transactions(folder: Folder, segments: list[Segment], *, below: int) -> None:
+    """Who removed all indexes of a segment has removed what it knew of aborted transactions.
+
+    Of the segments that begin ``below``; one with any index is believed that nothing was aborted.
+    """
+    bare = [each for each in segments if each.base_offset in folder.bare_offsets and each.base_offset < below]
+    for segment in bare:
+        segment.transactions = aborted_by_batches(folder, segments, segment)
+        _keep_transactions(folder, [segment])
+        # With an index once more it is believed from now on.
+        segment.position_before(segment.base_offset)
+        segment.release()
 
 
 def _keep_transactions(folder: Folder, segments: list[Segment]) -> None:

@@ -73,7 +73,7 @@ class Recoverer:
         offsets = self._folder.segment_offsets
         first = max(0, sum(offset <= self._recovery_point for offset in offsets) - 1)
         segments = [self._folder.segment(offset) for offset in offsets]
-        measure_closed(segments[: first + 1], may_have_gaps=self._folder.may_have_gaps)
+        measure_closed(self._folder, segments[: first + 1])
         kept = segments[:first]
         self.first_checked_offset = segments[first].base_offset
         self.producers = replay_producers(

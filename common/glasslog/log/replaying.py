@@ -42,14 +42,19 @@ def transactions_of(folder: Folder, segments: Sequence[Segment], segment: Segmen
     """The transaction index of ``segment``, made from the batches when its file is unsound."""
     index = segment.transactions
     if index is None:
-        number = segments.index(segment)
-        states, offset = folder.newest_snapshot(at_most=segment.base_offset)
-        index = TransactionIndex()
-        for holder, header, position in _batches_from(segments[: number + 1], offset):
-            aborted = replay_batch(states, holder, header, position)
-            if aborted is not None and holder is segment:
-                index.append(aborted)
-        segment.transactions = index
+        index = segment.transactions = aborted_by_batches(folder, segments, segment)
+    return index
+
+
+def aborted_by_batches(folder: Folder, segments: Sequence[Segment], segment: Segment) -> TransactionIndex:
+    """The transactions that were aborted in ``segment``. Raises ``StorageError`` and ``CorruptBatch``."""
+    number = segments.index(segment)
+    states, offset = folder.newest_snapshot(at_most=segment.base_offset)
+    index = TransactionIndex()
+    for holder, header, position in _batches_from(segments[: number + 1], offset):
+        aborted = replay_batch(states, holder, header, position)
+        if aborted is not None and holder is segment:
+            index.append(aborted)
     return index
 
 

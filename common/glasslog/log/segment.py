@@ -74,6 +74,7 @@ class Segment(SegmentFile):
         "_cursors",
         "_index_is_rebuilt",
         "_index_is_warm",
+        "_index_was_lost",
         "_written_from",
         "base_offset",
         "created_ms",
@@ -102,6 +103,7 @@ class Segment(SegmentFile):
         self._written_from = _NEVER
         self._index_is_warm = False
         self._index_is_rebuilt = False
+        self._index_was_lost = False
         self.base_offset = base_offset
         self.next_offset = base_offset
         self.rolling_timestamp: int | None = None
@@ -112,9 +114,16 @@ class Segment(SegmentFile):
     # --- files ------------------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """Save the indexes and give the memory and the handle back; the next use takes them again."""
+        """Save the indexes and give the memory and the handle back; the next use takes them again.
+
+        Those that were built anew are made durable: no flush comes back to a segment that it has passed, and
+        a power loss may leave of a time index a part that looks whole.
+        """
         if self.indexes.is_loaded:
             self.save_index()
+            if self._index_was_lost:
+                self.sync_index()
+                self._index_was_lost = False
         if self.indexes.is_loaded or self._file is not None:
             self.abandon()
 
@@ -315,6 +324,7 @@ class Segment(SegmentFile):
         return index
 
     def _build_indexes(self) -> None:
+        self._index_was_lost = self.size_bytes > 0
         self.indexes.begin_anew()
         for header, position in self.headers():
             self.indexes.note(header, position)
@@ -328,7 +338,7 @@ class Segment(SegmentFile):
                 fresh.note(header, position)
         fresh.seal()
         self.indexes.adopt(fresh)
-        self._index_is_rebuilt = True
+        self._index_is_rebuilt = self._index_was_lost = True
 
     def _prepare_indexes(self) -> None:
         """Before batches are noted."""

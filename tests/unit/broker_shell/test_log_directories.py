@@ -326,6 +326,41 @@ def test_a_refused_sync_or_checkpoint_fails_the_directory(operation: Operation, 
     run_virtual(main)
 
 
+def test_a_start_that_was_taken_back_is_not_written_once_more() -> None:
+    """A follower was cut below its start, where nothing is left of a log that an unclean leader never had,
+    while the starts of all logs were just being written: the old one was found after a crash, and the log
+    dropped what it had acknowledged since as lying before its start.
+    """
+
+    async def main() -> None:
+        world = MemoryWorld(blocking_delay_ms=100)
+        directories = opened(world)
+        logs = await recovered(world, directories)
+        stored = logs.adopt(PARTITION, TOPIC_ID, TOPIC)
+        append(stored, 10)
+        assert isinstance(stored, StoredLog)
+        stored.log.advance_start(8)
+        writing = asyncio.ensure_future(logs.checkpoint_log_starts())
+        await asyncio.sleep(0.05)
+        stored.log.truncate_to(3)
+        assert await writing
+        directory = stored.directory
+        assert directory.read_log_start_offsets() == {PARTITION: 3}
+        append(stored, 7, epoch=1)
+        stored.log.advance_start(8)
+        assert await logs.checkpoint_log_starts()
+        stored.log.truncate_to(5)
+        assert directory.read_log_start_offsets() == {PARTITION: 5}
+        append(stored, 5, epoch=2)
+        stored.log.flush()
+        world.disk("b1").crash(keep="none")
+        again = (await recovered(world, opened(world))).adopt(PARTITION, TOPIC_ID, TOPIC)
+        assert isinstance(again, StoredLog)
+        assert (again.log.log_start_offset, again.log.log_end_offset) == (5, 10)
+
+    run_virtual(main)
+
+
 def test_recovery_says_how_far_it_is() -> None:
     async def main() -> None:
         world = MemoryWorld(blocking_delay_ms=2_000)

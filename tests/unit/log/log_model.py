@@ -235,6 +235,7 @@ class History:
             self.cleaner_offset = 0
         log.cleaner_offset = self.cleaner_offset
         log.lower_cleaner_offset = self.lower_cleaner_offset
+        log.lower_log_start = self.lower_log_start
         return log
 
     # --- steps ------------------------------------------------------------------------------------------
@@ -360,6 +361,9 @@ class History:
     def lower_cleaner_offset(self, offset: int) -> None:
         self.cleaner_offset = offset
 
+    def lower_log_start(self, offset: int) -> None:
+        self.start_checkpoint = min(self.start_checkpoint, offset)
+
     def take_over_compacted(self) -> None:
         """What the log holds now, if that may be left of what it held."""
         found = [*batches_on_disk(self.log)]
@@ -401,7 +405,7 @@ class History:
     def reset(self) -> None:
         if self.random.random() < 0.5:
             return
-        offset = self.random.randrange(self.start_checkpoint, self.model.end + 50)
+        offset = self.random.randrange(self.model.end + 50)
         self.starts.add(offset)
         self.was_reset = True
         self.note_cut(self.model.start)
@@ -469,6 +473,7 @@ class History:
     def check(self) -> None:
         log, model = self.log, self.model
         assert (log.log_start_offset, log.log_end_offset) == (model.start, model.end)
+        assert self.start_checkpoint <= model.start
         first = log.segment_base_offsets[0]
         assert first <= model.start
         there = [each for each in model.batches if each.header.base_offset >= first]

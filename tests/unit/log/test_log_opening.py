@@ -198,6 +198,34 @@ def test_what_is_gone_below_the_recovery_point_can_be_cut_off(files: MemoryFileS
     assert open_log(files, recovery_point=bases[-1], clean=True).log_end_offset == bases[-1]
 
 
+@pytest.mark.parametrize("lost", ["segment", "content", "end", "all"])
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_log_that_ends_too_early_is_not_opened(files: MemoryFileSystem, lost: str, clean: bool) -> None:
+    """After an orderly stop nobody compared a log's end with its recovery point: a replica in sync whose last
+    segment was gone, or all of them, came up shorter or empty, could be elected, and lost the rest for all.
+    """
+    log = open_log(files)
+    fill(log, 60)
+    bases, end, good = log.segment_base_offsets, log.log_end_offset, read_all(log)
+    log.close()
+    last = f"{PATH}/{bases[-1]:020d}.log"
+    if lost == "segment":
+        files.remove(last)
+    elif lost == "all":
+        for base in bases:
+            files.remove(f"{PATH}/{base:020d}.log")
+    else:
+        files.open(last).truncate(0 if lost == "content" else len(batch(3)))
+    with pytest.raises(LostRecords, match="synced offsets are missing"):
+        open_log(files, clean=clean, recovery_point=end)
+    log = open_log(files, clean=clean, recovery_point=end, may_cut_synced=True)
+    left = read_all(log)
+    assert len(left) < len(good)
+    assert good.startswith(left)
+    log.append_as_follower(good[len(left) :])
+    assert read_all(log) == good
+
+
 def test_a_bad_segment_takes_the_later_ones_with_it(files: MemoryFileSystem) -> None:
     log = open_log(files)
     fill(log, 60, epoch=1)

@@ -163,9 +163,93 @@ def test_a_wrong_epoch_below_the_recovery_point_is_not_learned(files: MemoryFile
 
 def test_a_segment_that_can_not_be_opened_for_a_flush_is_a_storage_error(files: MemoryFileSystem) -> None:
     """The same, where a flush in the background opens a file that was closed meanwhile."""
-    open_log(files).close()
-    log = open_log(files, clean=False)
-    log.start_leader_epoch(1)
+    log = open_log(files)
+    log.append_as_follower(batch(0))
+    log.abandon()
+    log = open_log(files)
     files.fail_next("open", "*.log", OSError(errno.EMFILE, "too many files"))
     with pytest.raises(StorageError, match=r"\.log: can not be opened: too many files"):
         log.begin_flush()
+
+
+def test_a_truncation_that_died_above_the_recovery_point_is_over_too(files: MemoryFileSystem) -> None:
+    """A process died within a truncation of what was never synced; a file it had removed came back with the
+    next power loss, and began where what had been written since happened to end. So records of an old leader
+    followed those of a new one, under the new one's epoch: no comparison of epochs would ever find them.
+    """
+    log = open_log(files)
+    log.append_as_follower(batch(0))
+    log.flush()
+    log.append_as_follower(batch(2) + batch(4))
+    log.roll()
+    log.append_as_follower(batch(6))
+    for segment in log.segments:
+        segment.sync()
+    log.sync_folder()
+
+    is_removed = False
+
+    def die_before_the_sync(operation: Operation, path: str) -> None:
+        nonlocal is_removed
+        is_removed |= operation == "remove" and path.endswith("6.log")
+        if is_removed and operation == "sync_dir":
+            raise OSError(errno.EIO, "killed")
+
+    files.on_operation = die_before_the_sync
+    with pytest.raises(StorageError):
+        log.truncate_to(2)
+    files.on_operation = None
+    files.process_kill()
+    log = open_log(files, recovery_point=2)
+    log.append_as_follower(batch(2, epoch=3) + batch(4, epoch=3))
+    files.open(f"{PATH}/{0:020d}.log").sync()
+    files.crash()
+    assert open_log(files, recovery_point=2).log_end_offset == 6
+
+
+def test_a_log_cut_below_its_start_keeps_what_it_gets_then(files: MemoryFileSystem) -> None:
+    """Records were deleted up to offset 4, then a leader that had only two was elected uncleanly. A follower
+    began there once more, and acknowledged what came next; but the checkpoint said for another minute that
+    the log began at 4. After a crash within it all was dropped for a log that ended before its start.
+    """
+    log = open_log(files)
+    log.append_as_follower(batch(0) + batch(2) + batch(4))
+    log.flush()
+    log.advance_start(4)
+    checkpointed = [log.log_start_offset]
+    log.lower_log_start = checkpointed.append
+    log.truncate_to(2)
+    log.append_as_follower(batch(2, epoch=1))
+    log.flush()
+    files.crash()
+    opened = Log.open(
+        files=files,
+        directory=PATH,
+        config=LogConfig(),
+        clean_shutdown=False,
+        recovery_point=6,
+        log_start_offset=checkpointed[-1],
+    )
+    assert (opened.log_start_offset, opened.log_end_offset) == (2, 4)
+
+
+def test_a_folder_that_can_not_be_listed_after_a_swap_is_a_storage_error(files: MemoryFileSystem) -> None:
+    """The bare OSError of a disk that failed right after an interrupted compaction was completed came up: it
+    ended the start of the whole broker, though its other disks were well.
+    """
+    log = open_log(files)
+    log.append_as_follower(batch(0))
+    log.close()
+    files.rename(f"{PATH}/{0:020d}.log", f"{PATH}/{0:020d}.log.swap")
+    lists = 0
+
+    def fail_second_list(operation: Operation, path: str) -> None:
+        nonlocal lists
+        lists += operation == "list"
+        if lists == 2:
+            raise OSError(errno.EIO, "bad disk")
+
+    files.on_operation = fail_second_list
+    with pytest.raises(StorageError, match="can not be listed"):
+        open_log(files)
+    assert lists == 2

@@ -125,6 +125,31 @@ def test_an_unsound_time_index_is_built_anew(files: MemoryFileSystem, damage: ob
     assert [log.offset_for_timestamp(each) for each in range(60)] == [(each, each) for each in range(60)]
 
 
+def test_a_time_index_that_was_built_anew_survives_a_power_loss_whole(files: MemoryFileSystem) -> None:
+    """Where an operator had removed all indexes they were built anew at the next start, and never synced. A
+    power loss left the first part of one: its last entry passed for the segment's largest timestamp, lookups
+    went past the segment, and retention would have let it go too early.
+    """
+    config = LogConfig(segment_bytes=3000, index_interval_bytes=100)
+    log = open_log(files, config)
+    for number in range(100):
+        append(log, number)
+    log.close()
+    largest = [segment.largest_timestamp() for segment in log.segments]
+    for name in files.list(PATH):
+        if name.endswith("index"):
+            files.remove(f"{PATH}/{name}")
+    log = open_log(files, config, clean=True)
+    end = log.log_end_offset
+    files.sync_dir(PATH)
+    files.crash(keep="none")
+    log = Log.open(files=files, directory=PATH, config=config, clean_shutdown=False, recovery_point=end)
+    reads = list[str]()
+    files.on_operation = lambda operation, path: reads.append(path) if operation == "pread" else None
+    assert [segment.largest_timestamp() for segment in log.segments[:-1]] == largest[:-1]
+    assert not any(path.endswith(".log") for path in reads)
+
+
 # --- closing segments -------------------------------------------------------------------------------------
 
 

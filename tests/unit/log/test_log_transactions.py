@@ -257,6 +257,30 @@ def test_an_unsound_transaction_index_is_made_anew(files: MemoryFileSystem) -> N
     assert opened.aborted_transactions(0, upper_offset=opened.log_end_offset) == expected
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_who_removes_all_indexes_loses_no_aborted_transaction(files: MemoryFileSystem, clean: bool) -> None:
+    """To remove a log's indexes, so that they are built anew, is an old trick of Kafka's operators. The
+    transactions' were not: without a file nothing had been aborted, and readers of committed records got what
+    had been. It must hold for all that follow, too.
+    """
+    log = open_log(files)
+    fill(Producers(log), 50)
+    expected = log.aborted_transactions(0, upper_offset=log.log_end_offset)
+    log.close()
+    end = log.log_end_offset
+    for name in files.list(PATH):
+        if name.endswith("index"):
+            files.remove(f"{PATH}/{name}")
+    opened = open_log(files, clean=clean, recovery_point=end)
+    assert opened.aborted_transactions(0, upper_offset=end) == expected
+    files.crash(keep="none")
+    opened = open_log(files, clean=clean, recovery_point=end)
+    assert opened.aborted_transactions(0, upper_offset=end) == expected
+    opened.close()
+    names = files.list(PATH)
+    assert sum(name.endswith(".log") for name in names) == sum(name.endswith(".index") for name in names) > 3
+
+
 def test_a_cut_takes_back_what_lies_above_it(files: MemoryFileSystem) -> None:
     """A marker that a new leader does not have must not count: its transaction is open again."""
     log = open_log(files)
