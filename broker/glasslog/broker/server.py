@@ -24,6 +24,7 @@ from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.features import FeatureHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
+from glasslog.broker.grpc.heartbeats import HeartbeatHandlers
 from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
@@ -431,6 +432,7 @@ class BrokerServer:
             ),
             offsets=OffsetHandlers(parts.replicas, parts.producer_ids),
             groups=GroupHandlers(parts.finder, parts.coordinator, listener=listener),
+            heartbeats=HeartbeatHandlers(parts.coordinator),
             changes=ChangeHandlers(parts.changes),
             features=FeatureHandlers(parts.metadata),
             configs=ConfigHandlers(parts.config_view),

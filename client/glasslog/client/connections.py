@@ -120,8 +120,11 @@ class Connections:
 
     def stream(self, address: str, method: str, decode: Callable[[bytes], Answer]) -> RequestStream[Answer]:
         """A new stream of ``method``."""
-        stream = self._channel(address).stream(_SERVICE + method)
-        return RequestStream(self._scope, stream, decode, f"{method} at {address}")
+        return RequestStream(self._scope, self.open(address, method), decode, f"{method} at {address}")
+
+    def open(self, address: str, method: str) -> Stream:
+        """A new stream of ``method`` whose messages are not requests; the caller closes it."""
+        return self._channel(address).stream(_SERVICE + method)
 
     async def retain(self, addresses: Collection[str]) -> None:
         """Close the channels to all other addresses."""

@@ -4,7 +4,7 @@ Refuses to know membership and offsets; only which errors mean "ask again" or "a
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from glasslog.client.backoff import Backoff
@@ -25,6 +25,7 @@ _MOVED = frozenset({ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILAB
 _PATIENCE = frozenset({ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION})
 
 Reply = TypeVar("Reply", bound=Message)
+Result = TypeVar("Result")
 
 
 class CoordinatorClient:
@@ -64,9 +65,7 @@ class CoordinatorClient:
                     if answer is not None:
                         return answer
                     attempts += 1
-                    await asyncio.sleep(
-                        self._backoff.delay_ms(attempts, self._session.runtime.random) / 1_000
-                    )
+                    await self.pause(attempts)
         except TimeoutError:
             raise GlasslogError(
                 self._last.code,
@@ -82,15 +81,28 @@ class CoordinatorClient:
         attempt_ms: int,
     ) -> tuple[Reply, ErrorCode] | None:
         """``None``: ask again."""
+
+        async def ask(address: str) -> tuple[Reply, ErrorCode]:
+            answer = await self._watched(address, method, request, reply, attempt_ms)
+            code = error_of(code_of(answer))
+            self.check(code, address)
+            return answer, code
+
+        return await self.attempt(ask)
+
+    @staticmethod
+    def check(code: ErrorCode, who: str) -> None:
+        """Raise a code that says no more than to ask elsewhere, or later."""
+        if code in _MOVED or code in _PATIENCE:
+            raise GlasslogError(code, f"{who} says {code.name}")
+
+    async def attempt(self, work: Callable[[str], Awaitable[Result]]) -> Result | None:
+        """``work`` at the coordinator's address. ``None``: nobody is there, or not yet; try again."""
         address = self._address
         try:
             if address is None:
                 address = self._address = await self._find()
-            answer = await self._watched(address, method, request, reply, attempt_ms)
-            code = error_of(code_of(answer))
-            if code not in _MOVED and code not in _PATIENCE:
-                return answer, code
-            raise GlasslogError(code, f"{address} says {code.name}")
+            return await work(address)
         except GlasslogError as error:
             if not (isinstance(error, TransportError) or error.retriable or error.code in _MOVED):
                 raise
@@ -99,6 +111,10 @@ class CoordinatorClient:
                 self._address = None
                 self._session.metadata.request_update()
             return None
+
+    async def pause(self, attempts: int) -> None:
+        """Before the next, after so many in vain."""
+        await asyncio.sleep(self._backoff.delay_ms(attempts, self._session.runtime.random) / 1_000)
 
     async def _watched(
         self, address: str, method: str, request: Message, reply: type[Reply], attempt_ms: int

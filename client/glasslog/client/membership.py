@@ -8,6 +8,7 @@ user polls. Sources: Kafka's ``AbstractCoordinator`` and ``ConsumerCoordinator``
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from glasslog.client.assignors.members import NO_GENERATION, NO_RACKS, Assignor, Member, Racks
 from glasslog.client.assignors.registry import assignors_named
@@ -23,6 +24,7 @@ from glasslog.client.consumer_protocol import (
     encode_subscription,
 )
 from glasslog.client.coordinator import CoordinatorClient
+from glasslog.client.heartbeats import Heartbeats
 from glasslog.client.options import ConsumerOptions
 from glasslog.client.session import Session
 from glasslog.client.types import OffsetAndMetadata
@@ -30,7 +32,6 @@ from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import TopicPartition
 from glasslog.v1.broker_pb2 import (
     HeartbeatRequest,
-    HeartbeatResponse,
     JoinGroupRequest,
     JoinGroupResponse,
     LeaveGroupRequest,
@@ -47,6 +48,7 @@ _PROTOCOL_TYPE = "consumer"
 _JOIN_SLACK_MS = 5_000
 _ATTEMPT_MS = 5_000
 _LEAVE_TIMEOUT_MS = 1_000
+_LOOK_EVERY_MS = 3_000
 
 _EXPELLED = frozenset(
     {ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION, ErrorCode.FENCED_INSTANCE_ID}
@@ -87,6 +89,8 @@ class Membership:
         self._on_change = on_change
         self._assignors = assignors_named(options.partition_assignment_strategy)
         self._coordinator = CoordinatorClient(session, options.group_id)
+        self._heartbeats = Heartbeats(session, options, self._coordinator)
+        self._beating: asyncio.Task[None] | None = None
         self._member_id = ""
         self._state: Outside | Rejoining | Joined = Outside()
         self._held = Held()
@@ -97,6 +101,10 @@ class Membership:
         """The partitions held belong to somebody else already: nothing may be committed for them."""
 
         self.polled_ms = session.runtime.clock.now_ms()
+        self.look_every_ms = max(
+            1, min(_LOOK_EVERY_MS, options.heartbeat_every_ms, options.max_poll_interval_ms // 3)
+        )
+        """How often it is seen to that the user polls, and that a poll that waits counts as one."""
 
     @property
     def member_id(self) -> str:
@@ -114,7 +122,7 @@ class Membership:
 
     def start(self) -> None:
         self._session.metadata.on_change(self._notice_new_partitions)
-        self._session.scope.spawn(self._beat(), "consumer heartbeat")
+        self._session.scope.spawn(self._look_after(), "consumer membership")
 
     def subscribe(self, topics: tuple[str, ...]) -> None:
         """Take part with these topics from the next join on; without any, no more."""
@@ -131,7 +139,7 @@ class Membership:
         """
         generation_id = self.generation_id
         keeps = bool(owned) and generation_id != NO_GENERATION
-        self._state = Rejoining(generation_id=generation_id) if keeps else Outside()
+        self._become(Rejoining(generation_id=generation_id) if keeps else Outside())
         self.lost = False
         while True:
             self.needs_join = False
@@ -186,7 +194,7 @@ class Membership:
                 self._member_id = reply.member_id
             case ErrorCode.UNKNOWN_MEMBER_ID | ErrorCode.ILLEGAL_GENERATION:
                 self._member_id = ""
-                self._state = Outside()
+                self._become(Outside())
             case ErrorCode.REBALANCE_IN_PROGRESS:
                 pass
             case _:
@@ -222,17 +230,21 @@ class Membership:
             case ErrorCode.NONE:
                 # Whoever waited for the others in a poll did not neglect to poll.
                 self.polled_ms = self._session.runtime.clock.now_ms()
-                self._state = Joined(
-                    generation_id=joined.generation_id, protocol_name=joined.protocol_name, watched=watched
+                self._become(
+                    Joined(
+                        generation_id=joined.generation_id,
+                        protocol_name=joined.protocol_name,
+                        watched=watched,
+                    )
                 )
                 given = decode_assignment(reply.assignment)
                 self._held = Held(partitions=given, generation_id=joined.generation_id)
                 return given
             case ErrorCode.UNKNOWN_MEMBER_ID:
                 self._member_id = ""
-                self._state = Outside()
+                self._become(Outside())
             case ErrorCode.ILLEGAL_GENERATION:
-                self._state = Outside()
+                self._become(Outside())
             case ErrorCode.REBALANCE_IN_PROGRESS:
                 pass
             case _:
@@ -297,9 +309,25 @@ class Membership:
 
     # --- staying ----------------------------------------------------------------------------------------
 
-    async def _beat(self) -> None:
+    def _become(self, state: Outside | Rejoining | Joined) -> None:
+        """Whoever is in a generation says so to the coordinator, who tells how long it lasts."""
+        if self._beating is not None:
+            self._beating.cancel()
+            self._beating = None
+        self._state = state
+        if isinstance(state, Joined):
+            member = HeartbeatRequest(
+                group_id=self._options.group_id,
+                generation_id=state.generation_id,
+                member_id=self._member_id,
+                group_instance_id=self._options.group_instance_id,
+            )
+            beating = self._heartbeats.keep_up(member, partial(self._note, state))
+            self._beating = self._session.scope.spawn(beating, "consumer heartbeats")
+
+    async def _look_after(self) -> None:
         while True:
-            await asyncio.sleep(self._options.heartbeat_interval_ms / 1_000)
+            await asyncio.sleep(self.look_every_ms / 1_000)
             state = self._state
             if not isinstance(state, Joined):
                 continue
@@ -307,33 +335,14 @@ class Membership:
             if silent_ms > self._options.max_poll_interval_ms:
                 self._expel()
                 await self.leave(f"not polled for {silent_ms} ms")
-                continue
-            self._look_for_missing_topics(state)
-            await self._beat_once(state)
+            elif not all(state.watched.values()):
+                # Some topics do not exist, or did not.
+                self._session.metadata.request_update()
 
-    async def _beat_once(self, state: Joined) -> None:
-        request = HeartbeatRequest(
-            group_id=self._options.group_id,
-            generation_id=state.generation_id,
-            member_id=self._member_id,
-            group_instance_id=self._options.group_instance_id,
-        )
-        try:
-            _, code = await self._coordinator.call(
-                "Heartbeat",
-                request,
-                HeartbeatResponse,
-                lambda answer: answer.error_code,
-                attempt_ms=min(_ATTEMPT_MS, self._options.session_timeout_ms),
-                timeout_ms=self._options.session_timeout_ms,
-            )
-        except GlasslogError:
+    def _note(self, state: Joined, code: ErrorCode) -> None:
+        """What an answer to a member in ``state`` says about its membership."""
+        if self._state is not state:
             return
-        if self._state is state:
-            self._note(code)
-
-    def _note(self, code: ErrorCode) -> None:
-        """What an answer to a member says about its membership."""
         if code is ErrorCode.REBALANCE_IN_PROGRESS:
             self.needs_join = True
             self._on_change()
@@ -344,20 +353,16 @@ class Membership:
             self._expel()
 
     def _expel(self) -> None:
-        self._state = Outside()
+        self._become(Outside())
         self.needs_join = self.lost = True
         self._on_change()
-
-    def _look_for_missing_topics(self, state: Joined) -> None:
-        if not all(state.watched.values()):
-            self._session.metadata.request_update()
 
     async def leave(self, reason: str) -> None:
         """Tell the coordinator, so that the others need not wait for the session to end. Best effort.
 
         A static member only falls silent.
         """
-        self._state = Outside()
+        self._become(Outside())
         if not self._member_id or self._options.group_instance_id:
             return
         member = LeaveGroupRequest.Member(member_id=self._member_id, reason=reason)
@@ -415,8 +420,8 @@ class Membership:
         if isinstance(state, Rejoining):
             # What becomes of this member the answer to its join will tell.
             code = ErrorCode.REBALANCE_IN_PROGRESS if code in _EXPELLED else code
-        elif self._state is state:
-            self._note(code)
+        elif isinstance(state, Joined):
+            self._note(state, code)
         raise GlasslogError(code, _commit_failure(self._options.group_id, code))
 
     async def committed(

@@ -103,7 +103,12 @@ class ConsumerOptions(ClientOptions):
         "session_timeout_ms", "silence that ends a membership", default=45_000, minimum=1, maximum=_INT32
     )
     heartbeat_interval_ms: int = setting(
-        "heartbeat_interval_ms", "pause between heartbeats", default=3_000, minimum=1, maximum=_INT32
+        "heartbeat_interval_ms",
+        "pause between heartbeats; 0: a third of session_timeout_ms. Of rebalances its coordinator tells a "
+        "consumer at once",
+        default=0,
+        minimum=0,
+        maximum=_INT32,
     )
     max_poll_interval_ms: int = setting(
         "max_poll_interval_ms", "longest pause between polls", default=300_000, minimum=1, maximum=_INT32
@@ -133,6 +138,11 @@ class ConsumerOptions(ClientOptions):
         choices=("read_uncommitted", "read_committed"),
     )
     client_rack: str = setting("client_rack", "prefer replicas of this rack", default="")
+
+    @property
+    def heartbeat_every_ms(self) -> int:
+        """In ms, whether it was given or not."""
+        return self.heartbeat_interval_ms or max(1, self.session_timeout_ms // 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

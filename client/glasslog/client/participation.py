@@ -75,8 +75,8 @@ class Participation:
 
     def longest_wait_ms(self) -> int:
         """How long a poll may wait until it has to see to the group again."""
-        # To wait in a poll is to poll: the membership hears of it between heartbeats.
-        longest_ms, due_ms = self._options.heartbeat_interval_ms, self.commits.due_in_ms()
+        # To wait in a poll is to poll: the membership has to hear of it.
+        longest_ms, due_ms = self.membership.look_every_ms, self.commits.due_in_ms()
         return longest_ms if due_ms is None else min(longest_ms, max(1, due_ms))
 
     async def see_to(self, deadline_ms: int) -> None:

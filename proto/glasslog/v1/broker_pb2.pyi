@@ -1688,10 +1688,13 @@ class HeartbeatRequest(_message.Message):
     GENERATION_ID_FIELD_NUMBER: _builtins.int
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     GROUP_INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    WANTS_ANSWER_FIELD_NUMBER: _builtins.int
     group_id: _builtins.str
     generation_id: _builtins.int
     member_id: _builtins.str
     group_instance_id: _builtins.str
+    wants_answer: _builtins.bool
+    """On a stream: answer, even if there is nothing to tell."""
     def __init__(
         self,
         *,
@@ -1699,10 +1702,11 @@ class HeartbeatRequest(_message.Message):
         generation_id: _builtins.int = ...,
         member_id: _builtins.str = ...,
         group_instance_id: _builtins.str = ...,
+        wants_answer: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_id", b"generation_id", "group_id", b"group_id", "group_instance_id", b"group_instance_id", "member_id", b"member_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_id", b"generation_id", "group_id", b"group_id", "group_instance_id", b"group_instance_id", "member_id", b"member_id", "wants_answer", b"wants_answer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

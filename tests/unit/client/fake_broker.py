@@ -7,6 +7,7 @@ One node leads everything: logs with Kafka's sequence check, long polls, a group
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Self
 
 from glasslog.common.errors import ErrorCode
 from glasslog.common.runtime.memory.world import MemoryWorld
@@ -95,7 +96,7 @@ class FakeBroker:
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
-    async def __aenter__(self) -> "FakeBroker":
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -105,7 +106,11 @@ class FakeBroker:
     async def start(self) -> None:
         names = [name.removeprefix("_on_") for name in dir(self) if name.startswith("_on_")]
         unary = {_METHOD + name: self._unary(name) for name in names}
-        streams = {_METHOD + "Produce": self._produce, _METHOD + "Fetch": self._fetch}
+        streams = {
+            _METHOD + "Produce": self._produce,
+            _METHOD + "Fetch": self._fetch,
+            _METHOD + "Heartbeats": self._heartbeats,
+        }
         transport = self.world.runtime(self.host).transport
         self._listener = await transport.listen(self.address, Services(unary=unary, streams=streams))
 
@@ -342,6 +347,31 @@ class FakeBroker:
         if not code and self.groups[request.group_id].rebalance is not None:
             code = int(ErrorCode.REBALANCE_IN_PROGRESS)
         return pb.HeartbeatResponse(error_code=code)
+
+    async def _heartbeats(self, stream: Stream, peer: Peer) -> None:
+        messages = aiter(stream)
+        request, told = pb.HeartbeatRequest(), 0
+        while True:
+            try:
+                async with asyncio.timeout(_POLL_S):
+                    message = await anext(messages)
+            except TimeoutError:
+                if not request.group_id:
+                    continue
+                code = self._check(request.group_id, request.generation_id, request.member_id, "")
+                if not code and self.groups[request.group_id].rebalance is not None:
+                    code = int(ErrorCode.REBALANCE_IN_PROGRESS)
+                wants_answer = code != told
+            except StopAsyncIteration:
+                return
+            else:
+                self.calls["Heartbeats"] = self.calls.get("Heartbeats", 0) + 1
+                request = pb.HeartbeatRequest.FromString(message)
+                code = (await self._on_Heartbeat(request)).error_code
+                wants_answer = request.wants_answer or code != 0
+            told = code
+            if wants_answer:
+                await stream.send(pb.HeartbeatResponse(error_code=code).SerializeToString())
 
     async def _on_LeaveGroup(self, request: pb.LeaveGroupRequest) -> pb.LeaveGroupResponse:  # noqa: N802
         group = self.groups[request.group_id]

@@ -135,6 +135,7 @@ def test_after_unsubscribing_a_manual_assignment_can_commit() -> None:
             consumer.assign([T0])
             await consumer.commit({T0: 2})
             assert broker.groups["g"].offsets["t", 0].offset == 2
+            consumer.seek(T0, 2)
             assert await read(consumer, 1) == [2]
 
     play(scene)

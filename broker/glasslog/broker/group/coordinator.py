@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from glasslog.broker.group.core import GroupShard
@@ -119,7 +120,7 @@ class GroupCoordinator:
         self._limits = limits
         self._storage = storage
         self._serving: dict[int, _Serving] = {}
-        self._waiters: dict[int, asyncio.Future[Response]] = {}
+        self._waiters: dict[int, Callable[[Response], None]] = {}
         self._next_waiter = 0
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -279,9 +280,9 @@ class GroupCoordinator:
             self._answer(reply.waiter, reply.response)
 
     def _answer(self, waiter: int, response: Response) -> None:
-        future = self._waiters.get(waiter)
-        if future is not None and not future.done():
-            future.set_result(response)
+        answer = self._waiters.get(waiter)
+        if answer is not None:
+            answer(response)
 
     def _shard(self, group_id: str) -> _Serving | ErrorCode:
         count = self._storage.partition_count()
@@ -293,10 +294,8 @@ class GroupCoordinator:
         return serving if serving.loaded else ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
 
     async def _wait(self, serving: _Serving, ask: Callable[[int], None]) -> Response:
-        self._next_waiter += 1
-        waiter = self._next_waiter
         future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = future
+        waiter = self._new_waiter(partial(_settle, future))
         try:
             ask(waiter)
             self._drain(serving)
@@ -304,6 +303,11 @@ class GroupCoordinator:
             return await future
         finally:
             del self._waiters[waiter]
+
+    def _new_waiter(self, answer: Callable[[Response], None]) -> int:
+        self._next_waiter += 1
+        self._waiters[self._next_waiter] = answer
+        return self._next_waiter
 
     # --- requests ---
 
@@ -329,6 +333,26 @@ class GroupCoordinator:
         if isinstance(serving, ErrorCode):
             return serving
         return serving.shard.heartbeat(identity, self._runtime.clock.now_ms())
+
+    def watch(
+        self, identity: MemberIdentity, told: ErrorCode, tell: Callable[[ErrorCode], None]
+    ) -> Callable[[], None]:
+        """Have ``tell`` called once, as soon as a heartbeat would not be answered as ``told`` just now.
+
+        Returns what ends the watch, which has to be called in any case.
+        """
+        serving = self._shard(identity.group_id)
+        if isinstance(serving, ErrorCode):
+            return _nothing
+        shard = serving.shard
+        waiter = self._new_waiter(lambda response: tell(_expect(ErrorCode, response)))
+        shard.watch(identity, told, waiter)
+
+        def end() -> None:
+            del self._waiters[waiter]
+            shard.unwatch(identity, waiter)
+
+        return end
 
     def leave(self, group_id: str, members: tuple[LeavingMember, ...]) -> ErrorCode | tuple[ErrorCode, ...]:
         """Members go, each with its outcome; or why nobody could."""
@@ -395,6 +419,15 @@ class GroupCoordinator:
         """Every group that this broker coordinates."""
         loaded = [serving.shard for serving in self._serving.values() if serving.loaded]
         return tuple(shard.describe(group_id) for shard in loaded for group_id in shard.group_ids())
+
+
+def _settle(future: "asyncio.Future[Response]", response: Response) -> None:
+    if not future.done():
+        future.set_result(response)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _expect(kind: type[T], response: object) -> T:

@@ -30,6 +30,7 @@ from glasslog.broker.group.types import (
     SyncRequest,
     SyncResponse,
 )
+from glasslog.broker.group.watches import Watch, Watches
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import TopicPartition
 
@@ -51,6 +52,7 @@ class GroupShard:
 
         self._expiry_at_ms: int | None = None
         self._timers = GroupTimers(self._due_of)
+        self._watches = Watches()
 
     # --- duties and time ---
 
@@ -67,7 +69,7 @@ class GroupShard:
         then(error, now_ms)
         for record in records:
             if isinstance(record, GroupRecord):
-                self._timers.touch(record.group_id)
+                self._changed(record.group_id)
 
     def next_deadline_ms(self) -> int | None:
         """``tick`` has nothing to do before. Heartbeats may mean that there is nothing then either."""
@@ -87,8 +89,14 @@ class GroupShard:
         for group_id in self._timers.take_due(now_ms):
             group = self._groups[group_id]
             self._rebalance.expire(group, now_ms)
-            self._timers.touch(group_id)
+            self._changed(group_id)
             self._forget_if_never_was(group)
+
+    def _changed(self, group_id: str) -> None:
+        """Something happened in the group: it may be due earlier, and its members may have to hear of it."""
+        self._timers.touch(group_id)
+        for waiter, answer in self._watches.take_news(group_id, self._standing):
+            self._effects.reply(waiter, answer)
 
     def _forget_if_never_was(self, group: Group) -> None:
         """A group that nobody has really joined leaves no trace."""
@@ -131,6 +139,8 @@ class GroupShard:
         for token in self._effects.unfinished:
             _, then = self._effects.take_stored(token)
             then(ErrorCode.NOT_COORDINATOR, 0)
+        for waiter in self._watches.take_all():
+            self._effects.reply(waiter, ErrorCode.NOT_COORDINATOR)
 
     # --- members ---
 
@@ -142,7 +152,7 @@ class GroupShard:
             return
         group = self._groups.setdefault(request.group_id, Group(group_id=request.group_id))
         self._rebalance.join(group, request, waiter, now_ms)
-        self._timers.touch(request.group_id)
+        self._changed(request.group_id)
         self._forget_if_never_was(group)
 
     def _join_error(self, request: JoinRequest) -> ErrorCode:
@@ -176,17 +186,29 @@ class GroupShard:
             self._effects.reply(waiter, SyncResponse(error=error))
             return
         self._rebalance.sync(group, request, waiter, now_ms)
-        self._timers.touch(request.group_id)
+        self._changed(request.group_id)
 
     def heartbeat(self, identity: MemberIdentity, now_ms: int) -> ErrorCode:
         """A member is alive; REBALANCE_IN_PROGRESS tells it to join again."""
+        standing = self._standing(identity)
+        if standing in (ErrorCode.NONE, ErrorCode.REBALANCE_IN_PROGRESS):
+            member = self._groups[identity.group_id].members[identity.member_id]
+            member.session_deadline_ms = now_ms + member.session_timeout_ms
+        return standing
+
+    def watch(self, identity: MemberIdentity, told: ErrorCode, waiter: int) -> None:
+        """Answer ``waiter`` once: as a heartbeat would be, as soon as that is not as ``told`` just now."""
+        self._watches.add(waiter, Watch(identity=identity, told=told))
+
+    def unwatch(self, identity: MemberIdentity, waiter: int) -> None:
+        """Whoever watched is gone, or has been answered."""
+        self._watches.remove(identity.group_id, waiter)
+
+    def _standing(self, identity: MemberIdentity) -> ErrorCode:
         error = self._member_error(identity)
         if error is not ErrorCode.NONE:
             return error
-        group = self._groups[identity.group_id]
-        member = group.members[identity.member_id]
-        member.session_deadline_ms = now_ms + member.session_timeout_ms
-        if group.state is GroupState.PREPARING_REBALANCE:
+        if self._groups[identity.group_id].state is GroupState.PREPARING_REBALANCE:
             return ErrorCode.REBALANCE_IN_PROGRESS
         return ErrorCode.NONE
 
@@ -214,7 +236,7 @@ class GroupShard:
         if group is None:
             return tuple(ErrorCode.UNKNOWN_MEMBER_ID for _ in members)
         outcomes = tuple(self._leave_one(group, member, now_ms) for member in members)
-        self._timers.touch(group_id)
+        self._changed(group_id)
         self._forget_if_never_was(group)
         return outcomes
 

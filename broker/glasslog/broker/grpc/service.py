@@ -7,13 +7,14 @@ from glasslog.broker.grpc.configs import ConfigHandlers
 from glasslog.broker.grpc.data import DataHandlers
 from glasslog.broker.grpc.features import FeatureHandlers
 from glasslog.broker.grpc.groups import GroupHandlers
+from glasslog.broker.grpc.heartbeats import HeartbeatHandlers
 from glasslog.broker.grpc.log_dirs import LogDirHandlers
 from glasslog.broker.grpc.metadata import MetadataHandlers
 from glasslog.broker.grpc.offsets import OffsetHandlers
 from glasslog.broker.grpc.quotas import QuotaHandlers
 from glasslog.broker.grpc.reassignments import ReassignmentHandlers
 from glasslog.broker.grpc.replication import ReplicationHandlers
-from glasslog.broker.grpc.serving import BROKER_SERVICE, OnFatal, stream, unary
+from glasslog.broker.grpc.serving import BROKER_SERVICE, OnFatal, guarded, stream, unary
 from glasslog.broker.quorum_admin import QuorumHandlers
 from glasslog.common.runtime.protocols import Services, StreamHandler, UnaryHandler
 from glasslog.v1 import broker_pb2 as pb
@@ -28,6 +29,7 @@ class BrokerHandlers:
     metadata: MetadataHandlers
     offsets: OffsetHandlers
     groups: GroupHandlers
+    heartbeats: HeartbeatHandlers
     changes: ChangeHandlers
     configs: ConfigHandlers
     quotas: QuotaHandlers
@@ -58,7 +60,7 @@ def broker_services(handlers: BrokerHandlers, on_fatal: OnFatal, *, max_in_fligh
         },
         streams={
             BROKER_SERVICE + name: handler
-            for name, handler in _stream_table(handlers.data, on_fatal, max_in_flight).items()
+            for name, handler in _stream_table(handlers, on_fatal, max_in_flight).items()
         },
         names=("glasslog.v1.Broker",),
     )
@@ -155,8 +157,12 @@ def _replication_table(replication: ReplicationHandlers, on_fatal: OnFatal) -> d
     return {"DescribeReplication": unary(pb.DescribeReplicationRequest, replication.describe, on_fatal)}
 
 
-def _stream_table(data: DataHandlers, on_fatal: OnFatal, max_in_flight: int) -> dict[str, StreamHandler]:
+def _stream_table(
+    handlers: BrokerHandlers, on_fatal: OnFatal, max_in_flight: int
+) -> dict[str, StreamHandler]:
+    data = handlers.data
     return {
         "Produce": stream(pb.ProduceRequest, data.produce, on_fatal, max_in_flight=max_in_flight),
         "Fetch": stream(pb.FetchRequest, data.fetch, on_fatal, max_in_flight=max_in_flight),
+        "Heartbeats": guarded(handlers.heartbeats.heartbeats, on_fatal),
     }

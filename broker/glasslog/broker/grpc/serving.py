@@ -66,9 +66,15 @@ def stream(
     closes its side, what is in flight is answered first; when the stream breaks, it is dropped.
     """
 
+    return guarded(lambda messages: _serve_stream(messages, kind, handle, max_in_flight), on_fatal)
+
+
+def guarded(work: Callable[[Stream], Awaitable[None]], on_fatal: OnFatal) -> StreamHandler:
+    """``work`` as the handler of a stream; it works in a ``TaskGroup``. A broken one is no news."""
+
     async def serve(messages: Stream, peer: Peer) -> None:
         try:
-            await _serve_stream(messages, kind, handle, max_in_flight)
+            await work(messages)
         except BaseExceptionGroup as group:
             error = _worst(group)
             if isinstance(error, InvariantViolation):
