@@ -55,8 +55,12 @@ class GroupCommit:
 
     async def _sync(self, partition: Partition) -> ErrorCode:
         try:
-            await self._flush(partition.log)
+            log = partition.log
+            await self._flush(log)
         except GlasslogError as error:
+            if partition.is_online and partition.log is not log:
+                # It was moved to another data directory meanwhile, where all that it held was synced.
+                return ErrorCode.NONE
             self._replicas.on_error(partition, error)
             return ErrorCode.KAFKA_STORAGE_ERROR
         return ErrorCode.NONE

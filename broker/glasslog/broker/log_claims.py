@@ -67,6 +67,14 @@ class LogClaims:
         """Whether somebody works on its log."""
         return partition.name in self._claimed
 
+    def hold(self, partition: Partition) -> None:
+        """Keep everybody else from the log of a partition that is not claimed, until ``let_go``."""
+        self._claimed.add(partition.name)
+
+    def let_go(self, partition: Partition) -> None:
+        """The end of ``hold``."""
+        self._claimed.discard(partition.name)
+
     @contextmanager
     def claim(self, partition: Partition) -> Iterator[LogClaim]:
         """Work on the log of a partition that ``is_free``.

@@ -20,15 +20,15 @@ class LogMaintenance:
 
     def __init__(self, *, replicas: Replicas, logs: PartitionLogs) -> None:
         self._replicas = replicas
-        self._claims = LogClaims(lambda partition, damage: replicas.on_damage(partition, damage))
+        self.claims = LogClaims(lambda partition, damage: replicas.on_damage(partition, damage))
         self._removal = FileRemoval(replicas.runtime)
-        self.repair = LogRepair(replicas=replicas, logs=logs, claims=self._claims, removal=self._removal)
+        self.repair = LogRepair(replicas=replicas, logs=logs, claims=self.claims, removal=self._removal)
         self._scrub = LogScrub(replicas)
         replicas.on_damage = self.repair.report
         self._retention = LogRetention(
-            replicas=replicas, logs=logs, claims=self._claims, removal=self._removal
+            replicas=replicas, logs=logs, claims=self.claims, removal=self._removal
         )
-        self._cleaner = LogCleaner(replicas=replicas, logs=logs, claims=self._claims, removal=self._removal)
+        self._cleaner = LogCleaner(replicas=replicas, logs=logs, claims=self.claims, removal=self._removal)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -46,4 +46,4 @@ class LogMaintenance:
 
     def count_unmaintained(self) -> int:
         """Replicas here that were given up after an error."""
-        return sum(self._claims.is_given_up(partition) for partition in self._replicas)
+        return sum(self.claims.is_given_up(partition) for partition in self._replicas)

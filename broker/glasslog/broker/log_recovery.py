@@ -191,6 +191,7 @@ def _worth(stored: StoredLog | BrokenLog) -> tuple[int, int, int]:
 
 
 def _find(directory: LogDirectory) -> Iterator[Found]:
+    directory.forget_absent()
     recovery_points = directory.read_recovery_points()
     log_starts = directory.read_log_start_offsets()
     cleaner_offsets = directory.read_cleaner_offsets()

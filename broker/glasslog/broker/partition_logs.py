@@ -7,14 +7,16 @@ replication.  A directory that fails takes only its own logs along.  Source: Kaf
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from glasslog.broker.directory_sizes import DirectorySizes, ReplicaSize
 from glasslog.broker.log_creation import NewLog, WantedLog, create, create_all
+from glasslog.broker.log_exchange import CompleteCopy, ExchangeFailed, exchange
 from glasslog.broker.log_recovery import LogRecovery, RecoveryProgress, open_found
 from glasslog.broker.stored_logs import BrokenLog, Found, StoredLog
-from glasslog.common.errors import StorageError
+from glasslog.common.errors import ErrorCode, GlasslogError, StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, Offset, TopicId, TopicPartition
 from glasslog.common.node_config import NodeConfig
 from glasslog.common.runtime.protocols import Runtime
@@ -22,7 +24,7 @@ from glasslog.common.topic_config import TopicConfig, topic_config
 from glasslog.log.batch import Compression, TimestampType
 from glasslog.log.config import LogConfig, RecordPolicy
 from glasslog.log.directories import MissingDirectory
-from glasslog.log.directory import LogDirectory
+from glasslog.log.directory import FutureFolder, LogDirectory
 from glasslog.log.flushing import PendingFlush
 from glasslog.metadata.image import MetadataImage
 from glasslog.metadata.records import UNASSIGNED_DIRECTORY
@@ -36,14 +38,8 @@ _Write = Callable[[Mapping[TopicPartition, int]], None]
 _RECOVERY_POINTS = "recovery points"
 _LOG_STARTS = "log start offsets"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectorySizes:
-    """A data directory and what each partition takes in it. A failed one tells nothing more."""
-
-    path: str
-    is_online: bool
-    size_bytes: tuple[tuple[TopicPartition, int], ...] = ()
+MAX_WISHES = 100_000
+"""Replicas not here yet for which a directory is remembered; of more the oldest are forgotten."""
 
 
 class _Reached(NamedTuple):
@@ -128,6 +124,9 @@ class PartitionLogs:
         self._started_ms = runtime.clock.now_ms()
         self._retired: asyncio.Queue[tuple[LogDirectory, str]] = asyncio.Queue()
         self._written: dict[str, dict[TopicPartition, int]] = {}
+        self._writes_on_their_way = 0
+        self._wishes: dict[TopicPartition, str] = {}
+        """Directories that were named for replicas which are not here yet."""
         self._counts = dict.fromkeys((directory.path for directory in directories), 0)
         self._recovery = LogRecovery(
             runtime=runtime,
@@ -198,6 +197,8 @@ class PartitionLogs:
         """
         self._settle_shadowed(name, topic_id, directory_id)
         stored = self._stored.get(name)
+        if isinstance(stored, StoredLog) and self._may_be_stale(stored, directory_id):
+            stored = self._lay_aside(name, stored)
         if stored is not None and stored.topic_id is not None and stored.topic_id != topic_id:
             _LOGGER.info("%s: the folder of a deleted topic of this name is removed", name)
             self.retire(name)
@@ -215,6 +216,26 @@ class PartitionLogs:
             if stored.topic_id is None:
                 stored = self._claim(name, stored, topic_id)
         return stored
+
+    def _may_be_stale(self, stored: StoredLog, directory_id: bytes) -> bool:
+        """Whether the metadata names another directory, which may be one of those that are missing."""
+        here = [each.directory_id for each in self._directories]
+        return bool(self._missing) and directory_id not in (UNASSIGNED_DIRECTORY, *here)
+
+    def _lay_aside(self, name: TopicPartition, stored: StoredLog) -> BrokenLog:
+        stored.log.abandon()
+        paths = ", ".join(each.path for each in self._missing)
+        broken = BrokenLog(
+            directory=stored.directory,
+            topic_id=stored.topic_id,
+            reason=f"it lay in a directory that is missing, of {paths}: what is here may be older",
+            high_watermark=stored.high_watermark,
+            recovery_point=stored.recovery_point,
+            log_start_offset=stored.log_start_offset,
+            cleaner_offset=stored.cleaner_offset,
+        )
+        self._store(name, broken)
+        return broken
 
     def _claim(self, name: TopicPartition, stored: StoredLog, topic_id: TopicId) -> StoredLog | BrokenLog:
         """A folder that does not say whose it is says so from now on, or a later namesake would take it."""
@@ -323,8 +344,10 @@ class PartitionLogs:
                 stored.log.abandon()
 
     def _new_log(self, wanted: WantedLog, counts: Mapping[str, int]) -> NewLog:
-        """In the directory that the metadata names, or else in the one that holds the fewest."""
-        named = [each for each in self._directories if each.directory_id == wanted.directory_id]
+        """Where somebody wished it, or the metadata names, or else in the directory that holds the fewest."""
+        wish = self._wishes.pop(wanted.name, None)
+        named = [each for each in self._directories if each.path == wish]
+        named += [each for each in self._directories if each.directory_id == wanted.directory_id]
         return NewLog(
             name=wanted.name,
             topic_id=wanted.topic_id,
@@ -334,15 +357,88 @@ class PartitionLogs:
 
     def sizes(self) -> list[DirectorySizes]:
         """What lies in which directory, in the order of partitions."""
-        found: dict[str, list[tuple[TopicPartition, int]]] = {each.path: [] for each in self._directories}
+        found: dict[str, list[ReplicaSize]] = {each.path: [] for each in self._directories}
         for name, stored in sorted(self._stored.items()):
             if isinstance(stored, StoredLog) and stored.directory.path in found:
-                found[stored.directory.path].append((name, stored.log.size_bytes))
+                size = ReplicaSize(name=name, size_bytes=stored.log.size_bytes)
+                found[stored.directory.path].append(size)
         online = [
-            DirectorySizes(path=path, is_online=True, size_bytes=tuple(sizes))
-            for path, sizes in found.items()
+            DirectorySizes(path=path, is_online=True, replicas=tuple(sizes)) for path, sizes in found.items()
         ]
-        return online + [DirectorySizes(path=each.path, is_online=False) for each in self._failed]
+        lost = [each.path for each in self._failed] + [each.path for each in self._missing]
+        return online + [DirectorySizes(path=path, is_online=False) for path in lost]
+
+    # --- from one directory to another ---
+
+    @property
+    def directories(self) -> Sequence[LogDirectory]:
+        """Those in use."""
+        return tuple(self._directories)
+
+    @property
+    def has_lost_directories(self) -> bool:
+        """Whether any of ``log.dirs`` is not in use."""
+        return bool(self._failed or self._missing)
+
+    def directory_at(self, path: str) -> LogDirectory:
+        """The directory of that name. Raises LOG_DIR_NOT_FOUND, or KAFKA_STORAGE_ERROR when it has failed."""
+        for directory in self._directories:
+            if directory.path == path:
+                return directory
+        if path in [each.path for each in self._failed] + [each.path for each in self._missing]:
+            raise StorageError(f"data directory {path} has failed")
+        raise GlasslogError(ErrorCode.LOG_DIR_NOT_FOUND, f"{path} is none of log.dirs")
+
+    def wish(self, name: TopicPartition, path: str) -> None:
+        """Let the log of ``name`` be made in ``path`` when it comes to this broker; until the next start."""
+        self._wishes.pop(name, None)
+        self._wishes[name] = path
+        if len(self._wishes) > MAX_WISHES:
+            del self._wishes[next(iter(self._wishes))]
+
+    def find(self, name: TopicPartition) -> StoredLog | BrokenLog | None:
+        """What there is of a partition."""
+        return self._stored.get(name)
+
+    @property
+    def is_checkpointing(self) -> bool:
+        """Whether a checkpoint is being written, which might undo what ``exchange`` writes to it."""
+        return self._writes_on_their_way > 0
+
+    def exchange(self, copy: CompleteCopy) -> StoredLog | BrokenLog:
+        """Let ``copy`` be the log from now on; blocks a little. Raises ``StorageError``: nothing has changed.
+
+        A disk that refuses has failed, and takes along what lies in it.
+        """
+        name = copy.folder.partition
+        stored = self._stored[name]
+        assert isinstance(stored, StoredLog)
+        try:
+            exchanged = exchange(self._runtime, stored, copy)
+        except ExchangeFailed as error:
+            self.fail_directory(error.directory, str(error))
+            raise
+        self._written.clear()
+        self._store(name, exchanged.stored)
+        self._retired.put_nowait((stored.directory, exchanged.retired))
+        if isinstance(exchanged.stored, BrokenLog):
+            self.fail_directory(copy.directory, exchanged.stored.reason)
+        try:
+            stored.directory.forget(name)
+        except StorageError as error:
+            self.fail_directory(stored.directory, str(error))
+        return exchanged.stored
+
+    def discard_future(self, directory: LogDirectory, folder: FutureFolder) -> None:
+        """Give up a replica on its way to ``directory``; its files are removed in the background."""
+        if directory not in self._directories:
+            return
+        try:
+            path = directory.discard_future(folder, unique=self._runtime.random.uuid())
+        except StorageError as error:
+            _LOGGER.error("what was copied of %s stays behind: %s", folder.partition, error)
+        else:
+            self._retired.put_nowait((directory, path))
 
     def set_config(self, name: TopicPartition, topic: TopicConfig) -> None:
         """A topic's settings changed."""
@@ -481,7 +577,7 @@ class PartitionLogs:
         directory, written = stored.directory, dict[TopicPartition, int]()
         try:
             while written != (written := self._cleaner_offsets(directory)):
-                await self._runtime.blocking(partial(directory.write_cleaner_offsets, written))
+                await self._write(partial(directory.write_cleaner_offsets, written))
         except StorageError as error:
             self.fail_directory(directory, f"cleaner offsets are not written: {error}")
 
@@ -508,7 +604,7 @@ class PartitionLogs:
         written = self._written.get(key)
         try:
             while written != (written := current()):
-                await self._runtime.blocking(lambda: write(current()))
+                await self._write(lambda: write(current()))
         except StorageError as error:
             self._written.pop(key, None)
             self.fail_directory(directory, f"{what} are not written: {error}")
@@ -516,9 +612,16 @@ class PartitionLogs:
         self._written[key] = written
         return True
 
+    async def _write(self, checkpoint: Callable[[], None]) -> None:
+        self._writes_on_their_way += 1
+        try:
+            await self._runtime.blocking(checkpoint)
+        finally:
+            self._writes_on_their_way -= 1
+
     def _is_kept(self, reached: _Reached) -> bool:
-        stored = self._stored.get(reached.name)
-        return stored is not None and stored.topic_id == reached.stored.topic_id
+        stored, was = self._stored.get(reached.name), reached.stored
+        return stored is not None and (stored.topic_id, stored.directory) == (was.topic_id, was.directory)
 
     async def flush_closed_segments(self) -> None:
         """Sync the logs that have begun a new segment since, and write how far each is durable."""

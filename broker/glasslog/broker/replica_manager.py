@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from glasslog.broker.client_quotas import ClientQuotas
@@ -16,6 +17,7 @@ from glasslog.broker.cold_reads import ColdReads
 from glasslog.broker.counters import ReplicationCounters
 from glasslog.broker.delete_records import RecordDeletion
 from glasslog.broker.directory_reports import DirectorySink, IgnoredDirectories
+from glasslog.broker.directory_sizes import DirectorySizes
 from glasslog.broker.fetch_path import FetchPath, FetchResults
 from glasslog.broker.fetcher import Fetchers
 from glasslog.broker.group_commit import GroupCommit
@@ -32,8 +34,10 @@ from glasslog.broker.log_return import LogReturn
 from glasslog.broker.partition.isr import AlterPartitionSender
 from glasslog.broker.partition.leader_state import LeaderState, LeaderTerms
 from glasslog.broker.partition.partition import Partition
-from glasslog.broker.partition_logs import DirectorySizes, PartitionLogs
+from glasslog.broker.partition_logs import PartitionLogs
 from glasslog.broker.produce_path import ProducePath, ProduceResults
+from glasslog.broker.replica_move import MoveParts
+from glasslog.broker.replica_moves import DirectoryWish, ReplicaMoves
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.replication_throttle import ReplicationThrottle
 from glasslog.broker.replication_view import LeaderView, leader_view
@@ -115,6 +119,15 @@ class ReplicaManager:
             bring_back=self._bring_back,
         )
         self._cold_reads = ColdReads(runtime, max_in_flight=config.cold_reads_max_in_flight)
+        self._moves = ReplicaMoves(
+            MoveParts(
+                replicas=self._replicas,
+                logs=self._logs,
+                claims=self._maintenance.claims,
+                cold_reads=self._cold_reads,
+            ),
+            self._reports,
+        )
         self._group_commit = GroupCommit(self._replicas)
         self._deletion = RecordDeletion(replicas=self._replicas, logs=self._logs)
         self._isr_changes = IsrChanges(replicas=self._replicas, sender=alter_partition)
@@ -157,6 +170,7 @@ class ReplicaManager:
             group.create_task(self._logs.remove_retired(), name="removal of deleted partitions")
             group.create_task(self._maintenance.run(), name="log maintenance")
             group.create_task(self._log_return.run(), name="return of damaged logs")
+            group.create_task(self._moves.run(), name="moves between data directories")
             group.create_task(self._group_commit.run(), name="group commit")
             group.create_task(self._cold_reads.run(), name="cold reads")
             if config.log_flush_scheduler_interval_ms < NEVER_MS:
@@ -181,6 +195,7 @@ class ReplicaManager:
         """Answer whoever waits; ``clean`` also syncs and closes the logs so that they need no recovery."""
         self._replicas.stop()
         self._isr_changes.close()
+        self._moves.close()
         if clean:
             await self._logs.close(high_watermarks=self._high_watermarks(), broker_epoch=self._own_epoch())
         else:
@@ -216,8 +231,24 @@ class ReplicaManager:
         return leader_view(self._replicas, partition)
 
     def log_sizes(self) -> Sequence[DirectorySizes]:
-        """What lies in which data directory."""
-        return self._logs.sizes()
+        """What lies in which data directory, and what is on its way there."""
+        return [self._with_moves(each) for each in self._logs.sizes()]
+
+    def _with_moves(self, sizes: DirectorySizes) -> DirectorySizes:
+        if not sizes.is_online:
+            return sizes
+        replicas = (*sizes.replicas, *self._moves.sizes(sizes.path))
+        try:
+            space = self._runtime.files.space(sizes.path)
+        except OSError:
+            return replace(sizes, replicas=replicas)
+        return replace(
+            sizes, replicas=replicas, total_bytes=space.total_bytes, usable_bytes=space.usable_bytes
+        )
+
+    async def alter_log_dirs(self, wishes: Sequence[DirectoryWish]) -> list[ErrorCode]:
+        """Move replicas to other data directories of this broker. Refusals are in the outcomes."""
+        return await self._moves.alter(wishes)
 
     def producers_of(self, partition: TopicPartition) -> Sequence[tuple[int, ProducerEntry]]:
         """Producers that a partition led here remembers, by id. Raises as ``log_end_offset`` does."""
@@ -421,6 +452,7 @@ class ReplicaManager:
         for partition in _partitions_of(image):
             self._apply(partition, image)
             yield
+        self._moves.resume()
 
     def _apply(self, placed: PartitionImage, image: MetadataImage) -> None:
         if self._node_id not in placed.replicas:
@@ -471,6 +503,7 @@ class ReplicaManager:
             if placed is not None and partition is not None and not partition.is_online:
                 self._replicas.remove(partition)
                 self._apply(placed, image)
+                self._moves.resume()
 
     def _lead(self, partition: Partition, placed: PartitionImage, settings: TopicConfig) -> None:
         state = partition.role
@@ -547,6 +580,7 @@ class ReplicaManager:
         """The replica is not wanted here any more: its files go too."""
         _LOGGER.info("%s is removed from this broker: %s", partition.name, why)
         self._fetchers.remove(partition)
+        self._moves.on_removed(partition.name)
         partition.go_offline(error, why)
         self._replicas.on_role_changed(partition, error)
         self._replicas.remove(partition)

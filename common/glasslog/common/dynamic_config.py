@@ -51,6 +51,7 @@ _OF_ANY_BROKER = (
     "log.cleaner.io.buffer.size",
     "log.cleaner.io.max.bytes.per.second",
     "log.cleaner.backoff.ms",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
     "leader.replication.throttled.rate",
     "follower.replication.throttled.rate",
 )

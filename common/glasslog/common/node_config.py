@@ -452,6 +452,20 @@ class NodeConfig:
         default=sys.float_info.max,
         minimum=1,
     )
+    num_replica_alter_log_dirs_threads: int = setting(
+        "num.replica.alter.log.dirs.threads",
+        "replicas that are copied between data directories at one time; 0: as many as there are directories",
+        default=0,
+        minimum=0,
+        maximum=INT_MAX,
+    )
+    replica_alter_log_dirs_io_max_bytes_per_second: int = setting(
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        "what is copied between data directories, of all replicas together",
+        default=LONG_MAX,
+        minimum=1,
+        maximum=LONG_MAX,
+    )
     log_repair_io_max_bytes_per_second: float = setting(
         "log.repair.io.max.bytes.per.second",
         "what the repair of damaged segments reads and writes, together; own to glasslog",

@@ -8,7 +8,7 @@ Source: Kafka's ``LogManager``, ``CleanShutdownFileHandler``, KIP-858 for direct
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from glasslog.common.errors import StorageError
 from glasslog.common.ids import NO_BROKER_EPOCH, TopicId, TopicPartition, format_uuid, parse_uuid
@@ -36,6 +36,8 @@ CLEAN_SHUTDOWN_FILE = ".kafka_cleanshutdown"
 _DELETE_SUFFIX = "-delete"
 _TOPIC_PARTITION = re.compile(r"([a-zA-Z0-9._-]{1,249})-(0|[1-9][0-9]{0,9})")
 _DELETED = re.compile(r".*\.[0-9a-f]{32}-delete")
+_FUTURE_SUFFIX = "-future"
+_FUTURE = re.compile(r"([a-zA-Z0-9._-]{1,249})-(0|[1-9][0-9]{0,9})\.[0-9a-f]{32}-future")
 _MAX_NAME_BYTES = 255
 _CHECKPOINT_FILES = (
     RECOVERY_POINT_FILE,
@@ -49,6 +51,18 @@ _Result = TypeVar("_Result")
 
 class MisplacedDirectory(StorageError):  # noqa: N818 - says what the directory is
     """It belongs to another cluster or node, or another process uses it: nothing that a disk does."""
+
+
+class FutureFolder(NamedTuple):
+    """A replica on its way into a directory: whose it is, and where. No partition until it is complete."""
+
+    partition: TopicPartition
+    path: str
+
+
+def has_future_name(partition: TopicPartition) -> bool:
+    """Whether the folder's name is short enough for the OS (KAFKA-4893)."""
+    return len(f"{partition}.{'0' * 32}{_FUTURE_SUFFIX}") <= _MAX_NAME_BYTES
 
 
 class LogDirectory:
@@ -167,15 +181,21 @@ class LogDirectory:
         Returns the folder that is left for ``remove_retired``, which any thread may call.
         """
         path = self.partition_path(partition)
-        suffix = f".{unique.hex()}{_DELETE_SUFFIX}"
-        target = f"{self.path}/{str(partition)[: _MAX_NAME_BYTES - len(suffix)]}{suffix}"
-        for name in _CHECKPOINT_FILES:
-            self._forget(name, partition)
+        self.forget(partition)
         if not self._files.exists(path):
             return None
+        return self._put_aside(path, partition, unique)
+
+    def _put_aside(self, path: str, partition: TopicPartition, unique: bytes) -> str:
+        suffix = f".{unique.hex()}{_DELETE_SUFFIX}"
+        target = f"{self.path}/{str(partition)[: _MAX_NAME_BYTES - len(suffix)]}{suffix}"
+        self._rename(path, target)
+        return target
+
+    def _rename(self, path: str, target: str) -> None:
+        """Durably."""
         self._attempt(path, "can not be renamed", lambda: self._files.rename(path, target))
         self._sync()
-        return target
 
     def remove_retired(self, path: str) -> None:
         """Remove the files of a retired partition."""
@@ -189,10 +209,68 @@ class LogDirectory:
     def _remove_tree(self, path: str) -> None:
         self._attempt(path, "can not be removed", lambda: self._files.remove_tree(path))
 
+    def forget_absent(self) -> None:
+        """No checkpoint may speak of a partition that has left: a namesake would inherit what it says."""
+        present = set(self.partitions())
+        for name in _CHECKPOINT_FILES:
+            offsets = read_offsets(self._files, f"{self.path}/{name}")
+            kept = {partition: offset for partition, offset in offsets.items() if partition in present}
+            if len(kept) != len(offsets):
+                write_offsets(self._files, f"{self.path}/{name}", kept)
+
     def _forget(self, name: str, partition: TopicPartition) -> None:
         offsets = read_offsets(self._files, f"{self.path}/{name}")
         if offsets.pop(partition, None) is not None:
             write_offsets(self._files, f"{self.path}/{name}", offsets)
+
+    # --- replicas that move here from another directory (KIP-113) ---------------------------------------
+
+    def futures(self) -> list[FutureFolder]:
+        """The folders of replicas on their way here, as an earlier process has left them."""
+        found = []
+        for name in self._list():
+            match = _FUTURE.fullmatch(name)
+            if match and self._files.is_dir(f"{self.path}/{name}"):
+                found.append(FutureFolder(TopicPartition(match[1], int(match[2])), f"{self.path}/{name}"))
+        return found
+
+    def future_folder(self, partition: TopicPartition, *, unique: bytes) -> FutureFolder:
+        """Where a replica on its way here would lie; ``unique`` is 16 random bytes."""
+        return FutureFolder(partition, f"{self.path}/{partition}.{unique.hex()}{_FUTURE_SUFFIX}")
+
+    def begin_future(self, future: FutureFolder, topic_id: TopicId) -> None:
+        """Make its folder, durably."""
+        path = future.path
+        self._attempt(path, "can not be created", lambda: make_durable_folder(self._files, path))
+        write_topic_id(self._files, f"{path}/{PARTITION_METADATA_FILE}", topic_id)
+
+    def topic_id_of_future(self, future: FutureFolder) -> TopicId | None:
+        """As ``topic_id_of``."""
+        return read_topic_id(self._files, f"{future.path}/{PARTITION_METADATA_FILE}")
+
+    def discard_future(self, future: FutureFolder, *, unique: bytes) -> str:
+        """Give it up; returns the folder that is left for ``remove_retired``."""
+        return self._put_aside(future.path, future.partition, unique)
+
+    def promote(self, future: FutureFolder) -> None:
+        """Let it be the partition's folder, durably. Its log must be closed, and the name free."""
+        self._rename(future.path, self.partition_path(future.partition))
+
+    def demote(self, future: FutureFolder) -> None:
+        """Take ``promote`` back."""
+        self._rename(self.partition_path(future.partition), future.path)
+
+    def move_out(self, partition: TopicPartition, *, unique: bytes) -> str:
+        """Of a partition that goes on in another directory: returns what is left for ``remove_retired``.
+
+        As long as the folder has the partition's name it has its checkpoints too: see ``forget``.
+        """
+        return self._put_aside(self.partition_path(partition), partition, unique)
+
+    def forget(self, partition: TopicPartition) -> None:
+        """Take a partition that has left out of the checkpoints."""
+        for name in _CHECKPOINT_FILES:
+            self._forget(name, partition)
 
     # --- checkpoints ------------------------------------------------------------------------------------
 

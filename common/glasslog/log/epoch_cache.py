@@ -111,6 +111,12 @@ class LeaderEpochCache:
         self.is_written = False
         self.write()
 
+    def replace(self, entries: Sequence[tuple[int, int]]) -> None:
+        """Know what the cache of an equal log does. Written later."""
+        if self._entries != list(entries):
+            self._entries = list(entries)
+            self.is_written = False
+
     def clear(self, *, write: bool = True) -> None:
         """Forget everything."""
         self._entries.clear()

@@ -66,6 +66,8 @@ class Log:
         self._last_expiry_ms = now_ms
         self.config = folder.config
         self._replacement: Replacement | None = None
+        self.rewrites = 0
+        """How often closed segments were replaced by others since the log was opened."""
         self.log_start_offset = opened.segments[0].base_offset
         self.cleaner_offset = 0
         """Below it the cleaner has been: each key is there at most once. The log's owner checkpoints it."""
@@ -437,11 +439,13 @@ class Log:
         self._check_usable()
         require(self._replacement is replacement, f"{self.directory}: the replacement is not on its way")
         try:
-            return replacement.finish()
+            old = replacement.finish()
         except StorageError as error:
             if not replacement.is_undone:
                 self._failure = str(error)
             raise
+        self.rewrites += 1
+        return old
 
     def complete_replacement(self, replacement: Replacement) -> None:
         """It is durable: nothing is left that a truncation would have to settle."""
@@ -453,6 +457,27 @@ class Log:
         if self._replacement is replacement:
             replacement.settle()
             self._replacement = None
+
+    # --- being copied -----------------------------------------------------------------------------------
+
+    def batch_start(self, offset: int) -> int:
+        """Where a copy that holds ``offset`` may begin: no batch that lies wholly below is in it.
+
+        Raises ``StorageError`` or ``CorruptBatch`` where the disk lies.
+        """
+        return self._segments.holding(offset).boundary_at(offset)
+
+    def take_over(self, source: "Log") -> None:
+        """Learn of ``source``, whose batches are all here, what these do not tell.
+
+        Its producers may be known from batches that are deleted, its newest epoch may have none yet.
+        """
+        require(
+            (self.log_start_offset, self.log_end_offset) == (source.log_start_offset, source.log_end_offset),
+            f"{self.directory} is no copy of {source.directory}",
+        )
+        self._producers = source._producers
+        self._epochs.replace(source._epochs.entries)
 
     # --- truncating -------------------------------------------------------------------------------------
 

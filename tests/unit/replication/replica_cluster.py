@@ -95,6 +95,8 @@ class ReplicaCluster:
         self.isr_violation: InvariantViolation | None = None
         """What asking for an ISR change runs into."""
         self.fatal: list[InvariantViolation] = []
+        self.hears_directories = False
+        """Whether the metadata says what brokers report of their data directories."""
 
     # --- the controller ---
 
@@ -237,6 +239,7 @@ class ReplicaCluster:
             directories=directories,
             alter_partition=self.submitter(node_id),
             broker_epoch=lambda: epoch,
+            reports=DirectoriesHeard(self, node_id),
             on_fatal=self.fatal.append,
         )
         await manager.start()
@@ -255,6 +258,9 @@ class ReplicaCluster:
                 endpoints=(Endpoint(name="KAFKA", host=f"b{node_id}", port=KAFKA_PORT),),
                 fenced=False,
                 rack=f"r{node_id}",
+                log_dir_ids=tuple(each.directory_id for each in directories.usable)
+                if self.hears_directories
+                else (),
             )
         )
         return node
@@ -376,6 +382,28 @@ class ReplicaCluster:
                 found.append((record.value or b"").decode())
                 offset = record.offset + 1
         return found
+
+
+class DirectoriesHeard:
+    """Writes what a broker reports of its data directories to the metadata, if the test wants that."""
+
+    def __init__(self, cluster: ReplicaCluster, node_id: int) -> None:
+        self._cluster = cluster
+        self._node_id = NodeId(node_id)
+
+    def assigned(self, topic_id: TopicId, partition: int, directory_id: bytes) -> None:
+        if self._cluster.hears_directories:
+            asyncio.get_running_loop().call_soon(self._write, topic_id, partition, directory_id)
+
+    def _write(self, topic_id: TopicId, partition: int, directory_id: bytes) -> None:
+        known = self._cluster.image.partition_by_id(topic_id, partition)
+        if known is not None and self._node_id in known.replicas:
+            directories = known.directories_with(self._node_id, directory_id)
+            change = PartitionChange(topic_id=topic_id, partition=partition, directories=directories)
+            self._cluster.write(change)
+
+    def failed(self) -> None:
+        """No controller cares."""
 
 
 class IsrGrants:

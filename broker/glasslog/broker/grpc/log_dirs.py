@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from glasslog.broker.partition_logs import DirectorySizes
+from glasslog.broker.directory_sizes import DirectorySizes
 from glasslog.common.errors import ErrorCode
 from glasslog.common.runtime.protocols import Peer
 from glasslog.v1 import broker_pb2 as pb
@@ -24,8 +24,8 @@ def _directory(found: DirectorySizes) -> pb.DescribeLogDirsResponse.Directory:
         error_code=ErrorCode.NONE if found.is_online else ErrorCode.KAFKA_STORAGE_ERROR,
         partitions=[
             pb.DescribeLogDirsResponse.Partition(
-                topic=name.topic, partition=name.partition, size_bytes=size_bytes
+                topic=each.name.topic, partition=each.name.partition, size_bytes=each.size_bytes
             )
-            for name, size_bytes in found.size_bytes
+            for each in found.replicas
         ],
     )

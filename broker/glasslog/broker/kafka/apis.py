@@ -72,7 +72,7 @@ def client_apis(parts: ClientParts, listener: str) -> Sequence[Api]:
         *ReassignmentApis(parts.changes, metadata).apis(),
         *BrokerApis(parts.changes).apis(),
         *ProducerApis(parts.producer_ids, parts.replicas.producers_of).apis(),
-        *LogDirApis(parts.replicas.log_sizes).apis(),
+        *LogDirApis(parts.replicas.log_sizes, parts.replicas.alter_log_dirs).apis(),
         *QuorumApis(parts.quorum, wall_ms=parts.wall_ms).apis(),
         *ConfigApis(parts.changes, parts.config_view).apis(),
         *QuotaApis(parts.changes, lambda: metadata.image).apis(),

@@ -273,6 +273,15 @@ class Partition:
         log, self._log = self._log, None
         return log
 
+    def move_to(self, log: Log) -> None:
+        """Go on with a log that holds the same in another data directory."""
+        before = self.log
+        require(
+            (before.log_start_offset, before.log_end_offset) == (log.log_start_offset, log.log_end_offset),
+            f"{self.name}: {log.directory} is no copy of {before.directory}",
+        )
+        self._log = log
+
     # --- the leader ---
 
     def append(

@@ -10,7 +10,7 @@ This module refuses to know what is sent or stored: payloads are bytes.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from glasslog.common.errors import ErrorCode, GlasslogError
 
@@ -90,6 +90,13 @@ class FileLock(Protocol):
     def release(self) -> None: ...
 
 
+class DiskSpace(NamedTuple):
+    """Of the volume that a path lies on: all of it, and what this process may still write."""
+
+    total_bytes: int
+    usable_bytes: int
+
+
 class FileSystem(Protocol):
     """Files by absolute or working-directory-relative path, ``/`` between parts.
 
@@ -125,6 +132,8 @@ class FileSystem(Protocol):
     def remove_tree(self, path: str) -> None: ...
 
     def sync_dir(self, path: str) -> None: ...
+
+    def space(self, path: str) -> DiskSpace: ...
 
     def lock(self, path: str) -> FileLock:
         """Take the lock or raise ``BlockingIOError`` at once."""

@@ -1,4 +1,4 @@
-"""Data directories: DescribeLogDirs.
+"""Data directories: DescribeLogDirs and AlterReplicaLogDirs.
 
 Names and versions are those of Kafka's definitions of these messages. Refuses to know what they do.
 """
@@ -78,4 +78,62 @@ DESCRIBE_LOG_DIRS = ApiLayout(
     flexible_from=2,
     request=DescribeLogDirsRequest,
     response=DescribeLogDirsResponse,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterReplicaLogDirTopic:
+    """One of ``AlterReplicaLogDir.topics``."""
+
+    name: str = wire(STRING)
+    partitions: tuple[int, ...] = wire(array(INT32_FIELD))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterReplicaLogDir:
+    """One of ``AlterReplicaLogDirsRequest.dirs``."""
+
+    path: str = wire(STRING)
+    topics: tuple[AlterReplicaLogDirTopic, ...] = wire(array(AlterReplicaLogDirTopic))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterReplicaLogDirsRequest:
+    """AlterReplicaLogDirs request, versions 1 to 2."""
+
+    dirs: tuple[AlterReplicaLogDir, ...] = wire(array(AlterReplicaLogDir))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterReplicaLogDirPartitionResult:
+    """One of ``AlterReplicaLogDirTopicResult.partitions``."""
+
+    partition_index: int = wire(INT32_FIELD)
+    error_code: int = wire(INT16_FIELD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterReplicaLogDirTopicResult:
+    """One of ``AlterReplicaLogDirsResponse.results``."""
+
+    topic_name: str = wire(STRING)
+    partitions: tuple[AlterReplicaLogDirPartitionResult, ...] = wire(array(AlterReplicaLogDirPartitionResult))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterReplicaLogDirsResponse:
+    """AlterReplicaLogDirs response, versions 1 to 2."""
+
+    throttle_time_ms: int = wire(INT32_FIELD)
+    results: tuple[AlterReplicaLogDirTopicResult, ...] = wire(array(AlterReplicaLogDirTopicResult))
+
+
+ALTER_REPLICA_LOG_DIRS = ApiLayout(
+    key=34,
+    name="AlterReplicaLogDirs",
+    min_version=1,
+    max_version=2,
+    flexible_from=2,
+    request=AlterReplicaLogDirsRequest,
+    response=AlterReplicaLogDirsResponse,
 )

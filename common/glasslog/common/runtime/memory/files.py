@@ -15,12 +15,15 @@ from typing import Literal
 from glasslog.common.runtime.memory.basics import SeededRandom
 from glasslog.common.runtime.memory.content import FileContent, Keep
 from glasslog.common.runtime.memory.tree import Folder, Tree, normal_path, os_error
-from glasslog.common.runtime.protocols import Buffer, File, FileLock, FileSystem, Random
+from glasslog.common.runtime.protocols import Buffer, DiskSpace, File, FileLock, FileSystem, Random
 
 Operation = Literal[
     "open", "read", "pread", "pwrite", "truncate", "sync", "make_dirs", "rename", "remove", "remove_tree",
-    "sync_dir", "list", "lock",
+    "sync_dir", "list", "lock", "space",
 ]  # fmt: skip
+_BOUNDLESS_BYTES = 1 << 40
+"""How large a disk without a bound says it is."""
+
 OperationHook = Callable[[Operation, str], None]
 
 
@@ -226,6 +229,13 @@ class MemoryFileSystem:
         self.enter("sync_dir", path)
         self._tree.folder(path).sync()
 
+    def space(self, path: str) -> DiskSpace:
+        path = normal_path(path)
+        self.enter("space", path)
+        self._tree.folder(path)
+        total = _BOUNDLESS_BYTES if self.capacity_bytes is None else self.capacity_bytes
+        return DiskSpace(total, max(0, total - self.used_bytes()))
+
     def lock(self, path: str) -> FileLock:
         path = normal_path(path)
         self.enter("lock", path)
@@ -363,6 +373,9 @@ class _ProcessView:
 
     def sync_dir(self, path: str) -> None:
         self._alive(path).sync_dir(path)
+
+    def space(self, path: str) -> DiskSpace:
+        return self._alive(path).space(path)
 
     def lock(self, path: str) -> FileLock:
         return self._alive(path).lock(path)

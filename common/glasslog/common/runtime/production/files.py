@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from itertools import count
 
-from glasslog.common.runtime.protocols import Buffer, File, FileLock
+from glasslog.common.runtime.protocols import Buffer, DiskSpace, File, FileLock
 
 _CLOSED = 2**31 - 1
 """A number that no open file has: calls on it fail with EBADF (a negative one would be a ValueError)."""
@@ -187,6 +187,10 @@ class OsFileSystem:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def space(self, path: str) -> DiskSpace:
+        found = os.statvfs(path)
+        return DiskSpace(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
     def lock(self, path: str) -> FileLock:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
