@@ -63,8 +63,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 
 def chaos(cluster: LocalCluster, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return glasslog_chaos_run("--dir", str(cluster.directory), *arguments)
+
+
+def glasslog_chaos_run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [*GLASSLOG, "chaos", "run", "--dir", str(cluster.directory), *arguments],
+        [*GLASSLOG, "chaos", "run", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -149,6 +153,32 @@ def test_ways_between_processes_are_slow_narrow_one_way_and_broken(
     assert len(told["faults"]) == 5
     assert told["ack_max_ms"] > 300, "nothing was slowed down"
     until_ready(cluster)
+
+
+def test_proxies_are_all_that_is_needed(cluster: LocalCluster, tmp_path: Path) -> None:
+    """The same file, on a cluster of which only the proxies and the brokers' addresses are known."""
+    path = tmp_path / "ways.yaml"
+    path.write_text(SLOW_AND_NARROW)
+    proxies = cluster.proxies
+    assert proxies is not None
+    where = ("--on", "proxies", "--toxiproxy", proxies.api, "--bootstrap", ",".join(cluster.bootstrap))
+    done = glasslog_chaos_run(str(path), *where, "--format", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert len(told["faults"]) == 5
+    assert told["ack_max_ms"] > 300, "nothing was slowed down"
+    assert told["replay"].endswith(" ".join(where))
+    assert toxics(cluster) == 0
+    for arguments, why in (
+        (("leader-kill", *where), "kill happens to processes"),
+        ((str(path), "--on", "proxies", "--toxiproxy", "127.0.0.1:1"), "at 127.0.0.1:1 do not answer"),
+        ((str(path), "--toxiproxy", proxies.api), "--toxiproxy is not of --on local"),
+        ((str(path), "--on", "proxies", "--toxiproxy", "here"), "--toxiproxy here is not HOST:PORT"),
+    ):
+        refused = glasslog_chaos_run(*arguments)
+        assert (refused.returncode > 0, refused.stdout) == (True, "")
+        (line,) = refused.stderr.splitlines()
+        assert why in line
 
 
 @pytest.mark.parametrize("name", shipped_names())

@@ -15,6 +15,8 @@ from glasslog.chaos.audience import Audience
 from glasslog.chaos.backends.backend import Backend
 from glasslog.chaos.backends.compose import ComposeBackend
 from glasslog.chaos.backends.local import LocalBackend
+from glasslog.chaos.backends.proxies import ProxiesBackend, nodes_behind
+from glasslog.chaos.backends.toxiproxy import Toxiproxy
 from glasslog.chaos.history_file import HistoryFile
 from glasslog.chaos.report.page import page
 from glasslog.chaos.run.recorder import Recorder
@@ -25,12 +27,13 @@ from glasslog.chaos.scenario.model import FaultKind, Scenario
 from glasslog.chaos.scenario.shipped import find_scenario, scenario_text, shipped_names
 from glasslog.chaos.scenario.yaml_fields import ScenarioError
 from glasslog.checker.verdict import check
+from glasslog.client.cli.connect import bootstrap_servers, run_admin
 from glasslog.client.cli.connect import run as run_asyncio
 from glasslog.client.cli.demo.screen import PlainScreen, make_screen
 from glasslog.client.cli.ending import Ending, orderly_ending
 from glasslog.client.cli.errors import CommandError, Interrupted, UsageError
 from glasslog.client.cli.local.cluster import default_directory
-from glasslog.client.cli.options import format_option
+from glasslog.client.cli.options import bootstrap_option, format_option
 from glasslog.client.cli.output import Format, note, print_json, print_table
 from glasslog.common.errors import GlasslogError
 from glasslog.common.runtime.protocols import Runtime
@@ -40,6 +43,7 @@ _DEFAULT_FAULTS = "kill,pause"
 _DEFAULT_DURATION_S = 60.0
 _DEFAULT_EVERY_S = 10.0
 _DEFAULT_RATE = 200
+_DEFAULT_TOXIPROXY = "localhost:8474"
 
 
 @click.group("chaos")
@@ -117,11 +121,17 @@ class _Asked:
 @click.option(
     "--on",
     "where",
-    type=click.Choice(["local", "compose"]),
+    type=click.Choice(["local", "compose", "proxies"]),
     default="local",
     show_default=True,
-    help="Processes of this machine, or containers of docker-compose.",
+    help="Processes of this machine, containers of docker-compose, or only a Toxiproxy's proxies.",
 )
+@click.option(
+    "--toxiproxy",
+    metavar="HOST:PORT",
+    help=f"Of proxies: where Toxiproxy's API is.  [default: {_DEFAULT_TOXIPROXY}]",
+)
+@bootstrap_option
 @click.option(
     "--project", metavar="NAME", help="Of compose: the project.  [default: the only one with nodes of ours]"
 )
@@ -155,6 +165,8 @@ def run(
     rate: int | None,
     seed: int | None,
     where: str,
+    toxiproxy: str | None,
+    bootstrap: str | None,
     project: str | None,
     directory: Path | None,
     history_path: Path | None,
@@ -173,7 +185,7 @@ def run(
     glasslog chaos run leader-kill
     glasslog chaos run --duration 60 --faults kill,pause,partition
     """
-    backend = _backend(where, directory, project)
+    backend = _backend(where, directory=directory, project=project, toxiproxy=toxiproxy, bootstrap=bootstrap)
     options = (("--duration", duration_s), ("--faults", faults), ("--every", every_s), ("--rate", rate))
     if scenario_name is None:
         asked = _mixed(backend, duration_s, faults, every_s, rate, seed)
@@ -196,14 +208,34 @@ def run(
     return int(not result.passed)
 
 
-def _backend(where: str, directory: Path | None, project: str | None) -> Backend:
-    if where == "compose":
-        if directory is not None:
-            raise UsageError("--dir is of local clusters, not of compose")
-        return ComposeBackend(project or "")
-    if project is not None:
-        raise UsageError("--project is of --on compose")
-    return LocalBackend(directory or default_directory())
+def _backend(
+    where: str, *, directory: Path | None, project: str | None, toxiproxy: str | None, bootstrap: str | None
+) -> Backend:
+    of_others = {
+        "--dir": directory if where != "local" else None,
+        "--project": project if where != "compose" else None,
+        "--toxiproxy": toxiproxy if where != "proxies" else None,
+    }
+    if wrong := [name for name, value in of_others.items() if value is not None]:
+        raise UsageError(f"{wrong[0]} is not of --on {where}")
+    match where:
+        case "compose":
+            return ComposeBackend(project or "")
+        case "proxies":
+            return _proxies(toxiproxy or _DEFAULT_TOXIPROXY, bootstrap)
+        case _:
+            return LocalBackend(directory or default_directory())
+
+
+def _proxies(address: str, bootstrap: str | None) -> ProxiesBackend:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"--toxiproxy {address} is not HOST:PORT")
+    server = Toxiproxy(address)
+    links = server.links()
+    servers = bootstrap_servers(bootstrap)
+    nodes = run_admin(servers, lambda admin: nodes_behind(links, admin))
+    return ProxiesBackend(server, servers.split(","), nodes)
 
 
 def _scenario(name: str) -> Scenario:

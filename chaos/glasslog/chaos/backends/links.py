@@ -17,6 +17,9 @@ from glasslog.client.cli.output import Json
 CLIENTS = "clients"
 """In place of a node: everybody who is none."""
 
+PREFIX = "chaos-"
+"""What every toxic of ours begins with."""
+
 _NAME = re.compile(r"(?:(broker-\d+|controller-\d+|clients)-to-)?(broker-\d+|controller-\d+)(?:-\w+)?")
 
 Stream = Literal["upstream", "downstream"]
@@ -65,9 +68,9 @@ def placements(
     return [
         Placement(
             proxy=link.proxy,
-            toxic=f"chaos-{label}-{stream}",
+            toxic=f"{PREFIX}{label}-{stream}",
             body={
-                "name": f"chaos-{label}-{stream}",
+                "name": f"{PREFIX}{label}-{stream}",
                 "type": kind,
                 "stream": stream,
                 "attributes": dict(attributes),

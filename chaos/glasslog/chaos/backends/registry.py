@@ -6,6 +6,8 @@ from pathlib import Path
 from glasslog.chaos.backends.backend import Backend
 from glasslog.chaos.backends.compose import ComposeBackend
 from glasslog.chaos.backends.local import LocalBackend
+from glasslog.chaos.backends.proxies import ProxiesBackend
+from glasslog.chaos.backends.toxiproxy import Toxiproxy
 from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.output import Json
 
@@ -22,5 +24,7 @@ def revived(keepsake: Mapping[str, Json]) -> Backend:
                 if isinstance(found, Sequence)
             }
             return ComposeBackend(project, networks=known)
+        case {"kind": "proxies", "address": str(address), "bootstrap": Sequence() as bootstrap}:
+            return ProxiesBackend(Toxiproxy(address), [str(each) for each in bootstrap], nodes=())
         case _:
             raise CommandError(f"no backend left this keepsake: {keepsake}")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import quote
 
-from glasslog.chaos.backends.links import Link, Placement, parse_link, placements
+from glasslog.chaos.backends.links import PREFIX, Link, Placement, parse_link, placements
 from glasslog.chaos.scenario.model import Fault
 from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.output import Json
@@ -27,10 +27,23 @@ class Toxiproxy:
 
     def links(self) -> list[Link]:
         """Its proxies that are called like links between nodes."""
+        return [link for name in sorted(self._toxics()) if (link := parse_link(name)) is not None]
+
+    def _toxics(self) -> dict[str, list[str]]:
+        """The names of all toxics by that of their proxy."""
         with self._connection() as ask:
             found = ask.json("GET", "/proxies")
-        names = sorted(found) if isinstance(found, Mapping) else []
-        return [link for name in names if (link := parse_link(str(name))) is not None]
+        if not isinstance(found, dict):
+            raise CommandError(f"there is no Toxiproxy at {self.address}: it says {found!r}")
+        return {str(name): _names(proxy) for name, proxy in found.items()}
+
+    def take_away_all(self) -> None:
+        """Every toxic of ours; those of others stay."""
+        with self._connection() as ask:
+            for proxy, toxics in self._toxics().items():
+                for toxic in toxics:
+                    if toxic.startswith(PREFIX):
+                        ask.json("DELETE", _path(proxy, toxic), may_lack=True)
 
     def reset(self) -> None:
         """No toxics, every proxy open."""
@@ -46,10 +59,23 @@ class Toxiproxy:
         """One that is gone already was taken away by a reset."""
         with self._connection() as ask:
             for each in placed:
-                ask.json("DELETE", f"/proxies/{quote(each.proxy)}/toxics/{quote(each.toxic)}", may_lack=True)
+                ask.json("DELETE", _path(each.proxy, each.toxic), may_lack=True)
 
     def _connection(self) -> "_Connection":
         return _Connection(self.address, HTTPConnection(self._host, int(self._port), timeout=_TIMEOUT_S))
+
+
+def _path(proxy: str, toxic: str) -> str:
+    return f"/proxies/{quote(proxy)}/toxics/{quote(toxic)}"
+
+
+def _names(proxy: object) -> list[str]:
+    """Of a proxy's toxics."""
+    match proxy:
+        case {"toxics": list(toxics)}:
+            return [str(toxic["name"]) for toxic in toxics if isinstance(toxic, dict) and "name" in toxic]
+        case _:
+            return []
 
 
 class _Connection:
@@ -110,6 +136,6 @@ class ProxyFaults:
     def _calm(self, fault: Fault, names: Sequence[str], others: Collection[str]) -> None:
         self._server.take_away(placements(fault, names, others, self._server.links()))
 
-    async def reset(self) -> None:
-        """End all."""
-        await asyncio.to_thread(self._server.reset)
+    async def end_all(self) -> None:
+        """Whoever began them."""
+        await asyncio.to_thread(self._server.take_away_all)
