@@ -8,6 +8,7 @@ from typing import Protocol
 
 from glasslog.broker.client_quotas import NOT_THROTTLED, ClientQuotas
 from glasslog.broker.grpc.serving import Mute
+from glasslog.broker.refused_parts import merged, problem_of_batches, refused, without
 from glasslog.broker.requests import (
     ACKS_ALL,
     ACKS_LEADER,
@@ -77,23 +78,27 @@ class DataHandlers:
         return delay_ms
 
     async def _produce(self, message: pb.ProduceRequest, work: "_Work") -> list[pb.ProduceResponse.Partition]:
-        request = ProduceRequest(
-            acks=message.acks,
-            timeout_ms=message.timeout_ms,
-            partitions=tuple(
-                ProducePartition(
-                    partition=TopicPartition(partition.topic, partition.partition), records=partition.records
-                )
-                for partition in message.partitions
-            ),
+        partitions = tuple(
+            ProducePartition(
+                partition=TopicPartition(partition.topic, partition.partition), records=partition.records
+            )
+            for partition in message.partitions
         )
+        parts = {
+            number: refused(each, *problem)
+            for number, each in enumerate(partitions)
+            if (problem := problem_of_batches(each.records)) is not None
+        }
+        if parts:
+            partitions = without(partitions, parts)
+        request = ProduceRequest(acks=message.acks, timeout_ms=message.timeout_ms, partitions=partitions)
         try:
             pending = self._data_path.produce(request)
             work.pauses()
             results = await pending
         except GlasslogError as error:
             return [_refused_produce(partition, error) for partition in message.partitions]
-        return [_produced(result) for result in results]
+        return [_produced(result) for result in merged(results, parts)]
 
     # --- fetch ---
 

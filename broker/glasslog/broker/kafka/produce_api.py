@@ -6,11 +6,10 @@ Source: Kafka's ``KafkaApis.handleProduceRequest``.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from glasslog.broker.client_quotas import ClientQuotas
-from glasslog.broker.kafka.codec import INT32
 from glasslog.broker.kafka.connection import Api, RequestCall
 from glasslog.broker.kafka.node_addresses import NodeAddress, addresses_of
 from glasslog.broker.kafka.produce import (
@@ -24,6 +23,17 @@ from glasslog.broker.kafka.produce import (
     encode_response,
 )
 from glasslog.broker.produce_path import ProducePath, ProduceResults
+from glasslog.broker.refused_parts import (
+    NO_TRANSACTIONS,
+    SMALLEST_HEADER_BYTES,
+    Problem,
+    Refused,
+    batch_bytes,
+    merged,
+    problem_of_batch,
+    refused,
+    without,
+)
 from glasslog.broker.requests import ACKS_NONE, ProducePartition, ProducePartitionResult
 from glasslog.common.errors import ErrorCode
 from glasslog.common.ids import NO_NODE
@@ -32,15 +42,10 @@ from glasslog.log.batch import Compression
 from glasslog.metadata.image import MetadataImage
 
 _LOGGER = logging.getLogger(__name__)
-_MAGIC_POSITION = 16
-_MAGIC = 2
-_LENGTH_POSITION, _ATTRIBUTES_POSITION = 8, 22
-_TRANSACTIONAL_BIT = 0x10
+_ATTRIBUTES_POSITION = 22
 _COMPRESSION_BITS = 0x07
 _ZSTD_FROM = 7
 """Clients that ask in an older version can not read it (KIP-110)."""
-_NO_TRANSACTIONS = (ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
-_Refused = Mapping[int, ProducePartitionResult]
 
 
 class ProduceApi:
@@ -70,21 +75,23 @@ class ProduceApi:
         if refusal is not None:
             error, message = refusal
             _LOGGER.warning("produce request of %s (%s): %s", call.peer.address, call.client_id, message)
-            results = [_refused(each, error, message) for each in produced.request.partitions]
+            results = [refused(each, error, message) for each in produced.request.partitions]
             self._respond(call, produced, tuple(results))
             return
-        request, refused = produced.request, _unsound(produced.request.partitions, version)
-        if refused:
-            message = next(iter(refused.values())).error_message
+        request, parts = produced.request, _unsound(produced.request.partitions, version)
+        if parts:
+            message = next(iter(parts.values())).error_message
             _LOGGER.warning("produce request of %s (%s): %s", call.peer.address, call.client_id, message)
-            request = replace(request, partitions=_without(request.partitions, refused))
+            request = replace(request, partitions=without(request.partitions, parts))
 
         def on_done(results: ProduceResults) -> None:
-            self._respond(call, produced, _merged(results, refused))
+            self._respond(call, produced, merged(results, parts))
 
         self._path.start(request, on_done)
 
-    def _respond(self, call: RequestCall, produced: ProduceCall, results: ProduceResults) -> None:
+    def _respond(
+        self, call: RequestCall, produced: ProduceCall, results: Sequence[ProducePartitionResult]
+    ) -> None:
         failed = [each for each in results if each.error is not ErrorCode.NONE]
         throttle_ms = call.throttle(self._produced(call, produced))
         if produced.request.acks != ACKS_NONE:
@@ -109,7 +116,7 @@ class ProduceApi:
         return addresses_of(self._image(), leaders, listener)
 
 
-def _refusal(produced: ProduceCall, version: int) -> tuple[ErrorCode, str] | None:
+def _refusal(produced: ProduceCall, version: int) -> Problem | None:
     if version < SERVED_FROM:
         return (
             ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT,
@@ -117,51 +124,31 @@ def _refusal(produced: ProduceCall, version: int) -> tuple[ErrorCode, str] | Non
             "served, which every client since Kafka 0.11 speaks",
         )
     if produced.transactional_id is not None:
-        return _NO_TRANSACTIONS
+        return NO_TRANSACTIONS
     return None
 
 
-def _unsound(partitions: Sequence[ProducePartition], version: int) -> _Refused:
+def _unsound(partitions: Sequence[ProducePartition], version: int) -> Refused:
     """Those whose records the listener does not pass on, by their place, and what they are answered."""
     return {
-        number: _refused(each, *problem)
+        number: refused(each, *problem)
         for number, each in enumerate(partitions)
         if (problem := _problem(each.records, version)) is not None
     }
 
 
-def _problem(records: Buffer, version: int) -> tuple[ErrorCode, str] | None:
+def _problem(records: Buffer, version: int) -> Problem | None:
     """What a partition brings has to be one whole batch: ``ProduceRequest.validateRecords``."""
-    if len(records) <= _ATTRIBUTES_POSITION:
+    if len(records) < SMALLEST_HEADER_BYTES:
         return ErrorCode.INVALID_RECORD, "there is no record batch"
-    if (magic := records[_MAGIC_POSITION]) != _MAGIC:
-        text = f"records of format {magic}; only format {_MAGIC} is stored here"
-        return ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, text
-    attributes = records[_ATTRIBUTES_POSITION]
-    if attributes & _TRANSACTIONAL_BIT:
-        # Nobody would ever decide the transaction: readers of committed records would wait for ever.
-        return _NO_TRANSACTIONS
-    size_bytes = INT32.unpack_from(records, _LENGTH_POSITION)[0] + _LENGTH_POSITION + INT32.size
+    problem = problem_of_batch(records)
+    if problem is not None:
+        return problem
+    size_bytes = batch_bytes(records)
     if size_bytes < len(records):
         return ErrorCode.INVALID_RECORD, f"{len(records)} bytes are more than one batch of {size_bytes}"
+    attributes = records[_ATTRIBUTES_POSITION]
     if attributes & _COMPRESSION_BITS == Compression.ZSTD and version < _ZSTD_FROM:
         text = f"zstd in version {version} of Produce; versions from {_ZSTD_FROM} on may have it"
         return ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, text
     return None
-
-
-def _without(partitions: tuple[ProducePartition, ...], refused: _Refused) -> tuple[ProducePartition, ...]:
-    return tuple(each for number, each in enumerate(partitions) if number not in refused)
-
-
-def _merged(results: ProduceResults, refused: _Refused) -> ProduceResults:
-    """One result for each partition that was asked for, in their order."""
-    if not refused:
-        return results
-    others = iter(results)
-    count = len(results) + len(refused)
-    return tuple(refused[number] if number in refused else next(others) for number in range(count))
-
-
-def _refused(each: ProducePartition, error: ErrorCode, message: str) -> ProducePartitionResult:
-    return ProducePartitionResult(partition=each.partition, error=error, error_message=message)
