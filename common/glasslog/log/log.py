@@ -61,7 +61,7 @@ class Log:
         self._producers = opened.producers
         self._limit = limit
         self._truncations = 0
-        self._changes_synced = self._segments.changes
+        self._changes_synced = self._segments.changes if opened.is_folder_durable else -1
         self._failure: str | None = None
         self._last_expiry_ms = now_ms
         self.config = folder.config
@@ -495,11 +495,14 @@ class Log:
             self.truncate_fully_and_start_at(offset)
             return
         self._begin_truncation(offset)
+        if self._segments.active.base_offset >= offset and len(self._segments) > 1:
+            self._limit.note_removal(offset)
         while self._segments.active.base_offset >= offset and len(self._segments) > 1:
             self._segments.drop_last()
         if self.log_end_offset > offset:
             self._segments.active.truncate(offset)
         self._end_truncation()
+        self._limit.reached(self.recovery_point)
 
     def truncate_fully_and_start_at(self, offset: int) -> None:
         """Drop everything, durably, and begin again at ``offset``."""

@@ -20,13 +20,14 @@ from glasslog.log.segment import Segment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedLog:
-    """The parts of a log; the names of all its files are durable."""
+    """The parts of a log. ``is_folder_durable``: every file's name was synced by whoever made it."""
 
     segments: list[Segment]
     epochs: LeaderEpochCache
     producers: ProducerStates
     recovery: RecoveryReport
     recovery_point: int
+    is_folder_durable: bool
 
 
 def create_log(
@@ -58,6 +59,7 @@ def create_log(
         producers=ProducerStates(),
         recovery=RecoveryReport(),
         recovery_point=log_start_offset,
+        is_folder_durable=True,
     )
 
 
@@ -68,6 +70,7 @@ def load_log(
     segments = open_clean(folder, recovery_point=limit.recovery_point) if clean_shutdown else None
     epochs = load_epochs(folder)
     report = RecoveryReport()
+    is_clean = segments is not None
     if segments is None:
         known = epochs or LeaderEpochCache(folder.files, folder.path_of(LEADER_EPOCH_FILE))
         before: Sequence[tuple[int, int]] | None = known.entries
@@ -85,9 +88,9 @@ def load_log(
         if recoverer.has_markers:
             checked = [each for each in segments if each.base_offset >= recoverer.first_checked_offset]
             _keep_transactions(folder, checked)
-        # A killed process may have made segments whose names nobody has synced, or died within a truncation:
-        # what that removed must not come back beside what is new.
-        folder.sync()
+        if limit.is_set:
+            # A truncation may have been under way: what it removed must not come back beside what is new.
+            folder.sync()
         _restore_transactions(folder, segments, below=recoverer.first_checked_offset)
         if epochs is None and recoverer.first_checked_offset == segments[0].base_offset:
             # Every batch was met on the way: none has to be asked again.
@@ -109,6 +112,8 @@ def load_log(
         producers=producers,
         recovery=report,
         recovery_point=recovery_point,
+        # A killed process may have left segments whose names nobody has synced yet.
+        is_folder_durable=is_clean,
     )
 
 

@@ -90,7 +90,7 @@ class Recoverer:
             kept.append(segment)
             if not self._recover(segment):
                 break
-        self._remove(segments[len(kept) :])
+        self._remove(segments[len(kept) :], end=kept[-1].next_offset)
         end = kept[-1].next_offset
         if end < self._recovery_point:
             self._lose_from(
@@ -153,7 +153,9 @@ class Recoverer:
             if aborted is not None:
                 segment.add_aborted(aborted)
 
-    def _remove(self, segments: list[Segment]) -> None:
+    def _remove(self, segments: list[Segment], *, end: int) -> None:
+        if segments:
+            self._limit.note_removal(end)
         for segment in segments:
             segment.measure()
             self._cut_bytes += segment.size_bytes

@@ -37,7 +37,7 @@ class RecoveryLimit:
 
     @property
     def is_set(self) -> bool:
-        """Whether the log was truncated below the checkpointed recovery point since that was true."""
+        """Whether the log was truncated since the checkpointed recovery point was true, or is being."""
         return self._limit is not None
 
     @property
@@ -47,8 +47,18 @@ class RecoveryLimit:
 
     def lower(self, offset: int) -> None:
         """Before a truncation to ``offset``: no recovery point above it holds. Raises ``StorageError``."""
-        if offset >= self.recovery_point:
-            return
+        if offset < self.recovery_point:
+            self._write(offset)
+
+    def note_removal(self, offset: int) -> None:
+        """Before segments from ``offset`` on are removed: till the folder is synced they may come back.
+
+        Whoever finds the limit after a crash syncs it. Raises ``StorageError``.
+        """
+        if self._limit is None or offset < self._limit:
+            self._write(offset)
+
+    def _write(self, offset: int) -> None:
         try:
             self._files.write_atomic(self._path, f"{offset}\n".encode())
         except OSError as error:

@@ -172,10 +172,11 @@ def test_a_segment_that_can_not_be_opened_for_a_flush_is_a_storage_error(files: 
         log.begin_flush()
 
 
-def test_a_truncation_that_died_above_the_recovery_point_is_over_too(files: MemoryFileSystem) -> None:
-    """A process died within a truncation of what was never synced; a file it had removed came back with the
-    next power loss, and began where what had been written since happened to end. So records of an old leader
-    followed those of a new one, under the new one's epoch: no comparison of epochs would ever find them.
+@pytest.mark.parametrize("who", ["truncation", "recovery"])
+def test_what_was_removed_above_the_recovery_point_stays_away(files: MemoryFileSystem, who: str) -> None:
+    """A process died while it cut what was never synced; a file it had removed came back with the next power
+    loss, and began where what had been written since happened to end. So records of an old leader followed
+    those of a new one, under the new one's epoch: no comparison of epochs would ever have found them.
     """
     log = open_log(files)
     log.append_as_follower(batch(0))
@@ -186,7 +187,6 @@ def test_a_truncation_that_died_above_the_recovery_point_is_over_too(files: Memo
     for segment in log.segments:
         segment.sync()
     log.sync_folder()
-
     is_removed = False
 
     def die_before_the_sync(operation: Operation, path: str) -> None:
@@ -196,8 +196,11 @@ def test_a_truncation_that_died_above_the_recovery_point_is_over_too(files: Memo
             raise OSError(errno.EIO, "killed")
 
     files.on_operation = die_before_the_sync
+    if who == "recovery":
+        log.abandon()
+        files.flip_bit(f"{PATH}/{0:020d}.log", len(batch(0)) + 70)
     with pytest.raises(StorageError):
-        log.truncate_to(2)
+        log.truncate_to(2) if who == "truncation" else open_log(files, recovery_point=2)
     files.on_operation = None
     files.process_kill()
     log = open_log(files, recovery_point=2)
