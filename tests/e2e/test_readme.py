@@ -144,7 +144,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     environment = {**kept, "HOME": str(tmp_path), "PATH": os.pathsep.join((bin_folder, kept["PATH"]))}
     reader = Reader(tmp_path, environment)
     yield reader
-    for command in ("glasslog local down --delete", "glasslog local down --delete --dir playground"):
+    for where in ("", " --dir playground", " --dir by-hand"):
+        command = f"glasslog local down --delete{where}"
         subprocess.run(
             command.split(), cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=60
         )
