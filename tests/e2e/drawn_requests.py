@@ -32,6 +32,7 @@ class Known:
 
     topic_ids: dict[str, uuid.UUID] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
+    log_dirs: tuple[str, ...] = ()
 
 
 NOT_DRAWN: Mapping[str, str] = {
@@ -213,6 +214,8 @@ class Draw:
             return (*self._known.topic_ids.values(), uuid.UUID(int=77), *none)
         if name == "member_id":
             return (*self._known.members.values(), "", "nobody")
+        if name == "path":
+            return (*self._known.log_dirs, "/no/such/folder", "")
         if owner == "CreatableTopicConfig":
             return _SETTINGS
         if name in ("name", "topic", "topic_name", "topic_names"):

@@ -20,7 +20,7 @@ from tests.e2e.drawn_requests import BATCH, GROUPS, TOPICS, Known
 
 CLOSED = "closed"
 PRODUCE, METADATA, FIND_COORDINATOR, JOIN_GROUP, SYNC_GROUP = 0, 3, 10, 11, 14
-API_VERSIONS, CREATE_TOPICS, INIT_PRODUCER_ID = 18, 19, 22
+API_VERSIONS, CREATE_TOPICS, INIT_PRODUCER_ID, DESCRIBE_LOG_DIRS = 18, 19, 22, 35
 _ANSWER_S = 5.0
 _READY_S = 30.0
 _NO_ERROR = "none (0)"
@@ -40,20 +40,24 @@ class Side:
 
     def ask(self, key: int, version: int, request: Any) -> Json:
         """The answer as plain values by field, or that the connection was closed."""
-        self._number += 1
         try:
-            frame = self._exchange(_encoded(key, version, request, self._number))
+            answer = self._answer(key, version, request)
         except TimeoutError:
             self.close()
             return "no answer"
         except (OSError, EOFError):
             self.close()
             return CLOSED
+        return plain(answer, self.names)
+
+    def _answer(self, key: int, version: int, request: Any) -> Any:
+        self._number += 1
+        frame = self._exchange(_encoded(key, version, request, self._number))
         schema = load_response_schema(key, version)
         _, header_bytes = entity_reader(schema.__header_schema__)(frame, 0)
         answer, size_bytes = entity_reader(schema)(frame, header_bytes)
         assert header_bytes + size_bytes == len(frame), (self.name, schema, frame)
-        return plain(answer, self.names)
+        return answer
 
     def _exchange(self, frame: bytes) -> bytes:
         if self._socket is None:
@@ -88,6 +92,8 @@ class Side:
         for group in GROUPS:
             self._until(partial(self._joined, group), f"group {group}")
             self._until(partial(self._synced, group), f"an assignment for {group}")
+        answer = self._answer(DESCRIBE_LOG_DIRS, 2, message(DESCRIBE_LOG_DIRS, 2, {"topics": None}))
+        self.known.log_dirs = tuple(each.log_dir for each in answer.results)
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _READY_S

@@ -439,7 +439,7 @@ class BrokerServer:
             quotas=QuotaHandlers(lambda: parts.metadata.image),
             reassignments=ReassignmentHandlers(parts.metadata),
             quorum=parts.quorum,
-            log_dirs=LogDirHandlers(parts.replicas.log_sizes),
+            log_dirs=LogDirHandlers(parts.replicas.log_sizes, parts.replicas.alter_log_dirs),
             replication=ReplicationHandlers(parts.replicas),
         )
 

@@ -4,12 +4,10 @@ One method a question, typed results. Refuses to know how a command prints what 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from glasslog.client.admin_base import ClusterDescription, no_error, raise_for
 from glasslog.client.client_quotas import QuotaAdmin
 from glasslog.client.configs import ConfigAdmin
-from glasslog.client.connections import error_of
 from glasslog.client.deletions import RecordDeletion
 from glasslog.client.features import (
     FeatureDescription,
@@ -19,6 +17,7 @@ from glasslog.client.features import (
     update_request,
 )
 from glasslog.client.groups import GroupAdmin, GroupDescription, GroupListing, GroupMember
+from glasslog.client.log_dirs import LogDirAdmin, LogDirDescription
 from glasslog.client.offsets import OffsetLookup
 from glasslog.client.quorum import QuorumAdmin
 from glasslog.client.reassignments import (
@@ -45,8 +44,6 @@ from glasslog.common.ids import TopicPartition
 from glasslog.v1.broker_pb2 import (
     DescribeFeaturesRequest,
     DescribeFeaturesResponse,
-    DescribeLogDirsRequest,
-    DescribeLogDirsResponse,
     ListPartitionReassignmentsResponse,
 )
 from glasslog.v1.controller_pb2 import (
@@ -72,16 +69,7 @@ __all__ = [
 # Whoever uses ``Admin`` finds beside it what it takes and gives.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogDirDescription:
-    """A data directory of a broker, and the bytes of each partition in it; a failed one tells none."""
-
-    path: str
-    error: ErrorCode
-    size_bytes: Mapping[TopicPartition, int]
-
-
-class Admin(TopicAdmin, GroupAdmin, ConfigAdmin, QuotaAdmin, QuorumAdmin):
+class Admin(TopicAdmin, GroupAdmin, ConfigAdmin, QuotaAdmin, QuorumAdmin, LogDirAdmin):
     """Looks at a cluster and changes it. Start it with ``start`` or ``async with``.
 
     Errors are ``GlasslogError`` with Kafka's codes; what can be retried is, for ``default_api_timeout_ms``.
@@ -205,19 +193,3 @@ class Admin(TopicAdmin, GroupAdmin, ConfigAdmin, QuotaAdmin, QuorumAdmin):
             "UnregisterBroker", request, UnregisterBrokerResponse, lambda reply: reply.error_code
         )
         raise_for(answer.error_code, f"broker {broker_id}", answer.error_message)
-
-    async def describe_log_dirs(self, broker_id: int) -> list[LogDirDescription]:
-        """What lies in a broker's data directories. Raises BROKER_NOT_AVAILABLE."""
-        answer = await self._ask_broker(
-            broker_id, "DescribeLogDirs", DescribeLogDirsRequest(), DescribeLogDirsResponse
-        )
-        return [
-            LogDirDescription(
-                path=each.path,
-                error=error_of(each.error_code),
-                size_bytes={
-                    TopicPartition(item.topic, item.partition): item.size_bytes for item in each.partitions
-                },
-            )
-            for each in answer.directories
-        ]

@@ -5,12 +5,15 @@ Refuses to know where the text is kept, and whether an assignment makes sense in
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 
 _VERSION = 1
+_ANY = "any"
+"""In place of a data directory: whichever its broker chooses."""
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -27,11 +30,16 @@ def written(assignment: Mapping[TopicPartition, tuple[NodeId, ...]]) -> str:
 _EMPTY = '{"version": 1, "partitions": []}\n'
 
 
-def read(text: str) -> dict[TopicPartition, tuple[NodeId, ...]]:
-    """Replicas by partition. Raises INVALID_REQUEST saying what is wrong with ``text``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Replicas by partition, and by broker and partition the data directory where ``log_dirs`` names one."""
 
-    ``log_dirs`` may be there if they say ``any``: in which directory a replica lies is its broker's business.
-    """
+    replicas: Mapping[TopicPartition, tuple[NodeId, ...]]
+    directories: Mapping[NodeId, Mapping[TopicPartition, str]]
+
+
+def read(text: str) -> Plan:
+    """What is planned. Raises INVALID_REQUEST saying what is wrong with ``text``."""
     try:
         document: Json = json.loads(text)
     except ValueError as error:
@@ -42,15 +50,19 @@ def read(text: str) -> dict[TopicPartition, tuple[NodeId, ...]]:
     if not isinstance(items, list):
         raise _refusal("partitions is no list")
     found: dict[TopicPartition, tuple[NodeId, ...]] = {}
+    directories: dict[NodeId, dict[TopicPartition, str]] = {}
     for item in items:
-        name, replicas = _read_one(item)
+        name, replicas, paths = _read_one(item)
         if name in found:
             raise _refusal(f"{name} is named twice")
         found[name] = replicas
-    return found
+        for node, path in zip(replicas, paths, strict=True):
+            if path != _ANY:
+                directories.setdefault(node, {})[name] = path
+    return Plan(replicas=found, directories=directories)
 
 
-def _read_one(item: Json) -> tuple[TopicPartition, tuple[NodeId, ...]]:
+def _read_one(item: Json) -> tuple[TopicPartition, tuple[NodeId, ...], list[str]]:
     if not isinstance(item, dict):
         raise _refusal(f"{item!r} is no partition")
     topic, partition, replicas = item.get("topic"), item.get("partition"), item.get("replicas")
@@ -59,13 +71,15 @@ def _read_one(item: Json) -> tuple[TopicPartition, tuple[NodeId, ...]]:
         raise _refusal(f"{item!r} does not name a topic and a partition")
     if not isinstance(replicas, list) or not replicas or not all(map(_is_number, replicas)):
         raise _refusal(f"{topic}-{partition} does not name its replicas by broker ids")
-    if directories is not None and not (
-        isinstance(directories, list) and all(each == "any" for each in directories)
-    ):
-        raise _refusal(f"{topic}-{partition} names data directories, which can not be chosen")
+    paths = [_ANY] * len(replicas)
+    if directories is not None:
+        listed = directories if isinstance(directories, list) else []
+        paths = [each for each in listed if isinstance(each, str) and each]
+        if len(paths) != len(replicas) or paths != directories:
+            raise _refusal(f"{topic}-{partition} does not name a data directory, or any, for each replica")
     nodes = tuple(NodeId(each) for each in replicas if isinstance(each, int))
     assert isinstance(partition, int)
-    return TopicPartition(topic, partition), nodes
+    return TopicPartition(topic, partition), nodes, paths
 
 
 def _is_number(value: Json) -> bool:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from glasslog.client.reassignment_file import read, written
+from glasslog.client.reassignment_file import Plan, read, written
 from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 from hypothesis import given
@@ -15,7 +15,7 @@ names = st.builds(TopicPartition, st.text(min_size=1, max_size=9), st.integers(0
 
 @given(assignment=st.dictionaries(names, nodes, max_size=9))
 def test_what_is_written_is_read_back(assignment: dict[TopicPartition, tuple[NodeId, ...]]) -> None:
-    assert read(written(assignment)) == assignment
+    assert read(written(assignment)) == Plan(replicas=assignment, directories={})
 
 
 def test_what_kafkas_tool_writes_is_read() -> None:
@@ -23,7 +23,19 @@ def test_what_kafkas_tool_writes_is_read() -> None:
         '{"version":1,"partitions":[{"topic":"foo","partition":0,"replicas":[3,1],"log_dirs":["any","any"]},'
         '{"topic":"foo","partition":1,"replicas":[2]}]}'
     )
-    assert read(text) == {TopicPartition("foo", 0): (3, 1), TopicPartition("foo", 1): (2,)}
+    plan = read(text)
+    assert plan.replicas == {TopicPartition("foo", 0): (3, 1), TopicPartition("foo", 1): (2,)}
+    assert plan.directories == {}
+
+
+def test_data_directories_are_read_by_broker() -> None:
+    text = (
+        '{"version":1,"partitions":[{"topic":"foo","partition":0,"replicas":[3,1],"log_dirs":["/a","any"]},'
+        '{"topic":"foo","partition":1,"replicas":[3],"log_dirs":["/b"]}]}'
+    )
+    assert read(text).directories == {
+        3: {TopicPartition("foo", 0): "/a", TopicPartition("foo", 1): "/b"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -43,8 +55,13 @@ def test_what_kafkas_tool_writes_is_read() -> None:
         ),
         (
             '{"version": 1, "partitions": [{"topic": "t", "partition": 0, "replicas": [1], '
-            '"log_dirs": ["/d"]}]}',
-            "data directories",
+            '"log_dirs": [""]}]}',
+            "a data directory, or any, for each",
+        ),
+        (
+            '{"version": 1, "partitions": [{"topic": "t", "partition": 0, "replicas": [1, 2], '
+            '"log_dirs": ["any"]}]}',
+            "a data directory, or any, for each",
         ),
     ],
 )

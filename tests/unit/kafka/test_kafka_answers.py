@@ -71,6 +71,21 @@ def test_a_topic_to_be_deleted_is_named_once() -> None:
     assert [(each.name, each.error_code) for each in found.responses] == [("none", ErrorCode.INVALID_REQUEST)]
 
 
+def test_one_topic_that_is_named_twice_keeps_no_other_from_being_deleted() -> None:
+    """All of the request was refused, where Kafka refuses that topic alone."""
+    states = (
+        topics.DeleteTopicState(name="both", topic_id=bytes([7] * 16)),
+        topics.DeleteTopicState(name=None),
+        topics.DeleteTopicState(name=None, topic_id=bytes([8] * 16)),
+    )
+    found = answer(topics.DELETE_TOPICS, 6, topics.DeleteTopicsRequest(topics=states, timeout_ms=100))
+    assert [(each.name, each.error_code) for each in found.responses] == [
+        ("both", ErrorCode.INVALID_REQUEST),
+        (None, ErrorCode.INVALID_REQUEST),
+        (None, ErrorCode.UNKNOWN_TOPIC_ID),
+    ]
+
+
 def test_a_setting_without_a_value_is_refused_when_a_topic_is_created() -> None:
     """The topic was created as if the setting had not been there."""
     setting = topics.CreatableTopicConfig(name="retention.ms", value=None)

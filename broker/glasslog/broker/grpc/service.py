@@ -138,6 +138,7 @@ def _reassignment_table(
 ) -> dict[str, UnaryHandler]:
     return {
         "DescribeLogDirs": unary(pb.DescribeLogDirsRequest, log_dirs.describe, on_fatal),
+        "AlterReplicaLogDirs": unary(pb.AlterReplicaLogDirsRequest, log_dirs.alter, on_fatal),
         "ListPartitionReassignments": unary(
             pb.ListPartitionReassignmentsRequest, reassignments.list, on_fatal
         ),

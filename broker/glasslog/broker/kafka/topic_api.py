@@ -75,13 +75,11 @@ class TopicApis:
             return wire.DeleteTopicsResponse(
                 responses=await self._delete(request.topic_names, request.timeout_ms)
             )
-        if any(each.name is not None and each.topic_id != ZERO_TOPIC_ID for each in request.topics):
-            return _ambiguous(request)
         image = self._metadata.image
+        ambiguous = [each for each in request.topics if not _names_one(each)]
+        clear = [each for each in request.topics if _names_one(each)]
         by_id = {
-            each.topic_id: image.topics.get(TopicId(each.topic_id))
-            for each in request.topics
-            if each.name is None
+            each.topic_id: image.topics.get(TopicId(each.topic_id)) for each in clear if each.name is None
         }
         unknown = tuple(
             wire.DeletableTopicResult(
@@ -93,9 +91,10 @@ class TopicApis:
             for topic_id, topic in by_id.items()
             if topic is None
         )
-        names = [each.name for each in request.topics if each.name is not None]
+        names = [each.name for each in clear if each.name is not None]
         names += [topic.name for topic in by_id.values() if topic is not None]
-        return wire.DeleteTopicsResponse(responses=(*await self._delete(names, request.timeout_ms), *unknown))
+        deleted = await self._delete(names, request.timeout_ms)
+        return wire.DeleteTopicsResponse(responses=(*map(_ambiguous, ambiguous), *deleted, *unknown))
 
     async def _delete(self, names: Sequence[str], timeout_ms: int) -> tuple[wire.DeletableTopicResult, ...]:
         ids = self._metadata.image.topic_ids
@@ -118,18 +117,17 @@ class TopicApis:
         )
 
 
-def _ambiguous(request: wire.DeleteTopicsRequest) -> wire.DeleteTopicsResponse:
-    """A topic is named by its name or by its id: with both it is not certain which is meant."""
-    return wire.DeleteTopicsResponse(
-        responses=tuple(
-            wire.DeletableTopicResult(
-                name=each.name,
-                topic_id=each.topic_id,
-                error_code=ErrorCode.INVALID_REQUEST,
-                error_message="a topic is named by its name or by its id, not by both",
-            )
-            for each in request.topics
-        )
+def _names_one(topic: wire.DeleteTopicState) -> bool:
+    return (topic.name is None) != (topic.topic_id == ZERO_TOPIC_ID)
+
+
+def _ambiguous(topic: wire.DeleteTopicState) -> wire.DeletableTopicResult:
+    """With both, or neither, it is not certain which is meant; the others of the request are."""
+    return wire.DeletableTopicResult(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        error_code=ErrorCode.INVALID_REQUEST,
+        error_message="a topic is named by its name or by its id, and not by both",
     )
 
 

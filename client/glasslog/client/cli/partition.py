@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 from glasslog.client import reassignment_file
+from glasslog.client.cli import directory_moves
 from glasslog.client.cli.connect import run_admin
+from glasslog.client.cli.directory_moves import Misplaced
 from glasslog.client.cli.errors import CommandError, UsageError
 from glasslog.client.cli.moves import (
     assignment_of,
@@ -29,7 +31,7 @@ from glasslog.common.errors import ErrorCode, GlasslogError
 from glasslog.common.ids import NodeId, TopicPartition
 
 if TYPE_CHECKING:
-    from glasslog.client.admin import Admin, TopicDescription
+    from glasslog.client.admin import Admin, LogDirDescription, TopicDescription
     from glasslog.client.reassignments import PartitionReassignment
 
 Moving: TypeAlias = "Mapping[TopicPartition, PartitionReassignment]"
@@ -88,23 +90,32 @@ def reassign(
         )
     if not execute and (watch or throttle is not None):
         raise UsageError("--watch and --throttle go with --execute")
-    targets = None if plan_file is None else _read_plan(plan_file)
+    plan_read = None if plan_file is None else _read_plan(plan_file)
+    targets, wishes = (None, {}) if plan_read is None else (plan_read.replicas, plan_read.directories)
     wanted = None if brokers is None else _broker_ids(brokers)
     names = None if topics is None else [name for name in topics.split(",") if name]
 
     moves, sizes = run_admin(bootstrap, lambda admin: _prepared(admin, targets, wanted, names))
     show_moves(moves, sizes, output_format)
+    astray = run_admin(bootstrap, lambda admin: directory_moves.misplaced(admin, wishes)) if wishes else []
+    for each in astray:
+        note(str(each))
     if save_current is not None:
         current = {move.partition: move.before for move in moves}
         Path(save_current).write_text(reassignment_file.written(current), encoding="utf-8")
+    if execute and wishes:
+        # Before the brokers get their replicas: they are made there at once then.
+        run_admin(bootstrap, lambda admin: directory_moves.wish(admin, wishes))
     if execute and moves:
         run_admin(
             bootstrap, lambda admin: carry_out(admin, moves, is_watched=watch, bytes_per_second=throttle)
         )
     elif watch and targets:
         run_admin(bootstrap, lambda admin: follow(admin, list(targets)))
-    elif moves and output_format == "text":
+    elif (moves or astray) and not execute and output_format == "text":
         note("Nothing has been moved: --execute does it.")
+    if watch and wishes:
+        run_admin(bootstrap, lambda admin: directory_moves.follow(admin, wishes))
 
 
 async def _prepared(
@@ -166,16 +177,23 @@ def verify(plan_file: str, watch: bool, bootstrap: str | None, output_format: Fo
     glasslog partition verify --plan-file plan.json
     glasslog partition verify --plan-file plan.json --watch
     """
-    targets = _read_plan(plan_file)
+    plan = _read_plan(plan_file)
+    targets, wishes = plan.replicas, plan.directories
 
-    async def ask(admin: "Admin") -> "tuple[list[TopicDescription], Moving]":
+    async def ask(admin: "Admin") -> "tuple[list[TopicDescription], Moving, list[Misplaced]]":
         if watch:
             await follow(admin, targets)
-        return await admin.describe_topics(), await admin.list_partition_reassignments(targets)
+            await directory_moves.follow(admin, wishes)
+        moving = await admin.list_partition_reassignments(targets)
+        return await admin.describe_topics(), moving, await directory_moves.misplaced(admin, wishes)
 
-    topics, moving = run_admin(bootstrap, ask)
+    topics, moving, astray = run_admin(bootstrap, ask)
     current = assignment_of(topics)
     states = {name: _state(name, target, current, name in moving) for name, target in sorted(targets.items())}
+    for each in astray:
+        if states[each.name] == _THERE:
+            state = f"in {each.path}" if each.lag is None else f"moving from {each.path}"
+            states[each.name] = f"broker {each.node}: {state}"
     if output_format == "json":
         print_json([{**_named(name), "state": state} for name, state in states.items()])
     else:
@@ -197,6 +215,27 @@ def _state(name: TopicPartition, target: tuple[NodeId, ...], current: Assignment
     if current[name] != target:
         return f"elsewhere: {joined(current[name])}"
     return "moving" if is_moving else _THERE
+
+
+@partition.command("directories")
+@click.option("--brokers", metavar="ID,ID...", help="Of these only. Default: of all that are up.")
+@bootstrap_option
+@format_option
+def directories(brokers: str | None, bootstrap: str | None, output_format: Format) -> None:
+    """Show brokers' data directories, what lies in them, and what moves into them from another one.
+
+    A plan whose log_dirs name directories moves replicas there: `reassign --plan-file`.
+
+    \b
+    glasslog partition directories
+    """
+    wanted = None if brokers is None else _broker_ids(brokers)
+
+    async def ask(admin: "Admin") -> "dict[NodeId, list[LogDirDescription]]":
+        up = [each.node_id for each in (await admin.describe_cluster()).brokers]
+        return {node: await admin.describe_log_dirs(node) for node in wanted or sorted(up)}
+
+    directory_moves.show(run_admin(bootstrap, ask), output_format)
 
 
 @partition.command("list")
@@ -256,7 +295,7 @@ def cancel(names: tuple[str, ...], everything: bool, bootstrap: str | None) -> N
 # --- words and numbers ------------------------------------------------------------------------------------
 
 
-def _read_plan(path: str) -> dict[TopicPartition, tuple[NodeId, ...]]:
+def _read_plan(path: str) -> reassignment_file.Plan:
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
