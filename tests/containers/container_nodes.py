@@ -236,7 +236,7 @@ class ContainerNodes:
     def toxic(self, name: str, kind: str, **attributes: int) -> None:
         """On everything that others send to the node and get from it, by Toxiproxy's own client."""
         for proxy in self._proxies():
-            if proxy.startswith(name):
+            if proxy.partition("-to-")[2].startswith(f"{name}-"):
                 for stream in ("upstream", "downstream"):
                     self._toxiproxy().get_proxy(proxy).add_toxic(
                         type=kind, stream=stream, name=f"{kind}_{stream}", attributes=attributes

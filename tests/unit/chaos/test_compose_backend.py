@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,23 +13,25 @@ from glasslog.chaos.scenario.model import Fault, FaultKind
 from glasslog.chaos.scenario.targets import Some
 from glasslog.client.cli.errors import CommandError
 
+from tests.unit.chaos.served_proxies import served
+
 ANY_BROKER = Some(how="any", role="broker")
 
 
-def container(name: str, *, project: str = "shop", **changed: object) -> str:
+def container(name: str, *, project: str = "shop", more: Sequence[str] = (), **changed: object) -> str:
     role, _, number = name.partition("-")
     environment = [
         f"GLASSLOG_PROCESS_ROLES={role}",
         f"GLASSLOG_NODE_ID={number}",
         "GLASSLOG_BROKER_RACK=rack-a",
         f"GLASSLOG_ADVERTISED_LISTENERS=GRPC://{name}:9192,GRPC_HOST://localhost:1919{number}",
+        *more,
     ]
     said: dict[str, object] = {
         "id": f"id-of-{name}",
         "labels": {"com.docker.compose.project": project, "com.docker.compose.service": name},
         "environment": environment,
-        "running": True,
-        "health": "healthy",
+        "state": {"Running": True, "Health": {"Status": "healthy"}},
         "networks": {f"{project}_default": {}},
     }
     return json.dumps({**said, **changed})
@@ -43,7 +45,9 @@ class FakeDocker:
         script = folder / "docker"
         script.write_text(
             f'#!/bin/sh\necho "$@" >> "{folder}/asked"\n'
-            f'case "$1" in ps) cat "{folder}/ids";; inspect) cat "{folder}/lines";; pause) exit 1;; esac\n'
+            f'case "$*" in *=toxiproxy*) cat "{folder}/proxies";; port*) cat "{folder}/port";; esac\n'
+            f'case "$*" in *=toxiproxy*) ;; ps*) cat "{folder}/ids";; inspect*) cat "{folder}/lines";; '
+            f"pause*) exit 1;; esac\n"
         )
         script.chmod(0o755)
 
@@ -51,10 +55,15 @@ class FakeDocker:
         (self._folder / "ids").write_text("".join(f"{json.loads(line)['id']}\n" for line in lines))
         (self._folder / "lines").write_text("".join(f"{line}\n" for line in lines))
         (self._folder / "asked").write_text("")
+        (self._folder / "proxies").write_text("")
+
+    def has_proxies_at(self, address: str) -> None:
+        (self._folder / "proxies").write_text("id-of-toxiproxy\n")
+        (self._folder / "port").write_text(f"{address}\n")
 
     def asked(self) -> list[str]:
         lines = (self._folder / "asked").read_text().splitlines()
-        return [line for line in lines if not line.startswith(("ps ", "inspect "))]
+        return [line for line in lines if not line.startswith(("ps ", "inspect ", "port "))]
 
 
 @pytest.fixture
@@ -74,6 +83,14 @@ def test_nodes_racks_and_addresses_are_read_from_the_containers(docker: FakeDock
     ]
     assert set(backend.bootstrap) >= {"localhost:19191", "localhost:19192"}
     assert backend.options == {"--on": "compose", "--project": "shop"}
+
+
+def test_containers_without_a_health_check_are_no_trouble(docker: FakeDocker) -> None:
+    """Toxiproxy's and Prometheus' have none: docker's template failed on them: nothing was broken."""
+    docker.runs(container("broker-1"), container("broker-2", state={"Running": True}))
+    backend = ComposeBackend()
+    assert [node.name for node in backend.nodes()] == ["broker-1", "broker-2"]
+    assert asyncio.run(backend.unready()) == ""
 
 
 def test_each_fault_is_a_docker_command_and_so_is_its_end(docker: FakeDocker) -> None:
@@ -104,7 +121,7 @@ def test_each_fault_is_a_docker_command_and_so_is_its_end(docker: FakeDocker) ->
 def test_what_is_dead_paused_or_cut_off_is_healed_also_by_another_process(docker: FakeDocker) -> None:
     keepsake: Mapping[str, object] = json.loads(json.dumps(ComposeBackend().keepsake))
     docker.runs(
-        container("broker-1", running=False),
+        container("broker-1", state={"Running": False, "Health": {"Status": "unhealthy"}}),
         container("broker-2", networks={}),
         container("controller-3"),
     )
@@ -120,13 +137,38 @@ def test_what_is_dead_paused_or_cut_off_is_healed_also_by_another_process(docker
 
 
 def test_one_that_starts_is_waited_for(docker: FakeDocker) -> None:
-    docker.runs(container("broker-1"), container("broker-2", health="starting"))
+    docker.runs(
+        container("broker-1"),
+        container("broker-2", state={"Running": True, "Health": {"Status": "starting"}}),
+    )
     assert asyncio.run(ComposeBackend().unready()) == "broker-2 is starting"
 
 
 @pytest.mark.parametrize("kind", [FaultKind.LATENCY, FaultKind.ONE_WAY, FaultKind.PARTITION, FaultKind.RESET])
 def test_what_docker_can_not_do_is_refused(docker: FakeDocker, kind: FaultKind) -> None:
-    assert str(kind) in ComposeBackend().refusal(kind)
+    assert ComposeBackend().refusal(kind).startswith(f"{kind} needs proxies between the nodes")
+
+
+def test_proxies_that_nodes_go_through_do_what_docker_can_not(docker: FakeDocker) -> None:
+    """Proxies were there, and the nodes went past them: the run would have broken nothing, and passed."""
+    kinds = (FaultKind.LATENCY, FaultKind.ONE_WAY, FaultKind.PARTITION, FaultKind.RESET)
+    ways = ("broker-1-to-broker-2-kafka", "broker-2-to-broker-1-kafka")
+    with served(*ways) as server:
+        docker.has_proxies_at(server.address)
+        assert all("needs proxies between the nodes" in ComposeBackend().refusal(kind) for kind in kinds)
+        detours = ["GLASSLOG_CHAOS_DETOURS=broker-2:9092=toxiproxy:1"]
+        docker.runs(container("broker-1", more=detours), container("broker-2", more=detours))
+        docker.has_proxies_at(server.address)
+        backend = ComposeBackend()
+        assert [backend.refusal(kind) for kind in kinds] == [""] * 4
+        fault = Fault(kind=FaultKind.PARTITION, target=ANY_BROKER)
+        asyncio.run(backend.disturb(fault, ["broker-1"], ["broker-2"]))
+        assert {name: len(toxics) for name, toxics in server.toxics().items()} == dict.fromkeys(ways, 2)
+        asyncio.run(backend.calm(fault, ["broker-1"], ["broker-2"]))
+        assert not any(server.toxics().values())
+        asyncio.run(backend.disturb(fault, ["broker-1"], ["broker-2"]))
+        asyncio.run(backend.heal())
+        assert not any(server.toxics().values())
 
 
 def test_which_project_is_meant_must_be_clear(docker: FakeDocker) -> None:

@@ -1,10 +1,7 @@
 """A cluster of which only the proxies can be reached: whose they are, and what they can do."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from random import Random
-from threading import Event, Thread
+from collections.abc import Sequence
 
 import pytest
 from glasslog.chaos.backends.links import Link, parse_link
@@ -13,7 +10,6 @@ from glasslog.chaos.backends.registry import revived
 from glasslog.chaos.backends.toxiproxy import Toxiproxy
 from glasslog.chaos.scenario.model import Fault, FaultKind
 from glasslog.chaos.scenario.targets import Node, OneNode
-from glasslog.chaos.toxiproxy.server import serving
 from glasslog.client.admin import Admin
 from glasslog.client.admin_base import ClusterDescription
 from glasslog.client.cli.errors import CommandError
@@ -21,34 +17,13 @@ from glasslog.client.cluster import BrokerView
 from glasslog.client.quorum import QuorumReplica, QuorumStatus
 from glasslog.common.ids import NodeId
 
+from tests.unit.chaos.served_proxies import served
+
 ONE = Fault(kind=FaultKind.LATENCY, target=OneNode(role="broker", number=1), delay_ms=20)
 
 
 def links(*names: str) -> list[Link]:
     return [link for name in names if (link := parse_link(name)) is not None]
-
-
-@contextmanager
-def served(*names: str) -> Iterator[Toxiproxy]:
-    """A server of ours, in a thread, with these proxies to nowhere."""
-    ports: list[int] = []
-    begun, ended = Event(), Event()
-
-    async def serve() -> None:
-        async with serving(host="127.0.0.1", port=0, random=Random(1)) as (proxies, port):
-            await proxies.populate([{"name": name, "upstream": "127.0.0.1:1"} for name in names])
-            ports.append(port)
-            begun.set()
-            await asyncio.to_thread(ended.wait)
-
-    thread = Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        assert begun.wait(30)
-        yield Toxiproxy(f"127.0.0.1:{ports[0]}")
-    finally:
-        ended.set()
-        thread.join()
 
 
 class Told(Admin):
@@ -131,7 +106,7 @@ def test_a_fault_comes_and_goes_and_whatever_others_did_stays() -> None:
         with server._connection() as ask:
             ask.json("POST", "/proxies/broker-1-kafka/toxics", {"name": "mine", "type": "slow_close"})
         asyncio.run(backend.disturb(ONE, ["broker-1"], ["broker-2"]))
-        assert server._toxics() == {
+        assert server.toxics() == {
             "broker-1-kafka": [
                 "mine",
                 "chaos-latency-broker-1-upstream",
@@ -141,10 +116,10 @@ def test_a_fault_comes_and_goes_and_whatever_others_did_stays() -> None:
             "redis": [],
         }
         asyncio.run(backend.calm(ONE, ["broker-1"], ["broker-2"]))
-        assert server._toxics()["broker-1-kafka"] == ["mine"]
+        assert server.toxics()["broker-1-kafka"] == ["mine"]
         asyncio.run(backend.disturb(ONE, ["broker-1"], ["broker-2"]))
         asyncio.run(revived(dict(backend.keepsake)).heal())
-        assert server._toxics()["broker-1-kafka"] == ["mine"]
+        assert server.toxics()["broker-1-kafka"] == ["mine"]
         asyncio.run(backend.calm(ONE, ["broker-1"], ["broker-2"]))
 
 

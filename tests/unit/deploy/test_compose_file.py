@@ -2,11 +2,14 @@
 
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping
 
 import pytest
 import yaml
+from glasslog.chaos.backends.links import parse_link
+from glasslog.common.addresses import parse_detours
 from glasslog.common.config import describe, parse
 from glasslog.common.config_sources import from_environment
 from glasslog.common.node_config import NodeConfig
@@ -14,7 +17,9 @@ from glasslog.common.node_config import NodeConfig
 from tests.compose_file import CHAOS_ENVIRONMENT, Service, document, services, variables
 from tests.source_tree import ROOT
 
+PROXIES = ROOT / "deploy" / "toxiproxy.json"
 NODES = tuple(f"{role}-{number}" for role in ("controller", "broker") for number in (1, 2, 3))
+BROKERS = NODES[3:]
 KNOWN_KEYS = frozenset(
     {
         *("image", "build", "profiles", "hostname", "restart", "stop_grace_period", "healthcheck"),
@@ -48,18 +53,28 @@ def test_nodes_accept_their_settings_and_know_each_other(values: Mapping[str, st
 
 
 def test_every_way_between_nodes_has_a_proxy_and_every_proxy_a_node() -> None:
-    proxies = json.loads((ROOT / "deploy" / "toxiproxy.json").read_text(encoding="utf-8"))
-    listening = {"toxiproxy:" + each["listen"].rpartition(":")[2]: each["upstream"] for each in proxies}
-    assert len(listening) == len(proxies) == 9
-    plain, proxied = services(), services(variables(CHAOS_ENVIRONMENT))
+    proxies = {each["name"]: each for each in json.loads(PROXIES.read_text(encoding="utf-8"))}
+    left = {
+        (each["upstream"], int(each["listen"].rpartition(":")[2])): name for name, each in proxies.items()
+    }
+    assert len(left) == len(proxies) == 3 * 2 + 3 * 3 + 3 * 2
+    found = services(variables(CHAOS_ENVIRONMENT))
+    peers = {name: [other for other in NODES if other != name] for name in NODES}
     for name in NODES:
-        direct = plain[name].environment["GLASSLOG_ADVERTISED_LISTENERS"].split(",")
-        by_proxy = proxied[name].environment["GLASSLOG_ADVERTISED_LISTENERS"].split(",")
-        for straight, around in zip(direct, by_proxy, strict=True):
-            listener, _, address = around.partition("://")
-            expected = address if listener.endswith("_HOST") else listening.pop(address)
-            assert straight == f"{listener}://{expected}"
-    assert not listening, "proxies that nobody is sent to"
+        config = settings(found[name])
+        for told, instead in parse_detours(config.chaos_detours).items():
+            host, _, port = instead.rpartition(":")
+            link = parse_link(left.pop((told, int(port))))
+            assert host == "toxiproxy"
+            assert link is not None
+            assert (link.source, link.target) == (name, told.partition(":")[0])
+            peers[name].remove(link.target)
+    assert not left, "proxies that nobody is sent to"
+    # Controllers connect to no broker.
+    assert {name: others for name, others in peers.items() if others} == {
+        name: list(BROKERS) for name in NODES if name not in BROKERS
+    }
+    assert all(not settings(each).chaos_detours for name, each in services().items() if name in NODES)
 
 
 def test_profiles_are_asked_for_and_rest_on_what_is_there() -> None:
@@ -114,3 +129,33 @@ def test_compose_itself_reads_it_as_we_do() -> None:
     assert set(read) == set(expected)
     for name, each in expected.items():
         assert read[name].get("environment", {}) == each.environment
+
+
+@pytest.mark.parametrize(("status", "is_healthy"), [("200 OK", True), ("503 Service Unavailable", False)])
+def test_the_health_check_asks_whether_the_node_is_ready(status: str, is_healthy: bool) -> None:
+    """A shell alone asks: a Python every other second in each container took a fifth of a core."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [word.replace("9644", str(listener.getsockname()[1])) for word in health_check()]
+        checking = subprocess.Popen(command, stderr=subprocess.PIPE)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(4096).startswith(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n")
+            connection.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
+            assert (checking.wait(30) == 0) is is_healthy
+    checking.communicate()
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False, timeout=30).returncode != 0
+
+
+def test_an_image_alone_is_checked_in_the_same_way() -> None:
+    text = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    _, _, command = text.partition("HEALTHCHECK ")[2].partition("CMD ")
+    assert json.loads(command.partition("\nENTRYPOINT")[0]) == health_check()
+
+
+def health_check() -> list[str]:
+    """What is run in a container."""
+    found = document()["x-controller"]
+    assert isinstance(found, dict)
+    kind, *command = found["healthcheck"]["test"]
+    assert kind == "CMD"
+    return [str(word).replace("$$", "$") for word in command]

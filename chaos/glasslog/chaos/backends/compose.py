@@ -1,13 +1,18 @@
-"""Breaks the containers of a docker-compose project with the `docker` command. Refuses to know when."""
+"""Breaks the containers of a docker-compose project with the `docker` command, and the ways between them.
+
+Refuses to know when.
+"""
 
 import asyncio
 import json
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from glasslog.chaos.backends.backend import PROCESS_KINDS
+from glasslog.chaos.backends.proxies import refusal_of_links
+from glasslog.chaos.backends.toxiproxy import ProxyFaults, Toxiproxy
 from glasslog.chaos.scenario.model import Fault, FaultKind
 from glasslog.chaos.scenario.targets import Node
 from glasslog.client.cli.errors import CommandError
@@ -16,6 +21,9 @@ from glasslog.client.cli.output import Json
 _PROJECT = "com.docker.compose.project"
 _SERVICE = "com.docker.compose.service"
 _ROLES = "GLASSLOG_PROCESS_ROLES"
+_DETOURS = "GLASSLOG_CHAOS_DETOURS"
+_TOXIPROXY = "toxiproxy"
+_API_PORT = 8474
 _STOP_WITHIN_S = 30
 _COMMAND_WITHIN_S = 60
 
@@ -60,6 +68,7 @@ class ComposeBackend:
     def __init__(self, project: str = "", *, networks: Mapping[str, Sequence[str]] | None = None) -> None:
         found = _of_project(_containers(), project)
         self._project = found[0].project
+        self._is_proxied = all(each.environment.get(_DETOURS) for each in found)
         self._ids = {each.name: each.container_id for each in found}
         self._nodes = tuple(sorted((each.node for each in found), key=lambda node: node.name))
         self._bootstrap = tuple(sorted(each.host_address for each in found if each.host_address))
@@ -90,10 +99,21 @@ class ComposeBackend:
     def refusal(self, kind: FaultKind) -> str:
         if kind in PROCESS_KINDS or kind is FaultKind.DISCONNECT:
             return ""
-        return (
-            f"{kind} needs a proxy between the nodes, and docker can only take a container off its network "
-            f"altogether; disconnect, pause and kill do without"
-        )
+        address = self._api() if self._is_proxied else ""
+        if not address:
+            return (
+                f"{kind} needs proxies between the nodes, as after `make up PROFILES=chaos`; without, docker "
+                f"can only take a container off its network altogether: disconnect, pause and kill do"
+            )
+        return refusal_of_links(kind, Toxiproxy(address).links(), address)
+
+    def _api(self) -> str:
+        """Where this machine finds the API of the project's Toxiproxy; empty when none runs."""
+        labels = (f"label={_PROJECT}={self._project}", f"label={_SERVICE}={_TOXIPROXY}")
+        filters = [word for label in labels for word in ("--filter", label)]
+        found = _docker("ps", "--quiet", *filters).split()
+        said = _docker("port", found[0], f"{_API_PORT}/tcp").split() if found else []
+        return said[0].replace("0.0.0.0:", "127.0.0.1:") if said else ""
 
     async def unready(self) -> str:
         return await asyncio.to_thread(self._unready)
@@ -129,11 +149,17 @@ class ComposeBackend:
         await self._docker("kill", "--signal", "CONT", self._ids[name])
 
     async def disturb(self, fault: Fault, names: Collection[str], others: Collection[str]) -> None:
+        if fault.kind is not FaultKind.DISCONNECT:
+            await ProxyFaults(Toxiproxy(self._api())).disturb(fault, names, others)
+            return
         for name in names:
             for network in self._networks[name]:
                 await self._docker("network", "disconnect", network, self._ids[name])
 
     async def calm(self, fault: Fault, names: Collection[str], others: Collection[str]) -> None:
+        if fault.kind is not FaultKind.DISCONNECT:
+            await ProxyFaults(Toxiproxy(self._api())).calm(fault, names, others)
+            return
         for name in names:
             for network in self._networks[name]:
                 await self._connect(name, network)
@@ -142,6 +168,8 @@ class ComposeBackend:
         await self._docker("network", "connect", "--alias", name, network, self._ids[name])
 
     async def heal(self) -> None:
+        if api := await asyncio.to_thread(self._api):
+            await ProxyFaults(Toxiproxy(api)).end_all()
         for each in await asyncio.to_thread(self._look):
             for network in self._networks[each.name]:
                 if network not in each.networks:
@@ -195,16 +223,23 @@ class _Said(TypedDict):
     id: str
     labels: dict[str, str] | None
     environment: list[str] | None
-    running: bool
-    health: str
+    state: "_State"
     networks: dict[str, object]
+
+
+class _Health(TypedDict):
+    Status: str
+
+
+class _State(TypedDict):
+    Running: bool
+    # Missing where a container has no health check.
+    Health: NotRequired[_Health | None]
 
 
 _TEMPLATE = (
     '{"id":{{json .Id}},"labels":{{json .Config.Labels}},"environment":{{json .Config.Env}},'
-    '"running":{{json .State.Running}},'
-    '"health":{{if .State.Health}}{{json .State.Health.Status}}{{else}}""{{end}},'
-    '"networks":{{json .NetworkSettings.Networks}}}'
+    '"state":{{json .State}},"networks":{{json .NetworkSettings.Networks}}}'
 )
 
 
@@ -225,7 +260,7 @@ def parse_container(line: str) -> Container:
         project=labels.get(_PROJECT, ""),
         name=labels.get(_SERVICE, ""),
         environment={key: value for key, _, value in pairs},
-        is_running=said["running"],
-        health=said["health"],
+        is_running=said["state"]["Running"],
+        health=health["Status"] if (health := said["state"].get("Health")) else "",
         networks=tuple(sorted(said["networks"])),
     )

@@ -27,9 +27,9 @@ class Toxiproxy:
 
     def links(self) -> list[Link]:
         """Its proxies that are called like links between nodes."""
-        return [link for name in sorted(self._toxics()) if (link := parse_link(name)) is not None]
+        return [link for name in sorted(self.toxics()) if (link := parse_link(name)) is not None]
 
-    def _toxics(self) -> dict[str, list[str]]:
+    def toxics(self) -> dict[str, list[str]]:
         """The names of all toxics by that of their proxy."""
         with self._connection() as ask:
             found = ask.json("GET", "/proxies")
@@ -40,7 +40,7 @@ class Toxiproxy:
     def take_away_all(self) -> None:
         """Every toxic of ours; those of others stay."""
         with self._connection() as ask:
-            for proxy, toxics in self._toxics().items():
+            for proxy, toxics in self.toxics().items():
                 for toxic in toxics:
                     if toxic.startswith(PREFIX):
                         ask.json("DELETE", _path(proxy, toxic), may_lack=True)
