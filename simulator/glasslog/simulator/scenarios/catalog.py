@@ -13,6 +13,7 @@ from glasslog.simulator.scenarios.clients import (
 from glasslog.simulator.scenarios.closest_replica import CLOSEST_REPLICA
 from glasslog.simulator.scenarios.elections import DIVERGED_EPOCHS, FOLLOWER_AHEAD
 from glasslog.simulator.scenarios.failures import FAILURES, HURRIED_KILLS
+from glasslog.simulator.scenarios.groups import DYING_COORDINATORS
 from glasslog.simulator.scenarios.in_sync import EMPTY_DISK, FENCED_REPLICA, LAST_REPLICA
 from glasslog.simulator.scenarios.moves import MOVED_BACK
 from glasslog.simulator.scenarios.quorum import ISOLATED_LEADER, LOST_DISK, LOST_ENTRIES, LOST_VOTE
@@ -43,6 +44,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         POWER_LOSS,
         FLUSHED_POWER_LOSS,
         CALM,
+        DYING_COORDINATORS,
         MOVED_BACK,
         CLOSEST_REPLICA,
         *FAILURES,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from glasslog.simulator.switches.consumers import UNNOTICED_TRUNCATION
+from glasslog.simulator.switches.groups import UNREPLICATED_COMMITS
 from glasslog.simulator.switches.in_sync import ANY_INCARNATION, ANYBODY_IN_SYNC, LAST_STAYS
 from glasslog.simulator.switches.moves import SAME_EPOCH
 from glasslog.simulator.switches.producers import FORGOTTEN_PRODUCERS
@@ -33,6 +34,7 @@ SWITCHES: Mapping[str, Switch] = {
         ANY_DISK,
         EMPTY_FOR_CORRUPT,
         FORGOTTEN_PRODUCERS,
+        UNREPLICATED_COMMITS,
         SAME_EPOCH,
     )
 }
