@@ -417,7 +417,7 @@ class NodeConfig:
     )
     num_recovery_threads_per_data_dir: int = setting(
         "num.recovery.threads.per.data.dir",
-        "logs of one data directory that are opened at a time when a broker starts",
+        "logs of one data directory that are opened at a time when a broker starts, and closed when it stops",
         default=2,
         minimum=1,
         maximum=INT_MAX,

@@ -37,8 +37,8 @@ class LeaderEpochCache:
         self._files = files
         self._path = path
         self._entries = list(entries)
-        self.is_written = True
-        """Whether the file says what the memory does."""
+        self._written = tuple(entries)
+        self._is_written = True
 
     @classmethod
     def load(cls, files: FileSystem, path: str) -> "LeaderEpochCache":
@@ -53,6 +53,12 @@ class LeaderEpochCache:
     def entries(self) -> tuple[tuple[int, int], ...]:
         """Pairs of epoch and start offset, oldest first."""
         return tuple(self._entries)
+
+    def is_written_below(self, end_offset: int) -> bool:
+        """Whether a log that ends there would be opened with what is known now: its epochs have batches."""
+        if self._is_written:
+            return True
+        return _below(self._written, end_offset) == _below(self._entries, end_offset)
 
     @property
     def latest_epoch(self) -> int:
@@ -72,7 +78,7 @@ class LeaderEpochCache:
         while self._entries and (self._entries[-1][0] >= epoch or self._entries[-1][1] >= start_offset):
             self._entries.pop()
         self._entries.append((epoch, start_offset))
-        self.is_written = False
+        self._is_written = False
 
     def end_offset_for(self, epoch: int, log_end_offset: int) -> EpochEndOffset:
         """Where ``epoch`` ends here, in a log that ends at ``log_end_offset``.
@@ -98,7 +104,7 @@ class LeaderEpochCache:
         while self._entries and self._entries[-1][1] >= end_offset:
             self._entries.pop()
         if len(self._entries) != before:
-            self.is_written = False
+            self._is_written = False
             if write:
                 self.write()
 
@@ -108,7 +114,7 @@ class LeaderEpochCache:
         if above == 0 or (above == 1 and self._entries[0][1] == start_offset):
             return
         self._entries[:above] = [(self._entries[above - 1][0], start_offset)]
-        self.is_written = False
+        self._is_written = False
         self.write()
 
     def replace(self, entries: Sequence[tuple[int, int]]) -> None:
@@ -120,14 +126,15 @@ class LeaderEpochCache:
     def clear(self, *, write: bool = True) -> None:
         """Forget everything."""
         self._entries.clear()
-        self.is_written = False
+        self._is_written = False
         if write:
             self.write()
 
     def write(self) -> None:
         """Make the checkpoint file say what the memory does, durably."""
         write_epochs(self._files, self._path, self._entries)
-        self.is_written = True
+        self._written = tuple(self._entries)
+        self._is_written = True
 
 
 def _epoch_of(entry: tuple[int, int]) -> int:
@@ -136,3 +143,7 @@ def _epoch_of(entry: tuple[int, int]) -> int:
 
 def _start_of(entry: tuple[int, int]) -> int:
     return entry[1]
+
+
+def _below(entries: Sequence[tuple[int, int]], end_offset: int) -> Sequence[tuple[int, int]]:
+    return [entry for entry in entries if entry[1] < end_offset]

@@ -577,7 +577,7 @@ class Log:
         self._check_usable()
         target = self.log_end_offset
         folder_changed = self._segments.changes != self._changes_synced
-        if not self._epochs.is_written:
+        if not self._epochs.is_written_below(target):
             self._epochs.write()
         if target <= self.recovery_point and not folder_changed:
             return None

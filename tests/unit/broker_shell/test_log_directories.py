@@ -171,6 +171,50 @@ def test_many_made_together_survive_a_power_loss_at_once() -> None:
     run_virtual(main)
 
 
+def test_leaders_of_nothing_cost_no_sync_when_the_broker_stops() -> None:
+    """A broker that led 666 empty partitions of 2,000 took 17 s to stop, and was killed after 15 s.
+
+    For each of them it wrote where its leader epoch begins, durably and one after the other; at the next
+    start an epoch without a batch was dropped again.
+    """
+
+    async def main() -> None:
+        world = MemoryWorld()
+        directories = opened(world)
+        logs = await recovered(world, directories)
+        await logs.create_ahead([wanted("u", number) for number in range(5)])
+        stored = [logs.adopt(TopicPartition("u", number), TOPIC_ID, TOPIC) for number in range(5)]
+        for each in stored:
+            assert isinstance(each, StoredLog)
+            each.log.start_leader_epoch(3)
+        append(stored[2], 1, epoch=3)
+        touched: set[str] = set()
+        world.disk("b1").on_operation = lambda _, path: touched.add(path)
+        await logs.close(high_watermarks={})
+        assert {each.split("/")[2] for each in touched if "/u-" in each} == {"u-2"}
+        assert [each.clean_shutdown for each in opened(world).usable] == [True, True]
+
+    run_virtual(main)
+
+
+def test_one_log_that_does_not_close_leaves_only_its_directory_to_recovery() -> None:
+    async def main() -> None:
+        world = MemoryWorld()
+        logs = await recovered(world, opened(world))
+        await logs.create_ahead([wanted("u", number) for number in range(6)])
+        for number in range(6):
+            append(logs.adopt(TopicPartition("u", number), TOPIC_ID, TOPIC), 1)
+        world.disk("b1").fail_next("sync", "/d2/u-*/*.log", BAD_DISK)
+        await logs.close(high_watermarks={})
+        directories = opened(world)
+        assert [each.clean_shutdown for each in directories.usable] == [True, False]
+        again = await recovered(world, directories)
+        ends = [again.adopt(TopicPartition("u", number), TOPIC_ID, TOPIC) for number in range(6)]
+        assert [each.log.log_end_offset for each in ends if isinstance(each, StoredLog)] == [1] * 6
+
+    run_virtual(main)
+
+
 def test_one_that_can_not_be_made_does_not_keep_its_neighbours_from_it() -> None:
     async def main() -> None:
         world = MemoryWorld()

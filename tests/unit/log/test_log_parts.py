@@ -111,11 +111,26 @@ def test_assigning_drops_what_contradicts_and_is_written_later(files: MemoryFile
     for epoch, start in ((1, 0), (2, 10), (3, 20), (3, 25), (5, 20), (4, 15)):
         cache.assign(epoch, start)
     assert cache.entries == ((1, 0), (2, 10), (4, 15))
-    assert (files.exists("/d/e"), cache.is_written) == (False, False)
+    assert (files.exists("/d/e"), cache.is_written_below(16)) == (False, False)
     cache.write()
-    assert (files.exists("/d/e"), cache.is_written) == (True, True)
+    assert (files.exists("/d/e"), cache.is_written_below(16)) == (True, True)
     assert files.read("/d/e") == b"0\n3\n1 0\n2 10\n4 15\n"
     assert LeaderEpochCache.load(files, "/d/e").entries == cache.entries
+
+
+def test_an_epoch_without_batches_need_not_be_written(files: MemoryFileSystem) -> None:
+    cache = LeaderEpochCache(files, "/d/e")
+    cache.assign(1, 0)
+    assert cache.is_written_below(0)
+    assert not cache.is_written_below(10)
+    cache.write()
+    cache.assign(4, 10)
+    assert cache.is_written_below(10)
+    assert not cache.is_written_below(11)
+    cache.truncate_from_end(10, write=False)
+    assert cache.is_written_below(11)
+    cache.assign(5, 0)
+    assert not cache.is_written_below(1), "the file still says 1"
 
 
 def test_truncating_epochs(files: MemoryFileSystem) -> None:
