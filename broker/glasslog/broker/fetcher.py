@@ -32,7 +32,7 @@ from glasslog.broker.partition.reads import PartitionAsk, PartitionKey
 from glasslog.broker.replicas import Replicas
 from glasslog.broker.replication_throttle import ReplicationThrottle
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
-from glasslog.common.ids import BrokerEpoch, NodeId, Offset
+from glasslog.common.ids import BrokerEpoch, NodeId, Offset, TopicPartition
 from glasslog.common.runtime.protocols import FrameConnection, TransportError
 
 _LOGGER = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ ANSWER_TIMEOUT_MS = 3_000
 RECONNECT_BACKOFF_MS, MAX_RECONNECT_BACKOFF_MS = 50, 400
 FIRST_BACKOFF_MS = 10
 """After a partition's first error. The usual cause is a leader that will hear of its election in a moment."""
+
+_USUAL_FAILURES = 3
+"""Of a partition in a row, before it is worth a warning."""
 
 _FRAME_SLACK_BYTES = 1 << 20
 _MAX_PIPELINED = 2
@@ -129,6 +132,8 @@ class LeaderFetcher:
         self._send_is_due = False
         self._paused_until_ms = 0
         self._refusals = 0
+        self._errors: dict[tuple[ErrorCode, int], list[TopicPartition]] = {}
+        """Of the answer that is being applied: which, how loud to say so, and of whom."""
 
     # --- what to fetch ---
 
@@ -301,6 +306,8 @@ class LeaderFetcher:
             self._refusals = 0
             for partition in answer.partitions:
                 self._apply(number, partition)
+            if self._errors:
+                self._tell_of_errors()
         self._send_if_due()
 
     def _on_refusal(self, error: ErrorCode) -> None:
@@ -381,9 +388,18 @@ class LeaderFetcher:
             partition.restart_at(Offset(answer.log_start_offset))
             self._ask_for(followed)
             return
-        level = logging.INFO if followed.failures < 3 else logging.WARNING
-        _LOGGER.log(level, "%s: broker %d answers %s", partition.name, self.leader_id, error.name)
+        level = logging.INFO if followed.failures < _USUAL_FAILURES else logging.WARNING
+        self._errors.setdefault((error, level), []).append(partition.name)
         self._back_off(followed)
+
+    def _tell_of_errors(self) -> None:
+        """One line for all partitions with the same error: a failover moves thousands at one time."""
+        errors, self._errors = self._errors, {}
+        for (error, level), names in errors.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            _LOGGER.log(level, "broker %d answers %s for %s%s", self.leader_id, error.name, names[0], more)
+            for name in names[1:]:
+                _LOGGER.debug("broker %d answers %s for %s", self.leader_id, error.name, name)
 
     def _back_off(self, followed: _Followed) -> None:
         """Leave the partition out of the session for a while."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -26,7 +27,7 @@ from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import NO_NODE, BrokerEpoch, NodeId, Offset, TopicId, TopicPartition
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
-from glasslog.metadata.records import ConfigChange, ResourceType
+from glasslog.metadata.records import ConfigChange, PartitionChange, ResourceType
 
 from tests.unit.replication.replica_cluster import PARTITION, TOPIC_ID, ReplicaCluster, batch, until
 
@@ -160,6 +161,36 @@ def test_a_leader_that_hears_late_of_its_election_is_asked_again_soon() -> None:
         assert node.manager.counters.failed_fetches > 0
 
     play(story)
+
+
+def test_a_failover_of_many_partitions_is_told_in_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """A killed broker led 3,333 partitions: each of its followers wrote as many lines, several times over."""
+    caplog.set_level(logging.DEBUG, logger="glasslog.broker.fetcher")
+
+    async def story(cluster: ReplicaCluster) -> None:
+        cluster.create(replicas=(1, 2, 3), partitions=200)
+        await cluster.produced(1, batch("a"))
+        await cluster.kill(1)
+        cluster.behind.add(2)
+        cluster.fence(1)
+        survivors = (NodeId(2), NodeId(3))
+        cluster.write(
+            *(
+                PartitionChange(topic_id=TOPIC_ID, partition=number, leader=NodeId(2), isr=survivors)
+                for number in range(200)
+            )
+        )
+        await asyncio.sleep(0.1)
+        cluster.behind.clear()
+        cluster.catch_up(2)
+        await cluster.produced(2, batch("b"))
+
+    play(story)
+    told = [each for each in caplog.records if "UNKNOWN_LEADER_EPOCH" in each.getMessage()]
+    loud = [each.getMessage() for each in told if each.levelno >= logging.INFO]
+    assert loud[0] == "broker 2 answers UNKNOWN_LEADER_EPOCH for t-0 and 199 more"
+    assert len(loud) < 20
+    assert len([each for each in told if each.levelno == logging.DEBUG]) >= 199
 
 
 def test_a_diverged_tail_is_cut_when_the_old_leader_returns() -> None:
