@@ -22,6 +22,7 @@ PARTITION_METADATA_FILE = "partition.metadata"
 META_PROPERTIES_FILE = "meta.properties"
 
 _VERSION = 0
+_NEW = ".tmp"
 _Entry = TypeVar("_Entry")
 
 
@@ -76,17 +77,28 @@ def write_topic_id(files: FileSystem, path: str, topic_id: TopicId) -> None:
     _write(files, path, _topic_id_text(topic_id))
 
 
-def write_first_topic_id(files: FileSystem, path: str, topic_id: TopicId) -> None:
-    """The same in a folder that is being made: whole or not there, and durable once the folder is synced."""
-    temporary = f"{path}.tmp"
+def begin_topic_id(files: FileSystem, path: str, topic_id: TopicId) -> None:
+    """The first half of the same in a folder that is being made; ``finish_topic_id`` is the other."""
     try:
-        file = files.open(temporary, create=True)
+        file = files.open(f"{path}{_NEW}", create=True)
         try:
             file.pwrite(_topic_id_text(topic_id).encode(), 0)
+            file.begin_sync()
+        finally:
+            file.close()
+    except OSError as error:
+        raise StorageError(f"{path}: can not be written: {error.strerror or error}") from error
+
+
+def finish_topic_id(files: FileSystem, path: str) -> None:
+    """The file is whole or not there, and durable once the folder is synced."""
+    try:
+        file = files.open(f"{path}{_NEW}")
+        try:
             file.sync()
         finally:
             file.close()
-        files.rename(temporary, path)
+        files.rename(f"{path}{_NEW}", path)
     except OSError as error:
         raise StorageError(f"{path}: can not be written: {error.strerror or error}") from error
 

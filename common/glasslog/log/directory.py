@@ -21,10 +21,11 @@ from glasslog.log.checkpoint import (
     PARTITION_METADATA_FILE,
     RECOVERY_POINT_FILE,
     MetaProperties,
+    begin_topic_id,
+    finish_topic_id,
     read_meta_properties,
     read_offsets,
     read_topic_id,
-    write_first_topic_id,
     write_meta_properties,
     write_offsets,
     write_topic_id,
@@ -152,13 +153,15 @@ class LogDirectory:
         """Make the folders of partitions durable; not what is in them."""
         self._sync()
 
-    def begin_partition(self, partition: TopicPartition, topic_id: TopicId) -> str:
-        """Put a new partition's topic id into its folder; returns its path.
-
-        Durable once the folder is synced, as it is by whoever makes a log in it.
-        """
+    def begin_partition(self, partition: TopicPartition, topic_id: TopicId) -> None:
+        """Put a new partition's topic id into its folder, without waiting for the disk."""
         path = self.partition_path(partition)
-        write_first_topic_id(self._files, f"{path}/{PARTITION_METADATA_FILE}", topic_id)
+        begin_topic_id(self._files, f"{path}/{PARTITION_METADATA_FILE}", topic_id)
+
+    def finish_partition(self, partition: TopicPartition) -> str:
+        """Let the topic id count; returns the folder's path. Durable once the folder is synced."""
+        path = self.partition_path(partition)
+        finish_topic_id(self._files, f"{path}/{PARTITION_METADATA_FILE}")
         return path
 
     def topic_id_of(self, partition: TopicPartition) -> TopicId | None:

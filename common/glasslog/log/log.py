@@ -90,6 +90,7 @@ class Log:
         log_start_offset: int = 0,
         cleaner_offset: int = 0,
         may_cut_synced: bool = False,
+        syncs_folder: bool = True,
         now_ms: int = 0,
     ) -> "Log":
         """Open or create the log in ``directory``.
@@ -98,9 +99,9 @@ class Log:
         first bad one.  With a ``cleaner_offset`` offsets may be missing between segments: Kafka's compaction
         leaves it so.  ``now_ms`` is wall-clock time, used to forget expired producers.  Raises
         ``LostRecords`` when that batch was synced or the log ends below ``recovery_point``, unless
-        ``may_cut_synced`` (see ``recovery``), and
-        ``StorageError`` when the folder holds what it must not, when segments are missing, or when the OS
-        refuses.
+        ``may_cut_synced`` (see ``recovery``), and ``StorageError`` when the folder holds what it must not,
+        when segments are missing, or when the OS refuses.  Without ``syncs_folder`` whoever has many new logs
+        made calls ``sync_folder`` of each before it is used.
         """
         folder = scan_folder(files, directory, config)
         folder.may_have_gaps = cleaner_offset > 0
@@ -110,7 +111,9 @@ class Log:
                 folder, limit, clean_shutdown=clean_shutdown, may_cut_synced=may_cut_synced, now_ms=now_ms
             )
         else:
-            opened = create_log(folder, limit, log_start_offset, may_cut_synced=may_cut_synced)
+            opened = create_log(
+                folder, limit, log_start_offset, may_cut_synced=may_cut_synced, syncs_folder=syncs_folder
+            )
         log = cls(folder=folder, opened=opened, limit=limit, now_ms=now_ms)
         log._start_at(log_start_offset)
         log._producers.expire(now_ms=now_ms, expiration_ms=config.producer_id_expiration_ms)

@@ -31,9 +31,14 @@ class OpenedLog:
 
 
 def create_log(
-    folder: Folder, limit: RecoveryLimit, log_start_offset: int, *, may_cut_synced: bool
+    folder: Folder,
+    limit: RecoveryLimit,
+    log_start_offset: int,
+    *,
+    may_cut_synced: bool,
+    syncs_folder: bool,
 ) -> OpenedLog:
-    """An empty log that begins at ``log_start_offset``, durably.
+    """An empty log that begins at ``log_start_offset``, durably once its folder is synced.
 
     Raises ``LostRecords`` where there was one, unless ``may_cut_synced``: whoever drops all segments first
     removes what is known of epochs.
@@ -52,7 +57,8 @@ def create_log(
     segment.create()
     # Its indexes get files once they say something: one that is missing is built from the segment.
     segment.abandon()
-    folder.sync()
+    if syncs_folder:
+        folder.sync()
     return OpenedLog(
         segments=[segment],
         epochs=epochs,

@@ -124,10 +124,27 @@ def test_a_closed_file_refuses_everything_and_closes_twice(place: Place) -> None
     file = place.files.open(place.path("a"), create=True)
     file.close()
     file.close()
-    for call in (file.size, file.sync, lambda: file.pread(1, 0), lambda: file.pwrite(b"x", 0)):
+    for call in (
+        file.size,
+        file.begin_sync,
+        file.sync,
+        lambda: file.pread(1, 0),
+        lambda: file.pwrite(b"x", 0),
+    ):
         with pytest.raises(OSError, match="Bad file descriptor") as caught:
             call()
         assert caught.value.errno == errno.EBADF
+
+
+def test_a_sync_that_was_begun_changes_nothing(place: Place) -> None:
+    file = place.files.open(place.path("a"), create=True)
+    file.pwrite(b"first", 0)
+    file.begin_sync()
+    file.pwrite(b"second", 5)
+    file.begin_sync()
+    file.sync()
+    assert file.pread(100, 0) == b"firstsecond"
+    file.close()
 
 
 def test_negative_offsets_are_invalid(place: Place) -> None:

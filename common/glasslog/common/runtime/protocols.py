@@ -77,6 +77,10 @@ class File(Protocol):
 
     def truncate(self, size: int) -> None: ...
 
+    def begin_sync(self) -> None:
+        """Have the OS begin to write, where it can be asked to: a ``sync`` of many files waits for less."""
+        ...
+
     def sync(self) -> None:
         """Make data and size durable (``fdatasync``). Run it through ``Runtime.blocking`` off a hot loop."""
         ...

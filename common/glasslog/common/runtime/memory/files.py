@@ -89,6 +89,9 @@ class MemoryFile:
             raise os_error(errno.ENOSPC, self._path)
         self._content.truncate(size)
 
+    def begin_sync(self) -> None:
+        self._check_open()
+
     def sync(self) -> None:
         self._check_open()
         self._files.enter("sync", self._path)

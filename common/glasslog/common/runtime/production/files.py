@@ -16,6 +16,7 @@ _CLOSED = 2**31 - 1
 """A number that no open file has: calls on it fail with EBADF (a negative one would be a ValueError)."""
 
 _TELLS_WHAT_IS_CACHED = hasattr(os, "preadv") and hasattr(os, "RWF_NOWAIT")
+_CAN_ADVISE = hasattr(os, "posix_fadvise")
 _PROBE = bytearray(1)
 _PROBE_BYTES = 128 * 1024
 """As much as Linux reads ahead by default: so much comes into the page cache together."""
@@ -87,6 +88,11 @@ class OsFile:
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
+
+    def begin_sync(self) -> None:
+        if _CAN_ADVISE:
+            # What is not needed is written, without waiting, before it may go from the page cache.
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> None:
         _sync_data(self._descriptor)
