@@ -4,7 +4,8 @@ A line of a ``console`` block that begins with ``$`` is a command for the shell 
 The lines after it, if any, are what it must print on standard output: white space counts once, every number
 and every id may be another one, and ``...`` stands for anything. Commands that only look are repeated until
 they print that.
-A ``python`` block is a program of its own. Blocks of other kinds are for reading.
+A ``python`` block is a program of its own. A ``console with docker`` block is run where there is an engine
+(``tests/containers/test_readme_in_containers.py``). Blocks of other kinds are for reading.
 """
 
 import faulthandler
@@ -25,9 +26,9 @@ from tests.source_tree import ROOT
 
 COMMAND_TIMEOUT_S = 60
 LOOKING_TIMEOUT_S = 20
-STEP_HANGS_S = COMMAND_TIMEOUT_S + 2 * LOOKING_TIMEOUT_S
 
 _BLOCK = re.compile(r"^```(?P<kind>console|python)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_IN_CONTAINERS = re.compile(r"^```console with docker\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LOOKS = re.compile(r"^glasslog (?:local status|why|\w+ (?:describe|list|status))\b[^|>]*$")
 _ID = re.compile(r"(?<![\w-])[\w-]{22}(?![\w-])")
 _PARTS = re.compile(r"\.\.\.|\d+|\s+")
@@ -41,6 +42,13 @@ class Step(NamedTuple):
     kind: str
     text: str
     expected: str
+
+
+def steps_in_containers(markdown: str) -> Iterator[Step]:
+    """Those of the blocks that need an engine."""
+    for block in _IN_CONTAINERS.finditer(markdown):
+        first = markdown.count("\n", 0, block.start("text")) + 1
+        yield from _commands(first, block["text"].splitlines())
 
 
 def steps(markdown: str) -> Iterator[Step]:
@@ -90,11 +98,14 @@ class Reader:
 
     folder: Path
     environment: Mapping[str, str]
+    timeout_s: int = COMMAND_TIMEOUT_S
 
     def follow(self, step: Step) -> str:
         """Do the step; returns what is wrong, or nothing."""
         # What may hang is a step; all of them together may well take longer than a test usually may.
-        faulthandler.dump_traceback_later(STEP_HANGS_S, exit=True, file=sys.__stderr__ or 2)
+        faulthandler.dump_traceback_later(
+            self.timeout_s + 2 * LOOKING_TIMEOUT_S, exit=True, file=sys.__stderr__ or 2
+        )
         deadline = time.monotonic() + (LOOKING_TIMEOUT_S if _LOOKS.match(step.text) else 0)
         while True:
             done = self._do(step)
@@ -128,11 +139,11 @@ class Reader:
             start_new_session=True,
         )
         try:
-            printed, remarks = shell.communicate(timeout=COMMAND_TIMEOUT_S)
+            printed, remarks = shell.communicate(timeout=self.timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(shell.pid, signal.SIGKILL)
             printed, remarks = shell.communicate()
-            remarks += f"(no end after {COMMAND_TIMEOUT_S} s)"
+            remarks += f"(no end after {self.timeout_s} s)"
         return _Done(shell.returncode, printed, remarks)
 
 
@@ -165,6 +176,9 @@ def test_blocks_are_found_in_order() -> None:
         Step(6, "console", "two", ""),
         Step(12, "python", "four()\n", ""),
     ]
+    engine = "```console with docker\n$ five\n6\n```\n"
+    assert list(steps(markdown + engine)) == list(steps(markdown))
+    assert list(steps_in_containers(markdown + engine)) == [Step(15, "console", "five", "6")]
 
 
 @pytest.mark.parametrize(
