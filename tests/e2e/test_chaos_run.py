@@ -15,7 +15,7 @@ from glasslog.chaos.scenario.shipped import shipped_names
 from glasslog.checker.reading import read_history
 from glasslog.checker.verdict import check
 from glasslog.client.cli.local.cluster import LocalCluster
-from glasslog.client.cli.local.processes import Condition
+from glasslog.client.cli.local.processes import Condition, kill
 
 GLASSLOG = [sys.executable, "-m", "glasslog.client"]
 DEADLINE_S = 110
@@ -291,6 +291,40 @@ def test_a_scenario_that_asks_for_more_than_there_is_is_refused(
     done = chaos(cluster, str(path))
     assert (done.returncode, done.stdout) == (1, "")
     assert "needs 5 brokers, and the cluster has 3" in done.stderr
+
+
+@pytest.mark.parametrize("target", ["broker 9", "rack z", "controller 7"])
+def test_a_target_that_nobody_can_ever_be_is_refused(
+    cluster: LocalCluster, tmp_path: Path, target: str
+) -> None:
+    """The run left the fault out with a remark, broke nothing at all, and passed."""
+    path = tmp_path / "nobody.yaml"
+    path.write_text(PAUSED_FOR_LONG.replace("pause: broker 2", f"pause: {target}"))
+    done = chaos(cluster, str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"glasslog: scenario long-pause, line 6: there is no {target}; there are ")
+
+
+def test_a_cluster_whose_proxies_are_gone_is_left_alone(cluster: LocalCluster) -> None:
+    proxies = cluster.proxies
+    assert proxies is not None
+    assert proxies.process is not None
+    kill([proxies.process])
+    try:
+        for arguments, begins in (
+            (("--faults", "latency"), "glasslog: scenario mix: the process of the proxies"),
+            (("leader-kill",), "glasslog: the cluster is unwell before anything was done to it: the process"),
+        ):
+            done = chaos(cluster, *arguments)
+            assert (done.returncode, len(done.stdout.splitlines())) in ((1, 0), (1, 1))
+            (line,) = done.stderr.splitlines()
+            assert line.startswith(begins)
+            assert "(toxiproxy) does not run" in line
+    finally:
+        cluster.restore_proxies()
+        cluster.wait_proxies()
+    until_ready(cluster)
 
 
 def test_a_cluster_that_is_not_marked_is_left_alone(cluster: LocalCluster) -> None:

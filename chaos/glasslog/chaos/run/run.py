@@ -18,7 +18,7 @@ from glasslog.chaos.run.recorder import Recorder
 from glasslog.chaos.run.result import Run
 from glasslog.chaos.run.watching import MARK, Watcher, unmarked
 from glasslog.chaos.scenario.model import Scenario
-from glasslog.chaos.scenario.targets import Draws
+from glasslog.chaos.scenario.targets import Draws, absence
 from glasslog.chaos.scenario.timetable import timetable
 from glasslog.chaos.watchdog import watched
 from glasslog.checker.operations import Fault
@@ -30,7 +30,9 @@ from glasslog.common.runtime.protocols import Runtime
 ADMIN = "chaos-admin"
 """The name of the client that looks at the cluster."""
 
-_SICK_FOR_MS = 3_000
+_SICK_FOR_MS = 10_000
+"""A cluster that was just started on a busy machine may hold another election or two."""
+
 _CALM_S = 1.0
 _SHOW_S = 0.1
 _REQUEST_TIMEOUT_MS = 2_000
@@ -81,6 +83,11 @@ def check_abilities(backend: Backend, scenario: Scenario) -> None:
     for what, has, needs in there:
         if has < needs:
             raise CommandError(f"scenario {scenario.name} needs {needs} {what}, and the cluster has {has}")
+    for step in scenario.steps:
+        for target in step.targets:
+            if unknown := absence(target, nodes):
+                where = f", line {step.line}" if step.line else ""
+                raise CommandError(f"scenario {scenario.name}{where}: {unknown}")
 
 
 async def run_scenario(world: World, scenario: Scenario, seed: int, recorder: Recorder) -> Run:
@@ -96,8 +103,18 @@ async def run_scenario(world: World, scenario: Scenario, seed: int, recorder: Re
         request_timeout_ms=_REQUEST_TIMEOUT_MS,
         default_api_timeout_ms=_API_TIMEOUT_MS,
     )
-    async with admin:
+    try:
+        await admin.start()
+    except GlasslogError as error:
+        raise _unwell(await world.backend.unready() or str(error)) from None
+    try:
         return await _Running(world, scenario, seed, recorder, admin).run()
+    finally:
+        await admin.close()
+
+
+def _unwell(why: str) -> CommandError:
+    return CommandError(f"the cluster is unwell before anything was done to it: {why}")
 
 
 class _Running:
@@ -170,7 +187,7 @@ class _Running:
         try:
             await self._watcher.until_well(within_ms=_SICK_FOR_MS)
         except GlasslogError as error:
-            raise CommandError(f"the cluster is unwell before anything was done to it: {error}") from None
+            raise _unwell(str(error)) from None
         if names := await unmarked(self._admin, self._world.backend.nodes()):
             raise CommandError(
                 f"this cluster is not marked for chaos: {', '.join(names)} has {MARK}=false; "
@@ -204,6 +221,8 @@ class _Running:
                 await asyncio.shield(asyncio.ensure_future(self._injector.heal()))
                 guard.is_well = True
         self._troubles += self._injector.failures
+        if plan and not self._chronicle.spans:
+            self._troubles.append("nothing was broken: no fault found whom it was meant for")
         self._world.audience.event("all faults are over")
 
     async def _recover(self) -> None:

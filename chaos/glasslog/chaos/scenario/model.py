@@ -104,6 +104,12 @@ class Step:
     duration_ms: int
     line: int = 0
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Everybody that any of the faults names."""
+        named = [each for fault in self.faults for each in (fault.target, fault.others)]
+        return tuple(target for target in named if target is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:

@@ -24,8 +24,8 @@ from glasslog.chaos.scenario.model import (
     Topic,
     When,
 )
-from glasslog.chaos.scenario.targets import Target, parse_target
-from glasslog.chaos.scenario.timetable import latest_ms
+from glasslog.chaos.scenario.targets import OfPartition, Target, parse_target
+from glasslog.chaos.scenario.timetable import latest
 from glasslog.chaos.scenario.yaml_fields import Fields, ScenarioError, Value, parse_yaml
 
 MAX_SCENARIO_CHARACTERS = 1 << 20
@@ -58,20 +58,32 @@ def read_scenario(text: str, where: str) -> Scenario:
     )
     fields.end()
     _check_times(scenario, fields.value)
+    _check_partitions(scenario, where)
     return scenario
+
+
+def _check_partitions(scenario: Scenario, where: str) -> None:
+    counts = {topic.name: topic.partitions for topic in scenario.topics}
+    for step in scenario.steps:
+        for target in step.targets:
+            if isinstance(target, OfPartition) and target.partition >= counts[target.topic]:
+                last = counts[target.topic] - 1
+                has = f"{target.topic} has partitions 0 to {last}"
+                raise ScenarioError(f"{where}:{step.line}: {has}, and no {target.partition}")
 
 
 def _check_times(scenario: Scenario, root: Value) -> None:
     if scenario.duration_ms <= 0:
         root.fail("duration must be longer than nothing")
-    if latest_ms(scenario) >= scenario.duration_ms:
-        root.fail(
-            f"a step begins {latest_ms(scenario) / 1000:g} s after the start, when the scenario is over: "
-            f"its duration is {scenario.duration_ms / 1000:g} s"
-        )
     for step in scenario.steps:
         if isinstance(step.when, Every) and scenario.duration_ms / step.when.ms > _MOST_FAULTS:
-            root.fail(f"line {step.line} would do more than {_MOST_FAULTS} faults")
+            raise ScenarioError(f"{root.where}:{step.line}: more than {_MOST_FAULTS} faults")
+    at_ms, line = latest(scenario)
+    if at_ms >= scenario.duration_ms:
+        raise ScenarioError(
+            f"{root.where}:{line}: this step begins {at_ms / 1000:g} s after the start, when the scenario is "
+            f"over: its duration is {scenario.duration_ms / 1000:g} s"
+        )
 
 
 # --- the cluster and its load ---------------------------------------------------------------------------

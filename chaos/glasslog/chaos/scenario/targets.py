@@ -176,6 +176,24 @@ def _of_partition(who: str, where: str, topics: Sequence[str]) -> OfPartition:
     raise ValueError(f"{where!r} is no topic or partition of this scenario; its topics: {', '.join(topics)}")
 
 
+def absence(target: Target, nodes: Sequence[Node]) -> str:
+    """Why no node can ever be this target, whatever happens; empty if one can."""
+    match target:
+        case OneNode(role=role, number=number):
+            names = [node.name for node in nodes if node.role == role]
+            is_there = any(node.number == number for node in nodes if node.role == role)
+        case Rack():
+            names = sorted({node.rack for node in nodes} - {""})
+            is_there = any(_is_in(target, node) for node in nodes)
+        case _:
+            return ""
+    return "" if is_there else f"there is no {target}; there are {', '.join(names) or 'none'}"
+
+
+def _is_in(rack: Rack, node: Node) -> bool:
+    return node.rack in (rack.name, f"rack-{rack.name}")
+
+
 def resolve(target: Target, view: ClusterView, draws: Draws) -> tuple[str, ...]:
     """Names of the nodes that the target is now, in the order of the view; none when nobody is it."""
     match target:
@@ -188,8 +206,8 @@ def resolve(target: Target, view: ClusterView, draws: Draws) -> tuple[str, ...]:
         case OfController():
             standby = [node.name for node in view.of("controller") if node.node_id != view.controller]
             return _one(standby, draws)
-        case Rack(name=name):
-            return tuple(node.name for node in view.nodes if node.rack in (name, f"rack-{name}"))
+        case Rack():
+            return tuple(node.name for node in view.nodes if _is_in(target, node))
         case Some(how=how, role=role):
             names = [node.name for node in (view.nodes if role == "node" else view.of(role))]
             return _one(names, draws) if how == "any" else tuple(names)

@@ -84,6 +84,6 @@ def _times(step: Step, before_ms: int, duration_ms: int) -> Iterator[int]:
             yield from range(from_ms, last_ms + 1, ms)
 
 
-def latest_ms(scenario: Scenario) -> int:
-    """When the last fault begins."""
-    return max((each.at_ms for each in _begun(scenario)), default=0)
+def latest(scenario: Scenario) -> tuple[int, int]:
+    """When the last fault begins, in milliseconds, and the line of its step."""
+    return max(((each.at_ms, each.step.line) for each in _begun(scenario)), default=(0, 0))

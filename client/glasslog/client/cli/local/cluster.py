@@ -225,7 +225,10 @@ class LocalCluster:
             case None:
                 return ""
             case found if proxies.condition(found) is not Condition.RUNNING:
-                return f"the process of the proxies between the nodes does not run ({proxies.NAME})"
+                return (
+                    f"the process of the proxies between the nodes ({proxies.NAME}) does not run; "
+                    f"`glasslog local down` and `up` starts it again"
+                )
             case found if not (answer := proxies.readiness(found)).ready:
                 return f"the proxies between the nodes do not answer: {answer.reason}"
         return ""
