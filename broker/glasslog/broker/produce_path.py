@@ -7,7 +7,6 @@ Source: Kafka's ``ReplicaManager.appendRecords``.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from glasslog.broker.partition.leader_state import LeaderState
@@ -114,14 +113,15 @@ class ProducePath:
         # A repeated batch may not be replicated yet either: it waits as the first one does.
         if acks == ACKS_ALL and info.last_offset >= high_watermark:
             waits.append((number, partition, info.last_offset + 1))
-        if partition.log.is_flush_due:
+        log = partition.log
+        if log.is_flush_due:
             # As in Kafka, where the append itself syncs; here one sync serves all that came meanwhile.
             waits.append((number, partition, _FOR_SYNC))
         return ProducePartitionResult(
             partition=each.partition,
             base_offset=Offset(info.first_offset),
             log_append_time_ms=info.log_append_time,
-            log_start_offset=partition.log_start_offset,
+            log_start_offset=Offset(log.log_start_offset),
         )
 
     def _wait(
@@ -165,13 +165,13 @@ def _failed(
     if error.code is not ErrorCode.NOT_LEADER_OR_FOLLOWER:
         return result
     if partition is not None:
-        return replace(
-            result, current_leader_id=partition.leader_id, current_leader_epoch=partition.leader_epoch
+        return result._replace(
+            current_leader_id=partition.leader_id, current_leader_epoch=partition.leader_epoch
         )
     known = replicas.image.partition(name.topic, name.partition) if replicas is not None else None
     if known is None:
         return result
-    return replace(result, current_leader_id=known.leader, current_leader_epoch=known.leader_epoch)
+    return result._replace(current_leader_id=known.leader, current_leader_epoch=known.leader_epoch)
 
 
 def _unconfirmed(
@@ -181,8 +181,7 @@ def _unconfirmed(
     role = partition.role
     in_sync = f", {len(role.isr)} replicas in sync" if isinstance(role, LeaderState) else ""
     missing = "synced" if required_offset == _FOR_SYNC else f"confirmed by enough replicas{in_sync}"
-    return replace(
-        result,
+    return result._replace(
         error=error,
         error_message=f"{partition.name}: appended but not {missing}",
         base_offset=NO_OFFSET,

@@ -34,16 +34,14 @@ class IsolationLevel(IntEnum):
     READ_COMMITTED = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProducePartition:
+class ProducePartition(NamedTuple):
     """Record batches for one partition; base offsets are assigned by the leader."""
 
     partition: TopicPartition
     records: Buffer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProduceRequest:
+class ProduceRequest(NamedTuple):
     """``acks`` is 0, 1 or -1 (all); ``timeout_ms`` bounds the wait for replication."""
 
     acks: int
@@ -51,8 +49,7 @@ class ProduceRequest:
     partitions: tuple[ProducePartition, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProducePartitionResult:
+class ProducePartitionResult(NamedTuple):
     """One partition's outcome. ``current_leader_*`` help a client that asked the wrong broker (KIP-951)."""
 
     partition: TopicPartition

@@ -60,8 +60,7 @@ def decode_request(reader: Reader, version: int) -> ProduceCall:
         transactional_id = reader.nullable_string()
     acks, timeout_ms = reader.unpack(_TERMS)
     partitions = _decode_flexible(reader) if is_flexible else _decode_plain(reader)
-    request = ProduceRequest(acks=acks, timeout_ms=timeout_ms, partitions=tuple(partitions))
-    return ProduceCall(transactional_id, request)
+    return ProduceCall(transactional_id, ProduceRequest(acks, timeout_ms, tuple(partitions)))
 
 
 def _decode_flexible(reader: Reader) -> list[ProducePartition]:
@@ -70,7 +69,7 @@ def _decode_flexible(reader: Reader) -> list[ProducePartition]:
         topic = reader.compact_string()
         for _ in range(reader.compact_array_length(item_bytes=_PARTITION_BYTES)):
             name = TopicPartition(topic, reader.int32())
-            partitions.append(ProducePartition(partition=name, records=reader.compact_nullable_bytes()))
+            partitions.append(ProducePartition(name, reader.compact_nullable_bytes()))
             reader.skip_tagged_fields()
         reader.skip_tagged_fields()
     reader.skip_tagged_fields()
@@ -83,7 +82,7 @@ def _decode_plain(reader: Reader) -> list[ProducePartition]:
         topic = reader.string()
         for _ in range(reader.array_length(item_bytes=_PARTITION_BYTES)):
             name = TopicPartition(topic, reader.int32())
-            partitions.append(ProducePartition(partition=name, records=reader.nullable_bytes()))
+            partitions.append(ProducePartition(name, reader.nullable_bytes()))
     return partitions
 
 

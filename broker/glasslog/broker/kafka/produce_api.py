@@ -7,7 +7,6 @@ Source: Kafka's ``KafkaApis.handleProduceRequest``.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from glasslog.broker.client_quotas import ClientQuotas
 from glasslog.broker.kafka.connection import Api, RequestCall
@@ -82,7 +81,7 @@ class ProduceApi:
         if parts:
             message = next(iter(parts.values())).error_message
             _LOGGER.warning("produce request of %s (%s): %s", call.peer.address, call.client_id, message)
-            request = replace(request, partitions=without(request.partitions, parts))
+            request = request._replace(partitions=without(request.partitions, parts))
 
         def on_done(results: ProduceResults) -> None:
             self._respond(call, produced, merged(results, parts))
@@ -93,7 +92,7 @@ class ProduceApi:
         self, call: RequestCall, produced: ProduceCall, results: Sequence[ProducePartitionResult]
     ) -> None:
         failed = [each for each in results if each.error is not ErrorCode.NONE]
-        throttle_ms = call.throttle(self._produced(call, produced))
+        throttle_ms = call.throttle(self._produced(call, produced)) if self._quotas.is_active else 0
         if produced.request.acks != ACKS_NONE:
             version = call.header.api_version
             nodes = self._leaders_of(failed, call.listener) if failed else ()
@@ -106,8 +105,6 @@ class ProduceApi:
             call.respond_nothing()
 
     def _produced(self, call: RequestCall, produced: ProduceCall) -> int:
-        if not self._quotas.is_active:
-            return 0
         size_bytes = sum(len(each.records) for each in produced.request.partitions)
         return self._quotas.produced(call.client_id, size_bytes)
 
