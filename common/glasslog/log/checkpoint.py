@@ -23,6 +23,9 @@ META_PROPERTIES_FILE = "meta.properties"
 
 _VERSION = 0
 _NEW = ".tmp"
+_MAX_DIGITS = 10
+"""Of a node's id, a 32-bit integer."""
+
 _Entry = TypeVar("_Entry")
 
 
@@ -114,7 +117,7 @@ def read_meta_properties(files: FileSystem, path: str) -> MetaProperties | None:
         return None
     _require_version(path, properties, "1")
     node_id = _required(path, properties, "node.id")
-    if not node_id.isascii() or not node_id.isdigit():
+    if not (node_id.isascii() and node_id.isdigit() and len(node_id) <= _MAX_DIGITS):
         raise MalformedFile(f"{path}: node.id is not a number: {node_id!r}")
     return MetaProperties(
         cluster_id=_required(path, properties, "cluster.id"),

@@ -40,6 +40,7 @@ _DELETED = re.compile(r".*\.[0-9a-f]{32}-delete")
 _FUTURE_SUFFIX = "-future"
 _FUTURE = re.compile(r"([a-zA-Z0-9._-]{1,249})-(0|[1-9][0-9]{0,9})\.[0-9a-f]{32}-future")
 _MAX_NAME_BYTES = 255
+_MAX_EPOCH = (1 << 63) - 1
 _CHECKPOINT_FILES = (
     RECOVERY_POINT_FILE,
     HIGH_WATERMARK_FILE,
@@ -393,10 +394,10 @@ def _parse_broker_epoch(data: bytes) -> int:
     """Kafka before 3.8 left the marker empty; then nobody knows."""
     try:
         content: object = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return NO_BROKER_EPOCH
     if isinstance(content, dict):
         epoch = content.get("brokerEpoch")
-        if isinstance(epoch, int):
+        if isinstance(epoch, int) and 0 <= epoch <= _MAX_EPOCH:
             return epoch
     return NO_BROKER_EPOCH

@@ -98,23 +98,30 @@ class Log:
         After an unclean stop every batch from ``recovery_point`` on is checked, and the log is cut at the
         first bad one.  With a ``cleaner_offset`` offsets may be missing between segments: Kafka's compaction
         leaves it so.  ``now_ms`` is wall-clock time, used to forget expired producers.  Raises
-        ``LostRecords`` when that batch was synced or the log ends below ``recovery_point``, unless
-        ``may_cut_synced`` (see ``recovery``), and ``StorageError`` when the folder holds what it must not,
-        when segments are missing, or when the OS refuses.  Without ``syncs_folder`` whoever has many new logs
-        made calls ``sync_folder`` of each before it is used.
+        ``LostRecords`` when that batch was synced, the first segments are gone or the log ends below
+        ``recovery_point``, unless ``may_cut_synced`` (see ``recovery``), and ``StorageError`` when the folder
+        holds what it must not, when segments in between are missing, or when the OS refuses.  Without
+        ``syncs_folder`` whoever has many new logs made calls ``sync_folder`` of each before it is used.
         """
         folder = scan_folder(files, directory, config)
         folder.may_have_gaps = cleaner_offset > 0
         limit = RecoveryLimit.load(files, directory, checkpointed=recovery_point)
         if folder.segment_offsets:
             opened = load_log(
-                folder, limit, clean_shutdown=clean_shutdown, may_cut_synced=may_cut_synced, now_ms=now_ms
+                folder,
+                limit,
+                log_start_offset=log_start_offset,
+                clean_shutdown=clean_shutdown,
+                may_cut_synced=may_cut_synced,
+                now_ms=now_ms,
             )
         else:
             opened = create_log(
                 folder, limit, log_start_offset, may_cut_synced=may_cut_synced, syncs_folder=syncs_folder
             )
         log = cls(folder=folder, opened=opened, limit=limit, now_ms=now_ms)
+        if opened.lost_from is not None:
+            log.truncate_fully_and_start_at(opened.lost_from)
         log._start_at(log_start_offset)
         log._producers.expire(now_ms=now_ms, expiration_ms=config.producer_id_expiration_ms)
         for segment in log._segments:

@@ -20,7 +20,10 @@ from glasslog.log.segment import Segment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedLog:
-    """The parts of a log. ``is_folder_durable``: every file's name was synced by whoever made it."""
+    """The parts of a log. ``is_folder_durable``: every file's name was synced by whoever made it.
+
+    From ``lost_from`` on, where the log began, the first segments are gone: none of the others is of use.
+    """
 
     segments: list[Segment]
     epochs: LeaderEpochCache
@@ -28,6 +31,7 @@ class OpenedLog:
     recovery: RecoveryReport
     recovery_point: int
     is_folder_durable: bool
+    lost_from: int | None = None
 
 
 def create_log(
@@ -69,12 +73,35 @@ def create_log(
     )
 
 
+def _lost_from(folder: Folder, epochs: LeaderEpochCache | None, log_start_offset: int) -> int | None:
+    """Where the log began before its first segments were lost; None when they are there.
+
+    Epochs below a start are forgotten, durably, before any file goes: they know. A leader without its first
+    segments would have its followers delete theirs.
+    """
+    known = epochs.entries[:1] if epochs is not None else ()
+    start = max(log_start_offset, *(offset for _, offset in known)) if known else folder.segment_offsets[0]
+    return start if start < folder.segment_offsets[0] else None
+
+
 def load_log(
-    folder: Folder, limit: RecoveryLimit, *, clean_shutdown: bool, may_cut_synced: bool, now_ms: int
+    folder: Folder,
+    limit: RecoveryLimit,
+    *,
+    log_start_offset: int,
+    clean_shutdown: bool,
+    may_cut_synced: bool,
+    now_ms: int,
 ) -> OpenedLog:
     """What is in the folder, cut at the first bad batch after an unclean stop."""
     segments = open_clean(folder, recovery_point=limit.recovery_point) if clean_shutdown else None
     epochs = load_epochs(folder)
+    lost_from = _lost_from(folder, epochs, log_start_offset)
+    if lost_from is not None and not may_cut_synced:
+        raise LostRecords(
+            f"{folder.path}: the first segment begins at offset {folder.segment_offsets[0]}, the log at "
+            f"{lost_from} by {LEADER_EPOCH_FILE}: synced offsets are missing"
+        )
     report = RecoveryReport()
     is_clean = segments is not None
     if segments is None:
@@ -120,6 +147,7 @@ def load_log(
         recovery_point=recovery_point,
         # A killed process may have left segments whose names nobody has synced yet.
         is_folder_durable=is_clean,
+        lost_from=lost_from,
     )
 
 

@@ -12,6 +12,9 @@ from glasslog.common.runtime.protocols import FileSystem
 FILE_NAME = "recovery-point-limit"
 
 
+_MAX_DIGITS = 19
+
+
 class RecoveryLimit:
     """The lowest offset truncated to since the checkpointed recovery point was true."""
 
@@ -33,7 +36,7 @@ class RecoveryLimit:
             return cls(files, path, checkpointed=checkpointed, limit=None)
         except OSError as error:
             raise StorageError(f"{path}: can not be read: {error.strerror or error}") from error
-        return cls(files, path, checkpointed=checkpointed, limit=int(text) if text.isdecimal() else 0)
+        return cls(files, path, checkpointed=checkpointed, limit=_parse(text))
 
     @property
     def is_set(self) -> bool:
@@ -77,3 +80,8 @@ class RecoveryLimit:
         except OSError as error:
             raise StorageError(f"{self._path}: can not be removed: {error.strerror or error}") from error
         self._limit = None
+
+
+def _parse(text: str) -> int:
+    """Of more digits than an offset has nothing is read: Python refuses thousands of them."""
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else 0

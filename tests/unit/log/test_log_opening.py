@@ -198,6 +198,38 @@ def test_what_is_gone_below_the_recovery_point_can_be_cut_off(files: MemoryFileS
     assert open_log(files, recovery_point=bases[-1], clean=True).log_end_offset == bases[-1]
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_log_without_its_beginning_is_not_opened(files: MemoryFileSystem, clean: bool) -> None:
+    """The first segment's file was gone, and nobody noticed: the log began later. As a leader it told its
+    followers, which deleted what they had of it. Where others have it, all is copied again.
+    """
+    log = open_log(files)
+    fill(log, 60)
+    end, good = log.log_end_offset, read_all(log)
+    log.close()
+    files.remove(f"{PATH}/{0:020d}.log")
+    with pytest.raises(LostRecords, match=r"first segment begins at offset \d+, the log at 0 by"):
+        open_log(files, clean=clean, recovery_point=end)
+    log = open_log(files, clean=clean, recovery_point=end, may_cut_synced=True)
+    assert (log.log_start_offset, log.log_end_offset) == (0, 0)
+    log.append_as_follower(good)
+    log.close()
+    assert read_all(open_log(files, clean=clean, recovery_point=log.recovery_point)) == good
+
+
+def test_what_retention_took_is_not_missed(files: MemoryFileSystem) -> None:
+    log = open_log(files)
+    fill(log, 60)
+    log.flush()
+    start = log.segment_base_offsets[2]
+    log.advance_start(start)
+    for segment in log.retire_segments_below(start):
+        segment.remove_files()
+    log.sync_folder()
+    files.crash(keep="none")
+    assert open_log(files, recovery_point=log.recovery_point).log_start_offset == start
+
+
 @pytest.mark.parametrize("lost", ["segment", "content", "end", "all"])
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_log_that_ends_too_early_is_not_opened(files: MemoryFileSystem, lost: str, clean: bool) -> None:

@@ -26,6 +26,7 @@ from glasslog.log.index import OffsetIndex
 from glasslog.log.producer_snapshot import CorruptSnapshot, decode_snapshot, encode_snapshot
 from glasslog.log.producer_state import ProducerEntry, ProducerStates, check_sequence, with_batch
 from glasslog.log.records import encode_batch
+from glasslog.log.recovery_limit import RecoveryLimit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -315,7 +316,15 @@ def test_topic_ids_and_meta_properties(files: MemoryFileSystem) -> None:
     assert read_meta_properties(files, "/d/m") == properties
 
 
-@pytest.mark.parametrize("text", ["version=9\n", "cluster.id\n", "version=1\nnode.id=x\ncluster.id=c\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version=9\n",
+        "cluster.id\n",
+        "version=1\nnode.id=x\ncluster.id=c\n",
+        f"version=1\nnode.id={'9' * 5000}\ncluster.id=c\ndirectory.id=d\n",
+    ],
+)
 def test_damaged_meta_properties(files: MemoryFileSystem, text: str) -> None:
     put(files, "/d/m", text.encode())
     with pytest.raises(StorageError, match="/d/m"):
@@ -361,6 +370,24 @@ def test_only_an_orderly_end_is_clean(files: MemoryFileSystem) -> None:
     assert (directory.clean_shutdown, directory.previous_broker_epoch) == (True, 41)
     files.crash()
     assert not open_directory(files).clean_shutdown
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[" * 100_000, b'{"brokerEpoch": "x"}', b'{"brokerEpoch": 9223372036854775808}', b"\xff"],
+)
+def test_a_damaged_word_of_an_orderly_end_tells_no_epoch(files: MemoryFileSystem, content: bytes) -> None:
+    """What can not be an epoch ended the broker's start, or its registration."""
+    open_directory(files).close(broker_epoch=41)
+    put(files, "/data/.kafka_cleanshutdown", content)
+    assert open_directory(files).previous_broker_epoch == -1
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"-1", b"9" * 5000, b"\xff\x00"])
+def test_a_damaged_limit_trusts_nothing(files: MemoryFileSystem, content: bytes) -> None:
+    """Of thousands of digits Python makes no number: the error ended the start of the whole broker."""
+    put(files, "/d/recovery-point-limit", content)
+    assert RecoveryLimit.load(files, "/d", checkpointed=20).recovery_point == 0
 
 
 def test_an_unwritable_directory_says_why(files: MemoryFileSystem) -> None:
