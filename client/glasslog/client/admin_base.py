@@ -6,13 +6,14 @@ Refuses to know what is asked.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 from glasslog.client.backoff import Backoff
 from glasslog.client.cluster import BrokerView
 from glasslog.client.connections import error_of
-from glasslog.client.metadata import view_of
+from glasslog.client.metadata import FIRST_ATTEMPT_MS, view_of
 from glasslog.client.options import Bootstrap, ClientKeywords, admin_options
 from glasslog.client.session import Session
 from glasslog.common.errors import ErrorCode, GlasslogError
@@ -20,6 +21,9 @@ from glasslog.common.ids import NodeId
 from glasslog.common.runtime.protocols import Runtime, TransportError
 from glasslog.v1.broker_pb2 import MetadataRequest, MetadataResponse
 from google.protobuf.message import Message
+
+_QUESTIONS = ("Describe", "List", "Metadata")
+"""How methods begin that change nothing: to ask them twice does no harm."""
 
 _POLL_MS = 20
 _MAX_PAUSE_MS = 500
@@ -81,17 +85,24 @@ class AdminBase:
     async def _ask_any(
         self, method: str, request: Message, reply: type[Reply], code_of: Callable[[Reply], int]
     ) -> Reply:
+        attempts = count()
         return await self._retry(
-            lambda: self._session.connections.unary(
-                self._session.metadata.any_broker(),
-                method,
-                request,
-                reply,
-                timeout_ms=self._options.request_timeout_ms,
-            ),
-            code_of,
-            method,
+            lambda: self._ask_next(method, request, reply, next(attempts)), code_of, method
         )
+
+    async def _ask_next(self, method: str, request: Message, reply: type[Reply], failures: int) -> Reply:
+        """One broker; what only asks is soon asked of another one, what changes something is waited for."""
+        metadata = self._session.metadata
+        address, timeout_ms = metadata.any_broker(), self._options.request_timeout_ms
+        if method.startswith(_QUESTIONS):
+            timeout_ms = min(timeout_ms, FIRST_ATTEMPT_MS << min(failures, 10))
+        try:
+            return await self._session.connections.unary(
+                address, method, request, reply, timeout_ms=timeout_ms
+            )
+        except TransportError:
+            metadata.avoid(address)
+            raise
 
     async def _ask_broker(self, broker_id: int, method: str, request: Message, reply: type[Reply]) -> Reply:
         cluster = await self.describe_cluster()

@@ -27,7 +27,7 @@ from glasslog.common.ids import NodeId, TopicPartition
 from glasslog.common.runtime.protocols import Runtime
 from glasslog.v1.broker_pb2 import MetadataRequest, MetadataResponse
 
-_FIRST_ATTEMPT_MS = 1_000
+FIRST_ATTEMPT_MS = 1_000
 """A broker that is alive answers far sooner; a paused one must not hold up the search for a new leader."""
 
 _SHUNNED_MS = 5_000
@@ -71,7 +71,7 @@ class ClusterMetadata:
         self._scope.spawn(self._run(), "metadata")
         self.request_update()
         addresses, limit_ms = self._options.bootstrap_servers, self._options.bootstrap_timeout_ms
-        early_ms = min(_FIRST_ATTEMPT_MS, limit_ms)
+        early_ms = min(FIRST_ATTEMPT_MS, limit_ms)
         for wait_ms in (early_ms, limit_ms - early_ms):
             try:
                 async with asyncio.timeout(wait_ms / 1_000):
@@ -105,8 +105,12 @@ class ClusterMetadata:
 
     def mark_unreachable(self, broker: BrokerView) -> None:
         """A connection to that broker broke: ask others first, and ask now."""
-        self._failed_at[broker.address] = self._runtime.clock.now_ms()
+        self.avoid(broker.address)
         self.request_update()
+
+    def avoid(self, address: str) -> None:
+        """No answer came from there: ask others first, for a while."""
+        self._failed_at[address] = self._runtime.clock.now_ms()
 
     def learn_leader(self, partition: TopicPartition, *, leader: int, leader_epoch: int) -> None:
         """Take a hint that came with an error; without one, ask for a refresh."""
@@ -216,7 +220,7 @@ class ClusterMetadata:
         self._started += 1
         started = self._started
         address = self.any_broker()
-        timeout_ms = min(self._options.request_timeout_ms, _FIRST_ATTEMPT_MS << min(self._failures, 10))
+        timeout_ms = min(self._options.request_timeout_ms, FIRST_ATTEMPT_MS << min(self._failures, 10))
         is_of_all = self._all_topics
         request = MetadataRequest(topics=[] if is_of_all else list(self._topics), all_topics=is_of_all)
         try:
@@ -225,7 +229,7 @@ class ClusterMetadata:
             )
         except GlasslogError as error:
             self._failures += 1
-            self._failed_at[address] = self._runtime.clock.now_ms()
+            self.avoid(address)
             self._reasons[address] = str(error)
             return False
         self._failures = 0
