@@ -374,8 +374,13 @@ class FetchPath:
     ) -> ReadOutcome:
         if not isinstance(partition, Partition):
             return self._failed(None, partition)
+        # Nothing is appended or cut meanwhile: what one follower is told is right for the next one.
+        shared = self._replicas.shared_reads if is_follower else None
+        key = partition, ask.fetch_offset, max_bytes, minimum_one
+        if shared is not None and (outcome := shared.get(key)) is not None:
+            return outcome
         try:
-            return partition.read(
+            outcome = partition.read(
                 ask,
                 is_follower=is_follower,
                 max_bytes=max_bytes,
@@ -389,6 +394,9 @@ class FetchPath:
             return ReadOutcome(ErrorCode.NONE)
         except GlasslogError as error:
             return self._failed(partition, error)
+        if shared is not None:
+            shared[key] = outcome
+        return outcome
 
     def _failed(self, partition: Partition | None, error: GlasslogError) -> ReadOutcome:
         self._replicas.counters.failed_fetches += 1

@@ -14,7 +14,7 @@ from glasslog.broker.partition.isr import IsrProposal
 from glasslog.broker.partition.leader_state import LeaderState
 from glasslog.broker.partition.partition import Partition
 from glasslog.broker.partition.purgatory import DelayedOperation, Purgatory
-from glasslog.broker.partition.reads import PartitionKey
+from glasslog.broker.partition.reads import PartitionKey, ReadOutcome
 from glasslog.common.errors import ErrorCode, GlasslogError, InvariantViolation
 from glasslog.common.ids import NO_BROKER_EPOCH, BrokerEpoch, NodeId, TopicPartition
 from glasslog.common.node_config import NodeConfig
@@ -27,6 +27,9 @@ _LOGGER = logging.getLogger(__name__)
 MAX_WAITING_REQUESTS = 50_000
 """Requests of all clients and followers that may wait at one time."""
 
+
+ReadKey = tuple[Partition, int, int, bool]
+"""Of whom, from which offset, how many bytes at most, and whether one batch in any case."""
 
 OnSynced = Callable[[ErrorCode], None]
 """Called once: NONE when what a log held is durable, else KAFKA_STORAGE_ERROR."""
@@ -59,6 +62,8 @@ class Replicas:
         self._by_key: dict[PartitionKey, Partition] = {}
         self._touched: dict[Partition, bool] = {}
         """Of whom readers are to be woken at the end of this turn, and whether followers at any rate."""
+        self.shared_reads: dict[ReadKey, ReadOutcome] | None = None
+        """What was read while readers are woken: followers of one partition wait for the same records."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
 
@@ -162,7 +167,12 @@ class Replicas:
 
     def _wake_readers(self) -> None:
         touched, self._touched = self._touched, {}
+        self.shared_reads = {}
         try:
+            if len(touched) > 1:
+                for partition in touched:
+                    self.purgatory.appended.on_news(partition)
+                    self.purgatory.committed.on_news(partition)
             for partition, tells_followers in touched.items():
                 ledger = partition.ledger
                 self.purgatory.appended.on_readable(
@@ -171,6 +181,8 @@ class Replicas:
                 self.purgatory.committed.on_readable(partition, total_bytes=ledger.committed)
         except InvariantViolation as error:
             self.on_fatal(error)
+        finally:
+            self.shared_reads = None
 
     # --- waiting ---
 

@@ -136,6 +136,10 @@ class FetchWatcher(Protocol[K_contra]):
         """``size_bytes`` more became readable on ``key``; none when something else of it is news."""
         ...
 
+    def on_news(self, key: K_contra, /) -> None:
+        """``on_readable`` will say the same of ``key``; an answer to another partition's has it already."""
+        ...
+
     @property
     def is_waiting(self) -> bool:
         """Whether there is a request that it would answer."""
@@ -178,6 +182,9 @@ class DelayedFetch(DelayedOperation):
             self.missing_bytes -= size_bytes
             if self.missing_bytes <= 0:
                 self.complete()
+
+    def on_news(self, key: object) -> None:
+        """See ``FetchWatcher``: it looks at all of its partitions anyway."""
 
     @property
     def is_waiting(self) -> bool:
@@ -233,6 +240,11 @@ class FetchWatchers(Generic[K]):
     def has(self, key: K) -> bool:
         """Whether anybody watches ``key``."""
         return bool(self._waiting.get(key))
+
+    def on_news(self, key: K) -> None:
+        """``on_readable`` follows, once everybody has heard of every partition that there is news of."""
+        for watcher in self._waiting.get(key, ()):
+            watcher.on_news(key)
 
     def on_readable(self, key: K, *, total_bytes: int, is_urgent: bool = False) -> None:
         """More became readable on ``key``, or something else of it is news; ``is_urgent``: told at once."""

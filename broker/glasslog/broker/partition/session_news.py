@@ -67,6 +67,11 @@ class SessionNews:
         else:
             self.waiting.on_readable(partition, size_bytes)
 
+    def on_news(self, partition: Partition) -> None:
+        """See ``FetchWatcher``."""
+        self.on_look(partition)
+        self.pending[self._watched[partition][0]] = None
+
     @property
     def is_waiting(self) -> bool:
         """See ``FetchWatcher``."""
