@@ -3,11 +3,19 @@
 Refuses to know how processes are started and signalled.
 """
 
+import asyncio
 from collections.abc import Sequence
 
+from glasslog.chaos.backends.links import placements
+from glasslog.chaos.backends.toxiproxy import Toxiproxy
+from glasslog.chaos.scenario.model import Fault, FaultKind
+from glasslog.chaos.scenario.targets import Some
 from glasslog.checker.verdict import Verdict
+from glasslog.client.admin import Admin
+from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.local.cluster import LocalCluster
 from glasslog.client.cli.local.processes import Condition
+from glasslog.common.runtime.protocols import Runtime
 from glasslog.pytest.real import RealCluster, tell
 from glasslog.pytest.story import Story
 
@@ -22,13 +30,13 @@ class ProcessCluster:
         self.local = local
         self._name = name
 
-    def __call__(self, story: Story[RealCluster]) -> Verdict:
+    def __call__(self, story: "Story[StoryOfProcesses]") -> Verdict:
         """Run it; returns the verdict, a good one.
 
         After the story whoever is dead or paused comes back, every replica must get in sync, everything is
         read back and checked. Raises ``StoryFailed``, or what the story itself raised.
         """
-        return tell(story, self._name, self, lambda admin, runtime: RealCluster(self, admin, runtime))
+        return tell(story, self._name, self, lambda admin, runtime: StoryOfProcesses(self, admin, runtime))
 
     # --- what there is ----------------------------------------------------------------------------------
 
@@ -82,8 +90,34 @@ class ProcessCluster:
         """SIGCONT."""
         self.local.resume(name)
 
+    def partition(self, name: str, *others: str) -> None:
+        """Nothing passes between ``name`` and each of ``others``: without any, every other node.
+
+        Raises ``CommandError`` unless the cluster was made with the setting chaos.enabled.
+        """
+        fault = Fault(kind=FaultKind.PARTITION, target=Some(how="any", role="node"))
+        everybody = (*self.controllers, *self.brokers)
+        beyond = others or tuple(each for each in everybody if each != name)
+        server = self._proxies()
+        server.put(placements(fault, [name], beyond, server.links()))
+
+    def heal(self) -> None:
+        """End every partition. Raises ``CommandError`` as ``partition``."""
+        self._proxies().reset()
+
+    def _proxies(self) -> Toxiproxy:
+        found = self.local.proxies
+        if found is None:
+            raise CommandError(
+                "this cluster has no proxies between its nodes: mark the test with "
+                '@pytest.mark.glasslog(settings={"chaos.enabled": "true"})'
+            )
+        return Toxiproxy(found.api)
+
     def make_whole(self) -> None:
-        """Start whoever is gone, resume whoever is paused."""
+        """Start whoever is gone, resume whoever is paused, cut nobody off."""
+        if self.local.proxies is not None:
+            self.heal()
         for node in self.local.nodes():
             match self.local.condition(node.name):
                 case Condition.GONE:
@@ -103,3 +137,23 @@ class ProcessCluster:
             if not (answer := self.local.readiness(node.name)).ready:
                 return f"{node.name}: {answer.reason}"
         return ""
+
+
+class StoryOfProcesses(RealCluster):
+    """A ``Cluster`` of processes, whose ways to each other can be cut."""
+
+    def __init__(self, processes: ProcessCluster, admin: Admin, runtime: Runtime) -> None:
+        super().__init__(processes, admin, runtime)
+        self._processes = processes
+
+    async def partition(self, name: str, *others: str) -> None:
+        """As ``ProcessCluster.partition``."""
+
+        def partition(name: str) -> None:
+            self._processes.partition(name, *others)
+
+        await self.do(partition, name)
+
+    async def heal(self) -> None:
+        """As ``ProcessCluster.heal``."""
+        await asyncio.to_thread(self._processes.heal)

@@ -117,7 +117,8 @@ def test_a_fault_comes_and_goes_and_whatever_others_did_stays() -> None:
         }
         asyncio.run(backend.calm(ONE, ["broker-1"], ["broker-2"]))
         assert server.toxics()["broker-1-kafka"] == ["mine"]
-        asyncio.run(backend.disturb(ONE, ["broker-1"], ["broker-2"]))
+        for _ in range(2):
+            asyncio.run(backend.disturb(ONE, ["broker-1"], ["broker-2"]))
         asyncio.run(revived(dict(backend.keepsake)).heal())
         assert server.toxics()["broker-1-kafka"] == ["mine"]
         asyncio.run(backend.calm(ONE, ["broker-1"], ["broker-2"]))

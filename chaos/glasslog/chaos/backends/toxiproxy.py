@@ -15,6 +15,7 @@ from glasslog.client.cli.errors import CommandError
 from glasslog.client.cli.output import Json
 
 _TIMEOUT_S = 10.0
+_GONE, _THERE = 404, 409
 _LARGEST_ANSWER_BYTES = 16 << 20
 
 
@@ -43,7 +44,7 @@ class Toxiproxy:
             for proxy, toxics in self.toxics().items():
                 for toxic in toxics:
                     if toxic.startswith(PREFIX):
-                        ask.json("DELETE", _path(proxy, toxic), may_lack=True)
+                        ask.json("DELETE", _path(proxy, toxic), bears=_GONE)
 
     def reset(self) -> None:
         """No toxics, every proxy open."""
@@ -51,15 +52,16 @@ class Toxiproxy:
             ask.json("POST", "/reset", {})
 
     def put(self, wanted: Sequence[Placement]) -> None:
+        """One that is there already stays."""
         with self._connection() as ask:
             for each in wanted:
-                ask.json("POST", f"/proxies/{quote(each.proxy)}/toxics", each.body)
+                ask.json("POST", f"/proxies/{quote(each.proxy)}/toxics", each.body, bears=_THERE)
 
     def take_away(self, placed: Sequence[Placement]) -> None:
         """One that is gone already was taken away by a reset."""
         with self._connection() as ask:
             for each in placed:
-                ask.json("DELETE", _path(each.proxy, each.toxic), may_lack=True)
+                ask.json("DELETE", _path(each.proxy, each.toxic), bears=_GONE)
 
     def _connection(self) -> "_Connection":
         return _Connection(self.address, HTTPConnection(self._host, int(self._port), timeout=_TIMEOUT_S))
@@ -92,9 +94,9 @@ class _Connection:
         self._connection.close()
 
     def json(
-        self, method: str, path: str, body: Mapping[str, Json] | None = None, *, may_lack: bool = False
+        self, method: str, path: str, body: Mapping[str, Json] | None = None, *, bears: int = 0
     ) -> object:
-        """The answer's body, if any. ``may_lack``: that there is no such thing is well."""
+        """The answer's body, if any. A status of ``bears`` is well."""
         try:
             headers = {"Content-Type": "application/json"}
             self._connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -103,7 +105,7 @@ class _Connection:
             said: object = json.loads(text) if text else None
         except (OSError, HTTPException, ValueError) as error:
             raise CommandError(f"the proxies at {self._address} do not answer: {error}") from None
-        if answer.status >= 400 and not (may_lack and answer.status == 404):
+        if answer.status >= 400 and answer.status != bears:
             reason = said.get("error") if isinstance(said, dict) else text.decode("utf-8", "replace")
             raise CommandError(f"the proxies at {self._address} refuse {method} {path}: {reason}")
         return said
