@@ -8,10 +8,11 @@ to know what a row is.
 import argparse
 import hashlib
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,6 +49,10 @@ class Rounds:
         if not self._entries:
             # What earlier code has left, and what was played to its end, does not count any more.
             (folder / JOURNAL).unlink(missing_ok=True)
+
+    @property
+    def is_begun(self) -> bool:
+        return bool(self._entries)
 
     def left(self, number: int) -> list[str]:
         """The rows that round ``number`` still wants."""
@@ -151,6 +156,9 @@ def _play_round(rounds: Rounds, number: int, rows: Sequence[Row]) -> None:
             played = play(clusters.get(), row, folder)
             if played.why:
                 clusters.keep(folder)
+            with suppress(OSError):
+                # Nothing failed in this round so far.
+                folder.parent.rmdir()
             rounds.note(number, row.name, played)
             outcome = f"FAILED: {played.why}; see {folder}" if played.why else "green"
             print(f"round {number}  {row.name:<18} {played.seconds:5.1f} s  {outcome}", flush=True)
@@ -165,9 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--only", default="", metavar="ROW", help="rows whose name has this in it")
     asked = parser.parse_args(arguments)
+    # Who runs in the background of a shell would otherwise ignore both, or leave a cluster behind.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     rows = [row for row in ROWS if asked.only in row.name]
     rounds = Rounds(asked.folder, rows=[row.name for row in rows], runs=asked.runs, code=code_version())
-    if rounds.green():
+    if rounds.is_begun:
         print(f"going on: {rounds.summary()}", flush=True)
     try:
         for number in range(1, asked.runs + 1):

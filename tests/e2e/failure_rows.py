@@ -82,7 +82,12 @@ def play(cluster: LocalCluster, row: Row, folder: Path) -> Played:
     """Play ``row``; ``folder``, which must not be there, is there afterwards only if it failed."""
     began = time.monotonic()
     folder.mkdir(parents=True)
-    why = _why(cluster, row, folder)
+    try:
+        why = _why(cluster, row, folder)
+    except BaseException:
+        # Broken off, which says nothing of the row.
+        shutil.rmtree(folder)
+        raise
     if not why:
         shutil.rmtree(folder)
     return Played(why=why, seconds=round(time.monotonic() - began, 1))

@@ -34,6 +34,7 @@ def test_a_run_that_was_broken_off_goes_on(tmp_path: Path) -> None:
         first.note(1, row, GREEN)
     first.note(2, ROW_NAMES[0], GREEN)
     again = rounds(tmp_path)
+    assert again.is_begun
     assert again.left(1) == []
     assert again.left(2) == [ROW_NAMES[1]]
     assert again.summary().startswith("1 of 2 rounds are over, 1 green, 1 in a row; 3 rows")
