@@ -99,6 +99,10 @@ class Reader:
         self.position = end
         return self._frame[start:end]
 
+    def rest(self) -> memoryview:
+        """All that was not read yet, which stays to be read; valid as long as the frame is."""
+        return self._frame[self.position : self._end]
+
     def uuid(self) -> bytes:
         return bytes(self.view(_UUID_BYTES))
 

@@ -18,9 +18,9 @@ from glasslog.broker.kafka.produce import (
     MIN_VERSION,
     SERVED_FROM,
     ProduceCall,
-    decode_request,
     encode_response,
 )
+from glasslog.broker.kafka.usual_produce import UsualRequests
 from glasslog.broker.produce_path import ProducePath, ProduceResults
 from glasslog.broker.refused_parts import (
     NO_TRANSACTIONS,
@@ -54,6 +54,7 @@ class ProduceApi:
         self._path = path
         self._quotas = quotas
         self._image = image
+        self._usual = UsualRequests()
 
     def api(self) -> Api:
         """What the listener is given."""
@@ -69,7 +70,7 @@ class ProduceApi:
     def handle(self, call: RequestCall) -> None:
         """Append at once, so that requests of a connection keep their order; answer when it is time."""
         version = call.header.api_version
-        produced = decode_request(call.reader, version)
+        produced = self._usual.decode(call.reader, version)
         refusal = _refusal(produced, version)
         if refusal is not None:
             error, message = refusal
