@@ -1,23 +1,33 @@
-"""Somebody who runs the cluster: moves partitions, has leaders elected, changes settings and who votes.
+"""Somebody who runs the cluster: moves partitions, elects leaders, changes settings, voters and features.
 
 All through ``Admin``, while faults and clients go on.  A refusal is noted and borne; whether what was begun
 also ends is for ``convergence`` to see.  Refuses to know faults, and what is right (``invariants``).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from glasslog.client.admin import Admin, MorePartitions
-from glasslog.client.configs import ConfigEdit, ConfigResource, ResourceType
+from glasslog.client.configs import ConfigEdit, ConfigOperation, ConfigResource, ResourceType
 from glasslog.client.elections import ElectionType
+from glasslog.client.features import UpgradeType
 from glasslog.common.errors import GlasslogError
 from glasslog.common.ids import TopicPartition
+from glasslog.metadata.features import ELIGIBLE_LEADER_REPLICAS
 from glasslog.simulator.cluster import broker_id, controller_id
 from glasslog.simulator.trace import Trace
 
 _SEGMENT_BYTES = (2_048, 4_096, 16_384)
+_BROKER_SETTINGS: Mapping[str, Sequence[str | None]] = {
+    "log.segment.bytes": ("2048", "65536", None),
+    "log.index.interval.bytes": ("64", "4096", None),
+    "log.flush.interval.messages": ("1", "10", None),
+    "log.cleaner.min.cleanable.ratio": ("0.01", "0.9", None),
+}
+"""What they may be set to; None: back to what the node was started with."""
+
 _MOST_PARTITIONS = 6
 
 
@@ -59,6 +69,9 @@ class Operator:
             self._move,
             self._stop_moving,
             self._change_topic,
+            self._change_brokers,
+            self._forget_broker,
+            self._try_feature,
             self._grow,
             self._change_voters,
             self._hand_over,
@@ -112,6 +125,33 @@ class Operator:
         edit = ConfigEdit(key=key, value=value)
         await self._admin.alter_configs({ConfigResource(ResourceType.TOPIC, self._estate.topic): [edit]})
         return f"set {key} to {value}"
+
+    async def _change_brokers(self) -> str:
+        """Defaults of every topic that does not say otherwise, on one broker or on all."""
+        key = self._random.choice([*_BROKER_SETTINGS])
+        value = self._random.choice(_BROKER_SETTINGS[key])
+        name = self._random.choice(("", *self._estate.brokers))
+        resource = ConfigResource(ResourceType.BROKER, str(broker_id(name)) if name else "")
+        operation = ConfigOperation.DELETE if value is None else ConfigOperation.SET
+        edit = ConfigEdit(key=key, operation=operation, value=value or "")
+        await self._admin.alter_configs({resource: [edit]})
+        return f"set {key} of {name or 'every broker'} to {value or 'what it was'}"
+
+    async def _forget_broker(self) -> str:
+        """Refused for one that lives or holds replicas: forced, it could take the last copy of a record."""
+        name = self._random.choice(self._estate.brokers)
+        await self._admin.unregister_broker(broker_id(name))
+        return f"forget {name}"
+
+    async def _try_feature(self) -> str:
+        """Below level 1 a power loss may take what was acknowledged: nobody should, but one may ask."""
+        level = self._random.randrange(2)
+        await self._admin.update_features(
+            {ELIGIBLE_LEADER_REPLICAS: level},
+            upgrade_type=UpgradeType.UPGRADE if level else UpgradeType.SAFE_DOWNGRADE,
+            validate_only=not level,
+        )
+        return f"set {ELIGIBLE_LEADER_REPLICAS} to {level}" if level else "see whether it could be set to 0"
 
     async def _grow(self) -> str:
         topic = self._random.choice(self._estate.passing)
