@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from glasslog.client.admin import Admin, NewTopic
+from glasslog.client.cli.bench.figures import percentile
 from glasslog.client.cli.local.cluster import LocalCluster
 from glasslog.client.consumer import Consumer
 from glasslog.client.producer import Producer
@@ -28,7 +29,7 @@ from benchmarks.kafka_clients import (
     produce,
     send_paced,
 )
-from benchmarks.measuring import HAS_PROC, peak_resident_mb, percentile, processor_ms, running_cluster
+from benchmarks.measuring import HAS_PROC, peak_resident_mb, processor_ms, running_cluster
 from benchmarks.report import Figure, Line, Skipped
 
 _LARGE: Mapping[str, int] = {"batch.size": 1_000_000, "linger.ms": 5}

@@ -9,16 +9,16 @@ refuses to know who elects whom.
 import asyncio
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 
 from glasslog.client.admin import Admin, NewTopic
+from glasslog.client.cli.bench.figures import longest_gap_ms, percentile
+from glasslog.client.cli.bench.pacing import PacedSender
 from glasslog.client.cli.local.cluster import LocalCluster
 from glasslog.client.producer import Producer
 from glasslog.common.runtime.production.start import run as run_in_process
 from glasslog.common.runtime.protocols import Runtime
 
-from benchmarks.measuring import percentile, running_cluster
-from benchmarks.pacing import Acknowledgement, PacedSender
+from benchmarks.measuring import running_cluster
 from benchmarks.report import Figure, Line
 
 _TOPIC = "failover"
@@ -131,18 +131,6 @@ class _Failover:
             longest_gap_ms(calm, after_s=calm_s),
             longest_gap_ms(sender.acknowledged, after_s=restarts_s),
         )
-
-
-def longest_gap_ms(acknowledged: Sequence[Acknowledgement], *, after_s: float) -> float:
-    """The longest time that ended after ``after_s`` in which some partition got no acknowledgement.
-
-    Every partition must have been written to all the while.
-    """
-    times: dict[int, list[float]] = {}
-    for ack in acknowledged:
-        times.setdefault(ack.partition, []).append(ack.acked_s)
-    gaps = (pair for series in times.values() for pair in pairwise(series))
-    return max((later - earlier) * 1e3 for earlier, later in gaps if later > after_s)
 
 
 async def _all_in_sync(admin: Admin) -> None:

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from glasslog.client.cli.bench.figures import percentile
 from glasslog.client.cli.local.cluster import LocalCluster
 
-from benchmarks.measuring import HAS_PROC, NO_PROC, percentile, processor_ms, resident_mb, running_cluster
+from benchmarks.measuring import HAS_PROC, NO_PROC, processor_ms, resident_mb, running_cluster
 from benchmarks.report import Figure, Line, Skipped
 
 RECORD_BYTES = 1024

@@ -8,14 +8,15 @@ import importlib.util
 from collections.abc import Sequence
 
 from glasslog.client.admin import Admin, NewTopic
+from glasslog.client.cli.bench.figures import percentile
+from glasslog.client.cli.bench.pacing import PacedSender
 from glasslog.client.cli.local.cluster import LocalCluster
 from glasslog.client.producer import Producer
 from glasslog.common.runtime.production.start import run as run_in_process
 from glasslog.common.runtime.protocols import Runtime
 
 from benchmarks.kafka_clients import send_paced
-from benchmarks.measuring import HAS_PROC, NO_PROC, percentile, processor_ms, running_cluster
-from benchmarks.pacing import PacedSender
+from benchmarks.measuring import HAS_PROC, NO_PROC, processor_ms, running_cluster
 from benchmarks.report import Figure, Line, Skipped
 
 _TOPIC = "latency"

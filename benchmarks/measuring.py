@@ -1,9 +1,8 @@
-"""What several benchmarks need: percentiles, other processes' memory and processor time, a cluster to use up.
+"""What several benchmarks need: other processes' memory and processor time, a cluster to use up.
 
 Refuses to know what is measured.
 """
 
-import math
 import os
 import shutil
 import tempfile
@@ -19,11 +18,6 @@ HAS_PROC = (_PROC / "self" / "status").exists()
 NO_PROC = "needs /proc, which this system does not have"
 _USER_FIELD, _SYSTEM_FIELD = 11, 12
 """In ``/proc/PID/stat``, counted after the command's name, which may hold anything."""
-
-
-def percentile(values: Sequence[float], percent: int) -> float:
-    """The smallest of the values that so many percent of them are not above."""
-    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def resident_mb(node: NodeState) -> float:

@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from glasslog.client.cli.bench.figures import longest_gap_ms, percentile
+from glasslog.client.cli.bench.pacing import Acknowledgement
 
-from benchmarks.failover import longest_gap_ms
-from benchmarks.measuring import percentile
-from benchmarks.pacing import Acknowledgement
 from benchmarks.report import Failed, Figure, Outcome, Skipped, as_json, as_text
 from tests.source_tree import ROOT
 

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "produce": _Entry("glasslog.client.cli.produce", "produce", "Write lines to a topic."),
     "consume": _Entry("glasslog.client.cli.consume", "consume", "Read a topic."),
     "group": _Entry("glasslog.client.cli.group", "group", "See, reset and delete consumer groups."),
+    "bench": _Entry("glasslog.client.cli.bench.commands", "bench", "Measure a running cluster."),
     "config": _Entry("glasslog.client.cli.config", "config", "Settings of topics and brokers."),
     "cluster": _Entry("glasslog.client.cli.cluster", "cluster", "Describe the cluster; is it healthy?"),
     "why": _Entry("glasslog.client.cli.why", "why", "Say why a partition is as it is."),

@@ -1,0 +1,1 @@
+"""``glasslog bench``: how fast a running cluster is."""
