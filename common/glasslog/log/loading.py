@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from glasslog.common.errors import StorageError
 from glasslog.common.runtime.protocols import FileSystem
-from glasslog.log.batch import BatchHeader, CorruptBatch
+from glasslog.log.batch import BatchHeader, CorruptBatch, validate_batch
 from glasslog.log.checkpoint import LEADER_EPOCH_FILE, MalformedFile
 from glasslog.log.config import LogConfig
 from glasslog.log.epoch_cache import LeaderEpochCache
@@ -243,7 +243,25 @@ def open_clean(folder: Folder, *, recovery_point: int) -> list[Segment] | None:
         if recovery_point <= last.base_offset:
             return None
         last.next_offset = recovery_point
+    if last.next_offset > recovery_point > last.base_offset and not _goes_on(last, recovery_point):
+        # The last batch has lost sight of its offsets.
+        last.next_offset = recovery_point
     return segments if last.next_offset >= recovery_point else None
+
+
+def _goes_on(segment: Segment, offset: int) -> bool:
+    """Whether sound batches follow each other past ``offset``: a checkpoint that was written too early."""
+    end = segment.base_offset
+    for header, position in segment.headers(segment.position_before(offset - 1)):
+        if header.next_offset > offset:
+            try:
+                validate_batch(segment.batch_at(position, header.size_bytes))
+            except CorruptBatch:
+                return False
+            if header.base_offset != end:
+                return False
+        end = header.next_offset
+    return True
 
 
 def measure_closed(folder: Folder, segments: list[Segment]) -> None:

@@ -21,7 +21,7 @@ from glasslog.log.producer_state import ProducerStates
 from glasslog.log.recovery_limit import RecoveryLimit
 from glasslog.log.replaying import replay_batch, replay_producers
 from glasslog.log.segment import Segment
-from glasslog.log.segment_recovery import recover_segment
+from glasslog.log.segment_recovery import Recovery, recover_segment
 from glasslog.log.transaction_index import TransactionIndex
 
 
@@ -58,6 +58,7 @@ class Recoverer:
         self._cut_bytes = 0
         self._problem: str | None = None
         self._latest_epoch = UNDEFINED_EPOCH
+        self._has_learned_too_much = False
         self.producers = ProducerStates()
         """What the batches have told of producers."""
         self.has_markers = False
@@ -92,6 +93,8 @@ class Recoverer:
                 break
         self._remove(segments[len(kept) :], end=kept[-1].next_offset)
         end = kept[-1].next_offset
+        if self._has_learned_too_much:
+            self.producers = replay_producers(self._folder, kept, now_ms=self._now_ms, at_most=end)
         if end < self._recovery_point:
             self._lose_from(
                 end,
@@ -121,6 +124,7 @@ class Recoverer:
             segment, trusted_below=self._recovery_point, on_batch=partial(self._learn, segment)
         )
         self._scanned_bytes += found.size_bytes
+        found = self._up_to_gap(segment, found)
         segment.next_offset = found.next_offset
         if found.problem is None:
             return True
@@ -132,6 +136,25 @@ class Recoverer:
         self._cut_bytes += segment.size_bytes - found.size_bytes
         segment.cut(found.size_bytes, found.next_offset)
         return False
+
+    def _up_to_gap(self, segment: Segment, found: Recovery) -> Recovery:
+        """Some batch ended at the recovery point, which a gap can not cover: no checksum guards offsets."""
+        end, position, point = segment.base_offset, 0, self._recovery_point
+        if not end < point < found.next_offset:
+            return found
+        for header, at in segment.headers(segment.position_before(point - 1)):
+            if header.next_offset > point:
+                if end in (point, header.base_offset):
+                    return found
+                break
+            end, position = header.next_offset, at + header.size_bytes
+        problem = (
+            f"{segment.path}: what begins at position {position} has no offset {end}, "
+            f"below the recovery point {point}: it is damaged"
+        )
+        self._lose_from(end, problem)
+        self._has_learned_too_much = True
+        return Recovery(position, end, problem)
 
     def _lose_from(self, offset: int, problem: str) -> None:
         """Records from ``offset`` on were synced and are not there."""

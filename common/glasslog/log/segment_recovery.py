@@ -7,6 +7,7 @@ batch that is not sound.  Source: Kafka's ``LogSegment.recover``.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from glasslog.common.runtime.protocols import Buffer
 from glasslog.log.batch import (
     HEADER_BYTES,
     NO_TIMESTAMP,
@@ -17,7 +18,7 @@ from glasslog.log.batch import (
     validate_batch,
 )
 from glasslog.log.codec import CODEC
-from glasslog.log.segment import Segment
+from glasslog.log.segment import MAX_RELATIVE_OFFSET, Segment
 from glasslog.log.time_index import TimestampOffset
 from glasslog.log.walk_types import ScanState
 
@@ -50,11 +51,15 @@ def recover_segment(
     while state.position < end:
         start, chunk = state.position, segment.bytes_at(state.position, wanted)
         scan = CODEC.scan_batches(chunk, start, end, trusted_below, indexes.interval_bytes, state)
+        is_beyond = scan.state.next_offset > segment.base_offset + MAX_RELATIVE_OFFSET + 1
+        if is_beyond:
+            chunk = memoryview(chunk)[: _end_within(segment, chunk, state.position - start)]
+            scan = CODEC.scan_batches(chunk, start, end, trusted_below, indexes.interval_bytes, state)
         state = scan.state
         indexes.extend(scan.entries)
         for position in scan.notable:
             on_batch(parse_header(chunk, position - start), position)
-        if scan.stop or end - state.position < HEADER_BYTES:
+        if is_beyond or scan.stop or end - state.position < HEADER_BYTES:
             break
         before, wanted = wanted, _CHUNK_BYTES
         if state.position == start:
@@ -66,6 +71,13 @@ def recover_segment(
     segment.seal()
     problem = None if state.position >= end else _problem_at(segment, state.position, state.next_offset)
     return Recovery(state.position, state.next_offset, problem)
+
+
+def _end_within(segment: Segment, chunk: Buffer, position: int) -> int:
+    """Where in ``chunk`` the first batch begins, from ``position`` on, whose offsets no segment can have."""
+    while (header := parse_header(chunk, position)).last_offset - segment.base_offset <= MAX_RELATIVE_OFFSET:
+        position += header.size_bytes
+    return position
 
 
 def notable_batches(segment: Segment, offset: int) -> Iterator[tuple[BatchHeader, int]]:
@@ -109,6 +121,8 @@ def _problem_at(segment: Segment, position: int, next_offset: int) -> str:
             f"{path}: batch at position {position} begins at offset {header.base_offset}, "
             f"the one before ends at {next_offset - 1}"
         )
+    if header.last_offset - segment.base_offset > MAX_RELATIVE_OFFSET:
+        return f"{path}: batch at position {position} begins at offset {header.base_offset}: too far away"
     try:
         validate_batch(segment.bytes_at(position, header.size_bytes))
     except CorruptBatch as error:

@@ -7,11 +7,11 @@ import pytest
 from glasslog.common.runtime.memory.files import MemoryFileSystem
 from glasslog.log.batch import iterate_batches
 from glasslog.log.config import LogConfig
-from glasslog.log.damage import DamagedLog
+from glasslog.log.damage import DamagedLog, LostRecords
 from glasslog.log.log import Log
 from glasslog.log.records import encode_batch
 from glasslog.log.segment import ColdRead
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 _FOLDER = "data/kept-0"
@@ -97,9 +97,13 @@ def test_whatever_bit_flips_no_other_byte_is_served_than_was_written(
     position = data.draw(st.integers(0, len(written.files.read(path)) - 1), label="position")
     written.files.flip_bit(path, position, bit=data.draw(st.integers(0, 7), label="bit"))
     last_begins = len(written.files.read(path)) - len(written.batches[-1])
-    # Nothing follows the last batch, so that nothing confirms its base offset.
-    assume(path != written.paths(".log")[-1] or not last_begins <= position < last_begins + 8)
-    log = written.open()
+    try:
+        log = written.open()
+    except LostRecords:
+        # Nothing follows the last batch: only its offset may look as if more had been there.
+        assert path == written.paths(".log")[-1]
+        assert last_begins <= position < last_begins + 8
+        return
     first = data.draw(st.integers(0, written.end - 1), label="first")
     max_bytes = data.draw(st.sampled_from([1, 100, 700, 100_000]), label="max_bytes")
     _read_on(log, written, first, max_bytes=max_bytes)

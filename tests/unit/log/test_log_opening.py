@@ -365,3 +365,13 @@ def test_a_new_log_begins_where_asked(files: MemoryFileSystem) -> None:
     assert append(log, batch(2)) == (70, 71)
     files.process_kill()
     assert open_log(files).log_start_offset == 70
+
+
+def test_a_recovery_point_that_is_too_low_hides_nothing(files: MemoryFileSystem) -> None:
+    """It is the log's end when a node stops in order; who brings a directory may have written it before."""
+    log = open_log(files)
+    fill(log, 60)
+    good = read_all(log)
+    log.close()
+    for recovery_point in (0, log.segment_base_offsets[-1], log.log_end_offset - 4, log.log_end_offset - 3):
+        assert read_all(open_log(files, clean=True, recovery_point=recovery_point)) == good

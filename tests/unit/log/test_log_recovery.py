@@ -7,6 +7,7 @@ import pytest
 from glasslog.common.errors import StorageError
 from glasslog.common.runtime.memory.files import MemoryFileSystem, Operation
 from glasslog.log.config import LogConfig
+from glasslog.log.damage import DamagedLog, LostRecords
 from glasslog.log.log import Log
 from glasslog.log.records import encode_batch
 
@@ -256,3 +257,42 @@ def test_a_folder_that_can_not_be_listed_after_a_swap_is_a_storage_error(files: 
     with pytest.raises(StorageError, match="can not be listed"):
         open_log(files)
     assert lists == 2
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("bit", [1, 20, 40], ids=["near", "far", "too far for a segment"])
+@pytest.mark.parametrize("number", [1, 2], ids=["between others", "the last"])
+def test_a_synced_batch_with_a_wrong_offset_is_not_believed(
+    files: MemoryFileSystem, clean: bool, bit: int, number: int
+) -> None:
+    """No checksum guards a batch's offset. Where one bit of it had become 1 the log was cut behind the batch,
+    as if what followed had never been synced, and went on from the wrong offset; with a bit far up the
+    indexes had no room for it, and the start of the whole broker ended.
+    """
+    log = open_log(files)
+    data = b"".join(batch(offset) for offset in (0, 2, 4))
+    log.append_as_follower(data)
+    log.close()
+    byte = number * len(batch(0)) + 7 - bit // 8
+    files.flip_bit(f"{PATH}/{0:020d}.log", byte, bit=bit % 8)
+    if clean:
+        # Then nothing has to be read, and damage is left for readers to meet.
+        log = open_log(files, clean=True, recovery_point=6)
+        assert log.log_end_offset == 6
+        with pytest.raises(DamagedLog):
+            log.read(2 * number, max_bytes=1000)
+        return
+    with pytest.raises(LostRecords):
+        open_log(files, clean=clean, recovery_point=6)
+    log = Log.open(
+        files=files,
+        directory=PATH,
+        config=LogConfig(),
+        clean_shutdown=clean,
+        recovery_point=6,
+        may_cut_synced=True,
+    )
+    assert log.log_end_offset == 2 * number
+    assert log.read(0, max_bytes=1000) == data[: number * len(batch(0))]
+    log.append_as_follower(data[number * len(batch(0)) :])
+    assert log.read(0, max_bytes=1000) == data
