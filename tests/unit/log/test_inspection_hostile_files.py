@@ -115,12 +115,12 @@ def renew_checksums(data: bytearray) -> None:
         position += size_bytes
 
 
-def mutated(data: bytes, random: Random) -> bytes:
+def mutated(data: bytes, random: Random, *, renews_checksums: bool = True) -> bytes:
     broken = bytearray(data)
     for _ in range(random.randrange(1, 4)):
         if broken:
             random.choice(MUTATIONS)(broken, random)
-    if random.randrange(3):
+    if renews_checksums and random.randrange(3):
         renew_checksums(broken)
     return bytes(broken)
 
