@@ -198,8 +198,8 @@ class MetadataObserver:
         try:
             await self._apply(batches)
         except GlasslogError as error:
-            # Half applied, and never handed out again: a broker that went on would lack it for good.
-            raise InvariantViolation(f"committed metadata can not be applied: {error}") from error
+            # It is never handed out again: a broker that went on would lack it for good.
+            raise InvariantViolation(f"committed metadata can not be replayed: {error}") from error
         return False
 
     def _learn_leader(self, answer: pb.QuorumFetchResponse | pb.FetchSnapshotResponse) -> None:
@@ -295,11 +295,18 @@ class MetadataObserver:
         end = Offset(self._log.applied_end - 1)
         self._shown.set(end)
         if is_new:
+            await self._make_true(delta, image)
+        self._applied_offset = end
+
+    async def _make_true(self, delta: MetadataDelta, image: MetadataImage) -> None:
+        try:
             if self._applier is not None:
                 await self._applier(delta, image)
             for listener in self._listeners:
                 listener(delta, image)
-        self._applied_offset = end
+        except GlasslogError as error:
+            # It is shown, and never handed out again: a broker that went on would lack it for good.
+            raise InvariantViolation(f"committed metadata can not be applied: {error}") from error
 
     def _replay(self, delta: MetadataDelta, batch: ObservedBatch) -> None:
         epoch = batch.header.partition_leader_epoch

@@ -13,7 +13,7 @@ from glasslog.broker.controller_channel import ControllerChannel
 from glasslog.broker.watched import Watched
 from glasslog.common.addresses import Voter
 from glasslog.common.errors import ErrorCode, GlasslogError
-from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicId
+from glasslog.common.ids import BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, TopicId
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.common.runtime.protocols import Listener, Peer, Services, Stream, UnaryHandler
 from glasslog.log.records import NewRecord, encode_batch
@@ -25,6 +25,7 @@ from glasslog.metadata.records import (
     TopicCreated,
     TopicRemoved,
 )
+from glasslog.metadata.snapshot import SnapshotId, encode_snapshot
 from glasslog.metadata.wire import encode_record, endpoints_from_wire
 from glasslog.v1 import controller_pb2 as pb
 from glasslog.v1 import quorum_pb2
@@ -57,6 +58,7 @@ class FakeQuorum:
         self.entries: list[LogEntry] = []
         self.high_watermark = 0
         self.diverging: list[quorum_pb2.DivergingEpoch] = []
+        self.snapshot: tuple[SnapshotId, bytes] | None = None
         self.asked: list[tuple[int, str]] = []
         self.heartbeats: list[pb.BrokerHeartbeatRequest] = []
         self.registrations: list[pb.RegisterBrokerRequest] = []
@@ -108,6 +110,14 @@ class FakeQuorum:
             self.commit()
         self._moved.set(self._moved.value + 1)
         return base
+
+    def begin_with_snapshot(self, *records: MetadataRecord) -> Offset:
+        """Let the log begin with what these say; returns the last offset that they stand for."""
+        snapshot_id = SnapshotId(end_offset=100, epoch=self.epoch)
+        values = tuple(map(encode_record, records))
+        self.snapshot = snapshot_id, b"".join(encode_snapshot(snapshot_id, [values], timestamp_ms=0))
+        self.high_watermark = snapshot_id.end_offset
+        return Offset(snapshot_id.end_offset - 1)
 
     def commit(self) -> None:
         self.high_watermark = self.end_offset
@@ -181,6 +191,7 @@ class FakeQuorum:
         serve("UnregisterBroker", pb.UnregisterBrokerRequest, self._unregister)
         serve("AlterPartitionReassignments", pb.AlterPartitionReassignmentsRequest, self._reassign)
 
+        serve("FetchSnapshot", quorum_pb2.FetchSnapshotRequest, self._fetch_snapshot, QUORUM)
         serve("Describe", quorum_pb2.DescribeQuorumRequest, self._describe_quorum, QUORUM)
         serve("AddVoter", quorum_pb2.AddVoterRequest, self._change_voters, QUORUM)
         serve("RemoveVoter", quorum_pb2.RemoveVoterRequest, self._change_voters, QUORUM)
@@ -207,6 +218,19 @@ class FakeQuorum:
 
         return serve
 
+    async def _fetch_snapshot(
+        self, message: quorum_pb2.FetchSnapshotRequest
+    ) -> quorum_pb2.FetchSnapshotResponse:
+        assert self.snapshot is not None
+        _, data = self.snapshot
+        return quorum_pb2.FetchSnapshotResponse(
+            epoch=self.epoch,
+            leader_id=self.leader_id,
+            size_bytes=len(data),
+            position=message.position,
+            data=data[message.position :],
+        )
+
     async def _fetch(
         self, node_id: int, message: quorum_pb2.QuorumFetchRequest
     ) -> quorum_pb2.QuorumFetchResponse:
@@ -220,6 +244,10 @@ class FakeQuorum:
             return answer
         if 0 <= message.current_leader_epoch < self.epoch:
             answer.error_code = ErrorCode.FENCED_LEADER_EPOCH
+            return answer
+        if self.snapshot is not None and message.fetch_offset < self.snapshot[0].end_offset:
+            answer.snapshot_id.end_offset = self.snapshot[0].end_offset
+            answer.snapshot_id.epoch = self.snapshot[0].epoch
             return answer
         if self.diverging:
             answer.diverging_epoch.CopyFrom(self.diverging.pop(0))

@@ -3,8 +3,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from glasslog.broker.metadata_observer import MetadataObserver
-from glasslog.common.errors import ConfigError, ErrorCode, GlasslogError, InvariantViolation
-from glasslog.common.ids import NodeId, Offset
+from glasslog.common.errors import ConfigError, ErrorCode, GlasslogError, InvariantViolation, StorageError
+from glasslog.common.ids import NodeId, Offset, TopicId
 from glasslog.common.runtime.memory.loop import run_virtual
 from glasslog.common.runtime.memory.world import MemoryWorld
 from glasslog.metadata.delta import MetadataDelta
@@ -99,6 +99,37 @@ def test_records_that_contradict_each_other_stop_the_node() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         observe(scenario)
     assert caught.group_contains(InvariantViolation)
+
+
+@pytest.mark.parametrize("has_snapshot", [False, True])
+def test_what_can_not_be_made_true_stops_the_node(has_snapshot: bool) -> None:
+    """It is shown by then: a broker that asked for it again found nothing new, and went on without it."""
+
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        async def refuse(delta: MetadataDelta, image: MetadataImage) -> None:
+            raise StorageError("no room")
+
+        observer.apply_with(refuse)
+        record = TopicCreated(name="first", topic_id=TopicId(b"a topic-id of 16"))
+        if has_snapshot:
+            quorum.begin_with_snapshot(record)
+        else:
+            quorum.append(record)
+        await asyncio.sleep(5)
+
+    with pytest.raises(ExceptionGroup, match="unhandled") as caught:
+        observe(scenario)
+    assert caught.group_contains(InvariantViolation, match="no room")
+
+
+def test_a_snapshot_is_shown_and_made_true() -> None:
+    async def scenario(quorum: FakeQuorum, observer: MetadataObserver) -> None:
+        end = quorum.begin_with_snapshot(TopicCreated(name="first", topic_id=TopicId(b"a topic-id of 16")))
+        await observer.wait_for_offset(end)
+        assert "first" in observer.image.topic_ids
+        assert observer.applied_offset == end
+
+    observe(scenario)
 
 
 def test_uncommitted_entries_are_not_shown() -> None:
