@@ -116,14 +116,15 @@ def _why(cluster: LocalCluster, row: Row, folder: Path) -> str:
             ).returncode
     except subprocess.TimeoutExpired:
         return f"no verdict after {_DEADLINE_S} s"
-    return _judged(status, (folder / "verdict.json").read_text(encoding="utf-8"), row)
+    return _judged(status, folder, row)
 
 
-def _judged(status: int, told: str, row: Row) -> str:
+def _judged(status: int, folder: Path, row: Row) -> str:
     try:
-        verdict = json.loads(told)
+        verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
     except ValueError:
-        return f"exit status {status} without a verdict"
+        last = (folder / "output.txt").read_text(encoding="utf-8").strip().rpartition("\n")[2]
+        return f"exit status {status} without a verdict: {last}"
     if status or verdict["passed"] is not True:
         return f"exit status {status}: {verdict['anomalies']} {verdict['incomplete']} {verdict['troubles']}"
     # On a slow machine who went may not be back yet, so that nobody leads when the next failure is due.
