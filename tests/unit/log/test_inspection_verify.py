@@ -121,6 +121,20 @@ TXN = "/data/txn-0/000000000000000000"
             "the marker there is of producer 6, not 7",
         ),
         (
+            lambda files: replace(files, f"{TXN}02.txnindex", lambda data: data[34:]),
+            f"{TXN}02.txnindex",
+            None,
+            5,
+            "an aborted transaction of producer 6 is not in it",
+        ),
+        (
+            lambda files: files.remove(f"{PLAIN}00.log"),
+            "/data/plain-0",
+            None,
+            12,
+            "the first segment begins here, the log at 2 by leader-epoch-checkpoint: records are gone",
+        ),
+        (
             lambda files: files.remove(f"{PLAIN}12.log"),
             f"{PLAIN}24.log",
             0,
@@ -268,7 +282,7 @@ def test_a_node_at_work_is_looked_at_twice() -> None:
 
 def test_compaction_may_leave_gaps_between_segments() -> None:
     files = in_memory(CLEAN)
-    files.remove("/data/compacted-0/00000000000000000000.log")
+    replace(files, "/data/compacted-0/00000000000000000000.log", lambda data: data[:77])
     for name in ("index", "timeindex"):
         files.remove(f"/data/compacted-0/00000000000000000000.{name}")
     assert verify(files).damage == []

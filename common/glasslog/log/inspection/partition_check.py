@@ -86,6 +86,7 @@ def _verify_once(
         options=options,
         epochs=epochs,
         epochs_end=inf if recovery_point is None else recovery_point,
+        transactions_end=inf if claims.is_clean else recovery_point or 0,
         log_start_offset=claims.log_start_offset,
         on_bytes=on_bytes,
     )
@@ -96,6 +97,7 @@ def _verify_once(
     _sum_up(report, segments)
     _joints(path, segments, claims, report)
     _tail(segments, recovery_point, report)
+    _before_the_start(epochs or (), claims, report)
     _beyond_the_end(epochs or (), claims, report)
     if epochs is None and report.latest_epoch >= 0:
         report.findings.note(path, f"{LEADER_EPOCH_FILE} can not be used: the next start builds it anew")
@@ -239,6 +241,14 @@ def _read_epochs(files: FileSystem, path: str, report: PartitionReport) -> Epoch
             text = f"epoch {later} from offset {later_start} on comes after {epoch} from {start} on"
             report.findings.add(Finding(path=path, text=text))
     return epochs
+
+
+def _before_the_start(epochs: Epochs, claims: Claims, report: PartitionReport) -> None:
+    """Epochs below a start are forgotten before any segment goes: where the first begins, the log must."""
+    start = max(claims.log_start_offset, *(offset for _, offset in epochs[:1])) if epochs else 0
+    if epochs and start < report.start_offset:
+        text = f"the first segment begins here, the log at {start} by {LEADER_EPOCH_FILE}: records are gone"
+        report.findings.add(Finding(path=report.path, text=text, offset=report.start_offset))
 
 
 def _beyond_the_end(epochs: Epochs, claims: Claims, report: PartitionReport) -> None:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from glasslog.common.errors import StorageError
 from glasslog.common.runtime.protocols import FileSystem
+from glasslog.log.batch import CorruptBatch
 from glasslog.log.inspection.dump import DumpOptions, look_into
 from glasslog.log.inspection.findings import Findings
 from glasslog.log.inspection.index_walk import (
@@ -25,6 +26,7 @@ from glasslog.log.inspection.index_walk import (
 from glasslog.log.inspection.items import Finding, SeenBatch
 from glasslog.log.inspection.segment_walk import SegmentWalk
 from glasslog.log.inspection.source import Source
+from glasslog.log.markers import decode_marker
 from glasslog.log.segment_file import file_name
 
 Epochs = Sequence[tuple[int, int]]
@@ -54,12 +56,14 @@ class SegmentChecks:
     """What to look for: ``options.records`` looks into batches; ``epochs`` is the log's epoch cache, if any.
 
     From ``epochs_end`` on it need not know a batch's epoch: above its recovery point a log asks the batches.
+    So it does for aborted transactions from ``transactions_end`` on.
     ``on_bytes`` hears how far the check has come.
     """
 
     options: DumpOptions
     epochs: Epochs | None
     epochs_end: float
+    transactions_end: float
     log_start_offset: int
     on_bytes: Callable[[int], None]
 
@@ -69,6 +73,7 @@ def check_segment(files: FileSystem, folder: str, base_offset: int, checks: Segm
     followers = list(_followers(files, folder, base_offset))
     report = SegmentReport(base_offset, base_offset)
     with Source(files, f"{folder}/{file_name(base_offset, '.log')}") as source:
+        aborts = _Aborts(files, source, folder, base_offset)
         walk = SegmentWalk(
             source,
             base_offset=base_offset,
@@ -82,6 +87,8 @@ def check_segment(files: FileSystem, folder: str, base_offset: int, checks: Segm
             _take(report, source.path, item, checks)
             for follower in followers:
                 report.findings.extend(follower.follow(item))
+            if item.header.next_offset <= checks.transactions_end:
+                report.findings.extend(aborts.follow(item))
         report.size_bytes = source.size_bytes
         report.next_offset = base_offset if walk.next_offset is None else walk.next_offset
     for follower in followers:
@@ -136,6 +143,10 @@ def _epoch_at(epochs: Epochs, offset: int) -> int | None:
 
 
 # --- indexes ----------------------------------------------------------------------------------------------
+
+_MAX_ONGOING = 10_000
+_MAX_MARKER_BYTES = 4096
+_NOTHING_MORE = 1 << 64
 
 _Entry = TypeVar("_Entry", OffsetEntry, TimeEntry, AbortedEntry)
 _IsDue = Callable[[_Entry, SeenBatch], bool]
@@ -203,6 +214,51 @@ def _transaction_complaint(entry: AbortedEntry, batch: SeenBatch | None, _: int)
     if header.producer_id != entry.producer_id:
         return f"the marker there is of producer {header.producer_id}, not {entry.producer_id}"
     return None
+
+
+class _Aborts:
+    """Looks whether the transactions that were aborted in a segment are in its index.
+
+    Those that began in it: of others nobody knows here whether compaction has left anything.
+    """
+
+    def __init__(self, files: FileSystem, source: Source, folder: str, base_offset: int) -> None:
+        self._source = source
+        self._path = f"{folder}/{file_name(base_offset, '.txnindex')}"
+        walk = _opened(
+            files, self._path, lambda index: walk_transaction_index(index, base_offset=base_offset)
+        )
+        self._indexed = (entry.last_offset for entry in walk if isinstance(entry, AbortedEntry))
+        self._last_indexed = -1
+        self._ongoing: set[int] = set()
+
+    def follow(self, batch: SeenBatch) -> Iterator[Finding]:
+        """What the index lacks of ``batch``, if that is a marker."""
+        header = batch.header
+        if not header.is_transactional or not batch.crc_holds:
+            return
+        if not header.is_control:
+            if header.record_count and len(self._ongoing) < _MAX_ONGOING:
+                self._ongoing.add(header.producer_id)
+        elif header.producer_id in self._ongoing:
+            self._ongoing.discard(header.producer_id)
+            if self._is_abort(batch) and not self._is_indexed(header.last_offset):
+                text = f"an aborted transaction of producer {header.producer_id} is not in it"
+                yield Finding(path=self._path, text=text, offset=header.last_offset)
+
+    def _is_abort(self, batch: SeenBatch) -> bool:
+        if batch.header.size_bytes > _MAX_MARKER_BYTES:
+            return False
+        try:
+            marker = decode_marker(self._source.read(batch.position, batch.header.size_bytes))
+        except CorruptBatch:
+            return False
+        return marker is not None and not marker.is_commit
+
+    def _is_indexed(self, offset: int) -> bool:
+        while self._last_indexed < offset:
+            self._last_indexed = next(self._indexed, _NOTHING_MORE)
+        return self._last_indexed == offset
 
 
 def _followers(
