@@ -12,7 +12,7 @@ from glasslog.chaos.backends.local import LocalBackend
 from glasslog.chaos.backends.toxiproxy import Toxiproxy
 from glasslog.chaos.scenario.model import FaultKind
 from glasslog.client.cli.errors import CommandError
-from glasslog.client.cli.local import layout, processes, proxies, state
+from glasslog.client.cli.local import layout, processes, proxies, state, status
 from glasslog.client.cli.local.cluster import LocalCluster
 from glasslog.client.cli.local.processes import Condition
 from glasslog.client.cli.local.state import ClusterState, Proxies
@@ -70,6 +70,8 @@ def test_every_way_has_a_proxy_of_its_own(cluster: LocalCluster) -> None:
 def test_a_cluster_that_is_not_marked_has_none(cluster: LocalCluster) -> None:
     found = cluster.up(brokers=1, controllers=1)
     assert found.proxies is None
+    assert status.as_json(cluster)["toxiproxy"] is None
+    assert len(status.as_rows(cluster)) == 2
     assert written(cluster, "broker-1")["advertised.listeners"] == ""
     reason = LocalBackend(cluster.directory).refusal(FaultKind.LATENCY)
     assert reason.startswith("latency needs proxies between the nodes, and this cluster was started without")
@@ -104,7 +106,12 @@ def test_proxies_that_died_are_missed_and_come_back(cluster: LocalCluster) -> No
     mark, backend = proxies_of(found).process, LocalBackend(cluster.directory)
     assert mark is not None
     assert backend.refusal(FaultKind.PARTITION) == ""
+    said = {"api": proxies_of(found).api, "pid": mark.pid, "state": "running"}
+    assert status.as_json(cluster)["toxiproxy"] == said
+    row = ("toxiproxy", None, "running", mark.pid, None, None, None, None, proxies_of(found).api)
+    assert status.as_rows(cluster)[0] == row
     processes.kill([mark])
+    assert status.as_json(cluster)["toxiproxy"] == {**said, "pid": None, "state": "dead"}
     assert "does not run" in backend.refusal(FaultKind.PARTITION)
     assert "does not run" in cluster.trouble_of_proxies()
     cluster.restore_proxies()

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from glasslog.client.cli.local import layout
+from glasslog.client.cli.local import layout, proxies
 from glasslog.client.cli.local.cluster import LocalCluster
 from glasslog.client.cli.local.processes import Condition
-from glasslog.client.cli.local.state import NodeState
+from glasslog.client.cli.local.state import NodeState, Proxies
 from glasslog.client.cli.output import Json
 
 COLUMNS = ("node", "id", "state", "pid", "rack", "grpc", "kafka", "controller", "http")
@@ -32,12 +32,15 @@ def as_json(cluster: LocalCluster) -> dict[str, Json]:
         "cluster_id": found.cluster_id,
         "controllers": [_controller(cluster, node) for node in found.controllers],
         "brokers": [_broker(cluster, node) for node in found.brokers],
+        "toxiproxy": None if found.proxies is None else _proxies(found.proxies),
     }
 
 
 def as_rows(cluster: LocalCluster) -> list[Sequence[object]]:
-    """One row a node; see ``COLUMNS``."""
-    return [
+    """One row a node, and one for the proxies between them if there are any; see ``COLUMNS``."""
+    found = cluster.proxies
+    rows = [] if found is None else [_row_of_proxies(found)]
+    return rows + [
         (
             node.name,
             node.node_id,
@@ -48,6 +51,25 @@ def as_rows(cluster: LocalCluster) -> list[Sequence[object]]:
         )
         for node in cluster.nodes()
     ]
+
+
+def _row_of_proxies(found: Proxies) -> Sequence[object]:
+    said = _proxies(found)
+    nothing = (None,) * (len(COLUMNS) - 5)
+    return (proxies.NAME, None, said["state"], said["pid"], *nothing, said["api"])
+
+
+def _proxies(found: Proxies) -> dict[str, Json]:
+    """``api`` is the address of Toxiproxy's API."""
+    match proxies.condition(found):
+        case Condition.GONE:
+            condition = "stopped" if found.process is None else "dead"
+        case Condition.PAUSED:
+            condition = "paused"
+        case Condition.RUNNING:
+            condition = "running" if proxies.readiness(found).ready else "unready"
+    pid = None if found.process is None or condition == "dead" else found.process.pid
+    return {"api": found.api, "pid": pid, "state": condition}
 
 
 _LISTENERS = ("GRPC", "KAFKA", "CONTROLLER", "HTTP")
