@@ -151,3 +151,26 @@ def test_a_dead_follower_is_not_waited_for_but_one_that_seems_alive_is() -> None
         await cluster.stop_all()
 
     run_virtual(story())
+
+
+def test_a_new_replica_begins_where_the_leader_does_within_a_batch() -> None:
+    """What begins within a batch could be copied to nobody: the batch began before the new replica's log, was
+    refused as corrupt, and the reassignment never ended.
+    """
+    world = MemoryWorld(seed=1)
+
+    async def story() -> None:
+        cluster = ReplicaCluster(world)
+        for node_id in (1, 2):
+            await cluster.start(node_id)
+        cluster.create(replicas=(1,))
+        await cluster.produced(1, batch("a", "b", "c"))
+        await cluster.produced(1, batch("d"))
+        assert (await delete(cluster, 1, 1)).low_watermark == 1
+        cluster.reassign((1, 2), isr=(1,))
+        await until(lambda: set(cluster.leader_state(1).isr) == {1, 2})
+        assert cluster.partition(2).log_start_offset == 1
+        assert cluster.log_bytes(2) == cluster.log_bytes(1)
+        await cluster.stop_all()
+
+    run_virtual(story())

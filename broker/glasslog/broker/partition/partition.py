@@ -36,7 +36,7 @@ from glasslog.common.ids import (
 )
 from glasslog.common.runtime.protocols import Buffer
 from glasslog.log.append import AppendInfo
-from glasslog.log.batch import iterate_batches
+from glasslog.log.batch import iterate_batches, parse_header
 from glasslog.log.log import Log
 
 _LOGGER = logging.getLogger(__name__)
@@ -518,6 +518,8 @@ class Partition:
         log = self.log
         size_bytes = len(records)
         if size_bytes:
+            if log.log_end_offset == log.log_start_offset:
+                self._begin_with(records)
             log.append_as_follower(records, now_ms=now_ms)
             self.ledger.on_append(log.log_end_offset, size_bytes)
         known = min(leader_high_watermark, log.log_end_offset)
@@ -527,6 +529,15 @@ class Partition:
         if leader_log_start_offset > log.log_start_offset:
             log.advance_start(min(leader_log_start_offset, self._high_watermark))
         return size_bytes
+
+    def _begin_with(self, records: Buffer) -> None:
+        """The leader's log may begin within a batch, and batches are sent as a whole: an empty log gives way.
+
+        Source: ``Partition.doAppendRecordsToFollowerOrFutureReplica`` in Kafka.
+        """
+        log, first = self.log, parse_header(records)
+        if not log.size_bytes and first.base_offset < log.log_end_offset < first.next_offset:
+            log.truncate_fully_and_start_at(first.base_offset)
 
     def truncate_to_leader(self, diverging: DivergingEpoch) -> None:
         """Cut the log where it parts from the leader's; a further fetch may tell that more has to go."""
