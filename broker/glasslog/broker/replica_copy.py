@@ -25,8 +25,11 @@ def find_cut(original: Log, copy: Log) -> Cut | None:
     """
     end, epoch = copy.log_end_offset, copy.latest_epoch
     is_empty = end == copy.segments[0].base_offset
-    if end < original.log_start_offset or (is_empty and end != start_of(original)):
-        return Cut(offset=start_of(original), is_whole=True)
+    if is_empty or end < original.log_start_offset:
+        # The log may begin within a batch, which the copy has as a whole.
+        start = start_of(original)
+        if end < start or (is_empty and end != start):
+            return Cut(offset=start, is_whole=True)
     if is_empty:
         return None
     found, found_end = original.end_offset_for_epoch(epoch)
