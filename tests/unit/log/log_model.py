@@ -105,6 +105,8 @@ class History:
         """The log as it was before truncations that nobody has synced: power loss may bring it back."""
         self.checkpoint = 0
         self.start_checkpoint = 0
+        self.taken_back_from = 0
+        """Where the log began before a reset below that, which was not done to its end."""
         self.starts = {0}
         """Where the log was told to begin, ever."""
         self.epoch = 0
@@ -362,6 +364,7 @@ class History:
         self.cleaner_offset = offset
 
     def lower_log_start(self, offset: int) -> None:
+        self.taken_back_from = max(self.taken_back_from, self.start_checkpoint)
         self.start_checkpoint = min(self.start_checkpoint, offset)
 
     def take_over_compacted(self) -> None:
@@ -411,6 +414,7 @@ class History:
         self.note_cut(self.model.start)
         self.model = Model(start=offset, durable_end=offset, base=offset)
         self.log.truncate_fully_and_start_at(offset)
+        self.taken_back_from = 0
         self.before_cuts.clear()
         self.cleaned_to = 0
         self.forget()
@@ -436,6 +440,8 @@ class History:
         log = self.log
         for each in (self.model, *self.before_cuts):
             each.start = max(each.base, self.start_checkpoint)
+            # Where the start was to go down, what lay below the old one may be gone since long.
+            each.start = max(each.start, min(log.segment_base_offsets[0], self.taken_back_from))
         if self.before_cuts and not self.is_prefix(self.model):
             nothing = Model(start=log.log_start_offset, base=log.log_start_offset)
             found = next(filter(self.is_prefix, reversed(self.before_cuts)), nothing)
