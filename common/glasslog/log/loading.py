@@ -39,8 +39,8 @@ class Folder:
     snapshot_offsets: list[int] = field(default_factory=list)
     bare_offsets: set[int] = field(default_factory=set)
     """Of segments beside which no index was found: that of aborted transactions may be gone as well."""
-    may_have_gaps: bool = False
-    """Whether offsets may be missing between segments: Kafka's compaction leaves it so, ours does not."""
+    cleaner_offset: int = 0
+    """Below it a cleaner has been. Offsets may be missing between segments, too, then: Kafka leaves it so."""
 
     def segment(self, base_offset: int, *, suffix: str = "") -> Segment:
         return Segment(
@@ -273,7 +273,7 @@ def measure_closed(folder: Folder, segments: list[Segment]) -> None:
         segment.measure()
         with suppress(CorruptBatch):
             segment.find_end()
-            if segment.next_offset < following.base_offset and folder.may_have_gaps:
+            if segment.next_offset < following.base_offset and folder.cleaner_offset:
                 folder.put_down(segment)
                 continue
             if segment.next_offset != following.base_offset:

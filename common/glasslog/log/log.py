@@ -104,7 +104,7 @@ class Log:
         ``syncs_folder`` whoever has many new logs made calls ``sync_folder`` of each before it is used.
         """
         folder = scan_folder(files, directory, config)
-        folder.may_have_gaps = cleaner_offset > 0
+        folder.cleaner_offset = cleaner_offset
         limit = RecoveryLimit.load(files, directory, checkpointed=recovery_point)
         if folder.segment_offsets:
             opened = load_log(

@@ -109,7 +109,7 @@ class Recoverer:
         """Whether ``segment`` begins where ``before`` ends: rolling names it so, a lost tail breaks it."""
         if before.next_offset == segment.base_offset:
             return True
-        if self._folder.may_have_gaps and before.next_offset < segment.base_offset <= self._recovery_point:
+        if self._folder.cleaner_offset and before.next_offset < segment.base_offset <= self._recovery_point:
             return True
         text = f"{segment.path}: begins at {segment.base_offset}, the one before ends at {before.next_offset}"
         if segment.base_offset <= self._recovery_point:
@@ -138,9 +138,12 @@ class Recoverer:
         return False
 
     def _up_to_gap(self, segment: Segment, found: Recovery) -> Recovery:
-        """Some batch ended at the recovery point, which a gap can not cover: no checksum guards offsets."""
+        """Some batch ended at the recovery point, which a gap can not cover: no checksum guards offsets.
+
+        Unless a cleaner took that batch since: ours waits until the point is beyond, Kafka's does not.
+        """
         end, position, point = segment.base_offset, 0, self._recovery_point
-        if not end < point < found.next_offset:
+        if not end < point < found.next_offset or point <= self._folder.cleaner_offset:
             return found
         for header, at in segment.headers(segment.position_before(point - 1)):
             if header.next_offset > point:
