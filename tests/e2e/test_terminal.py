@@ -4,6 +4,7 @@ import os
 import re
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.e2e.test_local_cluster import DEADLINE_S, command, environment, glass
 COLUMNS = 120
 ESCAPE = "\x1b"
 CTRL_C, CTRL_D = b"\x03", b"\x04"
+_LOGIN = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
+"""Makes the terminal its session's own, or Ctrl-C would be a byte like any other."""
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +36,10 @@ class Terminal:
         self._leader, follower = os.openpty()
         more = {"TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": "50"}
         self._process = subprocess.Popen(
-            command(*arguments),
+            # Not by preexec_fn: that forks, while threads of gRPC may hold whatever they like.
+            [sys.executable, "-c", _LOGIN, *command(*arguments)],
+            stdin=follower,
             env=environment(directory) | more,
-            # Its session's own, or Ctrl-C would be a byte like any other.
-            preexec_fn=lambda: os.login_tty(follower),
         )
         os.close(follower)
         self.shown = ""

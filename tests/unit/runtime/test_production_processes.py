@@ -111,3 +111,28 @@ def test_the_second_signal_ends_at_once() -> None:
         assert await _end(process) == 128 + signal.SIGTERM
 
     _with_process(body, "signal", "stubborn")
+
+
+@pytest.mark.parametrize("ending", ["return", "raise ValueError('closing failed')", "raise"])
+def test_ctrl_c_is_not_forgotten_whatever_comes_of_it(ending: str) -> None:
+    """``glasslog topic describe --watch`` went on after Ctrl-C, once in many: the question of that moment had
+    its answer all the same, or the signal came while the loop was closed and ended in an error of the loop's.
+    """
+    program = f"""
+import asyncio, os, signal
+from glasslog.common.runtime.production.start import run
+async def main(runtime):
+    os.kill(os.getpid(), signal.SIGINT)
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        {ending}
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    run(main)
+except KeyboardInterrupt:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    print("interrupted")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=_PATIENCE_S)
+    assert ended.stdout == b"interrupted\n"

@@ -9,7 +9,11 @@ import ctypes
 import gc
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from types import FrameType
 from typing import TypeVar
 
 from glasslog.common.runtime.production.clock import SystemClock, SystemRandom, ThreadBlocking
@@ -71,18 +75,68 @@ def production_runtime(
 
 
 def run(main: Callable[[Runtime], Awaitable[T]], *, max_message_bytes: int | None = None) -> T:
-    """Run ``main`` to its end on a fresh event loop, uvloop where there is one; returns its result."""
+    """Run ``main`` to its end on a fresh event loop, uvloop where there is one; returns its result.
+
+    Ctrl-C cancels it, and raises ``KeyboardInterrupt`` once it has ended; a second one does so at once.
+    """
     prepare_process()
     blocking = ThreadBlocking()
+    interrupts = _Interrupts()
 
     async def enter() -> T:
+        interrupts.attend()
         return await main(production_runtime(max_message_bytes=max_message_bytes, blocking=blocking))
 
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with interrupts, asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(enter())
     finally:
         blocking.close()
+
+
+class _Interrupts:
+    """SIGINT while an event loop lives, if it means ``KeyboardInterrupt`` outside of it.
+
+    ``asyncio.Runner`` looks after that only while its task runs, and forgets it if the task ends in order:
+    it was raised within the loop's own code then, or never.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._cancel: Callable[[], object] = _nothing_to_cancel
+        self._is_ours = False
+
+    def attend(self) -> None:
+        """From now on the current task is what an interrupt cancels."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._cancel = partial(loop.call_soon_threadsafe, task.cancel)
+        if self._count:
+            task.cancel()
+
+    def __enter__(self) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        self._is_ours = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._is_ours:
+            signal.signal(signal.SIGINT, self._on_signal)
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._count:
+            raise KeyboardInterrupt
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise KeyboardInterrupt
+        # The loop may be closed already: then there is nothing to be cancelled any more.
+        with suppress(RuntimeError):
+            self._cancel()
+
+
+def _nothing_to_cancel() -> None:
+    return
 
 
 async def wait_for_termination() -> None:
