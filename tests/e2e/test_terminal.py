@@ -17,8 +17,14 @@ from tests.e2e.test_local_cluster import DEADLINE_S, command, environment, glass
 COLUMNS = 120
 ESCAPE = "\x1b"
 CTRL_C, CTRL_D = b"\x03", b"\x04"
-_LOGIN = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
-"""Makes the terminal its session's own, or Ctrl-C would be a byte like any other."""
+_LOGIN = """
+import os, signal, sys
+os.login_tty(0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Makes the terminal its session's own, or Ctrl-C would be a byte like any other. What a shell runs in the
+background ignores SIGINT, and so would what that starts."""
 
 
 @pytest.fixture(scope="module")

@@ -136,13 +136,14 @@ def test_the_health_check_asks_whether_the_node_is_ready(status: str, is_healthy
     """A shell alone asks: a Python every other second in each container took a fifth of a core."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [word.replace("9644", str(listener.getsockname()[1])) for word in health_check()]
-        checking = subprocess.Popen(command, stderr=subprocess.PIPE)
-        connection, _ = listener.accept()
-        with connection:
-            assert connection.recv(4096).startswith(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n")
-            connection.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
-            assert (checking.wait(30) == 0) is is_healthy
-    checking.communicate()
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as checking:
+            connection, _ = listener.accept()
+            # A shell sends a line at a time.
+            with connection, connection.makefile("rb") as request:
+                asked = [*iter(request.readline, b"\r\n")]
+                assert asked[:2] == [b"GET /readyz HTTP/1.1\r\n", b"Host: localhost\r\n"]
+                connection.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
+                assert (checking.wait(30) == 0) is is_healthy
     assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False, timeout=30).returncode != 0
 
 
