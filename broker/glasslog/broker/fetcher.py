@@ -130,6 +130,8 @@ class LeaderFetcher:
         self._client_id = f"broker-{replicas.config.node_id}"
         self._has_work = asyncio.Event()
         self._send_is_due = False
+        self._syncing = 0
+        """How many partitions are left out of requests till what came is durable."""
         self._paused_until_ms = 0
         self._refusals = 0
         self._errors: dict[tuple[ErrorCode, int], list[TopicPartition]] = {}
@@ -264,6 +266,9 @@ class LeaderFetcher:
         elif not len(self._session):
             self._session.reset()
             return
+        elif self._syncing and not self._session.is_established:
+            # Nothing could follow this request, which may wait at the leader: it would hold those back.
+            return
         self._send(line, line.connection)
 
     def _send(self, line: _Line, connection: FrameConnection) -> None:
@@ -371,11 +376,13 @@ class LeaderFetcher:
         partition = followed.partition
         self._session.forget(partition.key)
         followed.valid_from = self._next_number
+        self._syncing += 1
 
         def on_synced(error: ErrorCode) -> None:
+            self._syncing -= 1
             if error is ErrorCode.NONE and self._followed.get(partition.key) is followed:
                 self._ask_for(followed)
-                self._send_soon()
+            self._send_soon()
 
         self._replicas.sync_soon(partition, on_synced)
 

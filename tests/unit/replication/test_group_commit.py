@@ -177,3 +177,27 @@ def test_a_new_leader_syncs_what_flush_messages_wants_synced() -> None:
         await cluster.stop_all()
 
     run_virtual(story())
+
+
+def test_a_follower_without_a_session_does_not_wait_for_its_sync_at_the_leader() -> None:
+    """A follower leaves a partition out of its requests till what came is durable. With another partition and
+    no session, which nobody has to get, the next request went without it, waited 500 ms at the leader, and
+    nothing could follow it: a fetch each half second, and an ISR that shrank and grew.
+    """
+    world = MemoryWorld(seed=1)
+
+    async def story() -> None:
+        cluster = ReplicaCluster(world, max_incremental_fetch_session_cache_slots="0")
+        for node_id in (1, 2):
+            await cluster.start(node_id)
+        cluster.create(replicas=(1, 2), partitions=2, flush_messages="1")
+        now_s = asyncio.get_running_loop().time
+        await cluster.produced(1, batch("first"), acks=ACKS_ALL)
+        started_s = now_s()
+        for number in range(5):
+            result = await cluster.produced(1, batch(f"v{number}"), acks=ACKS_ALL)
+            assert result.error is ErrorCode.NONE
+        assert now_s() - started_s < 0.5
+        await cluster.stop_all()
+
+    run_virtual(story())
